@@ -1,0 +1,28 @@
+"""structlog: one JSON object a line on stderr, or colours where a person watches."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure(*, level: str = "info", colours: bool | None = None) -> None:
+    """Set up logging once per process; results go to stdout, logs to stderr (PROTOCOL 1)."""
+    colours = sys.stderr.isatty() if colours is None else colours
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if colours else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries that use the standard library's logging speak only when something is wrong.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")

@@ -1,0 +1,7 @@
+"""Every table of the product, for alembic: importing this module imports every models module."""
+
+import billing.models
+import rooms.models
+import server.models
+
+METADATA = [billing.models.Base.metadata, rooms.models.Base.metadata, server.models.Base.metadata]

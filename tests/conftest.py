@@ -1,0 +1,86 @@
+"""Real PostgreSQL and Valkey for every test: started once per worker in a folder of its own, a fresh database each."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from server import db, embedded, migrate
+from server.clock import Clock
+
+TEMPLATE = "template_fourtalk"
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Embedded]:
+    """The embedded servers of this test worker."""
+    with embedded.Embedded(tmp_path_factory.mktemp("data"), fsync=False) as servers:
+        servers.acquire()
+        servers.start_postgres()
+        servers.start_valkey()
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def template(servers: embedded.Embedded) -> str:
+    """A database that is migrated to head, to be cloned."""
+    import asyncio
+
+    asyncio.run(_execute(servers, f"create database {TEMPLATE}"))
+    migrate.upgrade(embedded.database_url(servers.sockets, TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+async def database_url(servers: embedded.Embedded, template: str) -> AsyncIterator[str]:
+    """The URL of a fresh, migrated database."""
+    name = f"test_{uuid.uuid4().hex}"
+    await _execute(servers, f"create database {name} template {template}")
+    yield embedded.database_url(servers.sockets, name)
+    await _execute(servers, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = db.create_engine(database_url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    return db.create_sessions(engine)
+
+
+@pytest.fixture
+def redis_url(servers: embedded.Embedded) -> str:
+    """The worker's Valkey; keys are shared between its tests, so tests use names of their own."""
+    return servers.redis_url
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def in_ci() -> bool:
+    return os.environ.get("CI") == "true"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return Path(__file__).parent.parent
+
+
+async def _execute(servers: embedded.Embedded, statement: str) -> None:
+    connection = await asyncpg.connect(host=str(servers.sockets), user=embedded.USER, database="postgres")
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
