@@ -1,0 +1,1 @@
+"""The edge: HTTP, WebSocket, features, webhooks and everything that joins them."""
