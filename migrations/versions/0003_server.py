@@ -1,7 +1,8 @@
 """Tables of the server's features and its gateway."""
 
-import server.tables  # noqa: F401
 from alembic import op
+
+import server.tables  # noqa: F401
 from server.models import Base
 
 revision = "0003"
