@@ -1,0 +1,74 @@
+"""Settings: every variable is read once, and a wrong one stops the start with its name."""
+
+from pathlib import Path
+
+import pytest
+
+from server import config
+
+
+def test_defaults_need_no_environment(tmp_path: Path) -> None:
+    settings = config.from_env({}, data_dir=tmp_path)
+
+    assert settings.database_url is None
+    assert settings.livekit.url is None
+    assert settings.allowed_origins == ("http://127.0.0.1:8000",)
+    assert settings.rate_limits is True
+
+
+def test_secret_is_made_once_and_kept(tmp_path: Path) -> None:
+    first = config.from_env({}, data_dir=tmp_path)
+
+    second = config.from_env({}, data_dir=tmp_path)
+
+    assert first.secret_key == second.secret_key
+    assert (tmp_path / "secret").stat().st_mode & 0o077 == 0
+
+
+def test_damaged_kept_secret_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("short")
+
+    with pytest.raises(config.ConfigError, match="SECRET_KEY"):
+        config.from_env({}, data_dir=tmp_path)
+
+
+def test_livekit_url_may_be_a_websocket_address(tmp_path: Path) -> None:
+    env = {"LIVEKIT_URL": "wss://media.example", "LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": "s"}
+
+    livekit = config.from_env(env, data_dir=tmp_path).livekit
+
+    assert (livekit.url, livekit.ws_url) == ("https://media.example", "wss://media.example")
+
+
+def test_key_and_secret_without_a_url_are_fine(tmp_path: Path) -> None:
+    env = {"LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": "s"}
+
+    livekit = config.from_env(env, data_dir=tmp_path).livekit
+
+    assert (livekit.url, livekit.api_key) == (None, "k")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://x"),
+        ("DATABASE_URL", "nonsense"),
+        ("REDIS_URL", "http://x"),
+        ("LIVEKIT_URL", "ftp://x"),
+        ("LIVEKIT_URL", "ws://host"),
+        ("LIVEKIT_API_KEY", "alone"),
+        ("SECRET_KEY", "short"),
+        ("PUBLIC_URL", "example.com"),
+        ("GEOIP_DB", "/nowhere/at-all.mmdb"),
+        ("TRUSTED_PROXIES", "10.0.0.0/99"),
+        ("RATE_LIMITS", "maybe"),
+        ("FOURTALK_LOG_LEVEL", "loud"),
+        ("FOURTALK_LIVEKIT_BIN", "/nowhere/livekit"),
+        ("FOURTALK_UNKNOWN", "1"),
+    ],
+)
+def test_malformed_value_stops_the_start_and_names_the_variable(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    with pytest.raises(config.ConfigError, match=name.replace("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")[:12]):
+        config.from_env({name: value}, data_dir=tmp_path)
