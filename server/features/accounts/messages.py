@@ -1,0 +1,199 @@
+"""What accounts are asked, what they answer, and what is told of them."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from server.context import Role
+from server.features.accounts.models import TutorStatus
+
+Locale = Literal["en", "vi"]
+Email = Annotated[str, Meta(max_length=254)]
+Password = Annotated[str, Meta(min_length=8, max_length=128)]
+Name = Annotated[str, Meta(min_length=1, max_length=100)]
+Timezone = Annotated[str, Meta(min_length=1, max_length=64)]
+Secret = Annotated[str, Meta(min_length=1, max_length=256)]
+Reason = Annotated[str, Meta(min_length=10, max_length=500)]
+
+
+class Register(msgspec.Struct, frozen=True):
+    """Make an account; students and tutors only (D-01)."""
+
+    email: Email
+    password: Password
+    first_name: Name
+    last_name: Name
+    role: Literal["student", "tutor"]
+    timezone: Timezone = "UTC"
+    locale: Locale = "en"
+    referral_code: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class LogIn(msgspec.Struct, frozen=True):
+    """Open a session with e-mail and password."""
+
+    email: Email
+    password: Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class Refresh(msgspec.Struct, frozen=True):
+    """Exchange a refresh token, from the body or its cookie, for new tokens."""
+
+    refresh_token: Secret | None = None
+
+
+class LogOut(msgspec.Struct, frozen=True):
+    """End the session of a refresh token, from the body or its cookie."""
+
+    refresh_token: Secret | None = None
+
+
+class LoggedOut(msgspec.Struct, frozen=True):
+    """The session is over, or was already."""
+
+
+class GetMe(msgspec.Struct, frozen=True):
+    """Ask for the own account."""
+
+
+class UpdateMe(msgspec.Struct, frozen=True):
+    """Change the own account; what is absent stays. A new password needs the current one."""
+
+    first_name: Name | UnsetType = UNSET
+    last_name: Name | UnsetType = UNSET
+    timezone: Timezone | UnsetType = UNSET
+    locale: Locale | UnsetType = UNSET
+    region: Annotated[str, Meta(pattern="^[A-Z]{2}$")] | UnsetType | None = UNSET
+    password: Password | UnsetType = UNSET
+    current_password: Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType = UNSET
+
+
+class MakeTicket(msgspec.Struct, frozen=True):
+    """Ask for a ticket that connects one socket."""
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """Opens one socket, once."""
+
+    ticket: str
+    expires_in_s: int
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The own account."""
+
+    id: UUID
+    email: str
+    first_name: str
+    last_name: str
+    role: Role
+    timezone: str
+    locale: str
+    created_at: datetime
+    region: str | None = None
+    tutor_status: TutorStatus | None = None
+    referral_code: str | None = None
+    """A tutor's, from the approval on."""
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """What a login gives."""
+
+    user: Account
+    access_token: str
+    expires_in_s: int
+    refresh_token: str
+
+
+class UpdatedAccount(Account, frozen=True, kw_only=True, omit_defaults=True):
+    """The own account after a change. A new password ends every session and opens this one."""
+
+    access_token: str | None = None
+    expires_in_s: int | None = None
+    refresh_token: str | None = None
+
+
+class ApproveTutor(msgspec.Struct, frozen=True):
+    """Let a tutor teach, from any state."""
+
+    user_id: UUID
+
+
+class RejectTutor(msgspec.Struct, frozen=True):
+    """Refuse a tutor."""
+
+    user_id: UUID
+    reason: Reason
+
+
+class ChangeRole(msgspec.Struct, frozen=True):
+    """Give a user another role; admin and owner are the owner's to give and take."""
+
+    user_id: UUID
+    role: Role
+    reason: Reason
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Shut a user out."""
+
+    user_id: UUID
+    reason: Reason
+
+
+class Unblock(msgspec.Struct, frozen=True):
+    """Let a user in again."""
+
+    user_id: UUID
+    reason: Reason
+
+
+class ManagedAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """An account as administrators see it."""
+
+    id: UUID
+    email: str
+    first_name: str
+    last_name: str
+    role: Role
+    tutor_status: TutorStatus | None
+    referral_code: str | None
+    blocked: bool
+    created_at: datetime
+
+
+# --- Domain events (outbox) ---------------------------------------------------------------------
+
+
+class UserRegistered(msgspec.Struct, frozen=True, tag="user.registered"):
+    """An account was made."""
+
+    user_id: UUID
+    role: Role
+    referred_by: UUID | None
+
+
+class TutorApproved(msgspec.Struct, frozen=True, tag="tutor.approved"):
+    """A tutor may teach from now on."""
+
+    user_id: UUID
+    referral_code: str
+
+
+class TutorRejected(msgspec.Struct, frozen=True, tag="tutor.rejected"):
+    """A tutor was refused."""
+
+    user_id: UUID
+    reason: str
+
+
+class AccountChanged(msgspec.Struct, frozen=True, tag="account.changed"):
+    """What open connections rely on changed: they are checked again within a second."""
+
+    user_id: UUID
+    version: int
+    """Access tokens with an older one do not hold any more."""
+    change: Literal["role", "password", "blocked", "unblocked", "approved", "rejected"]

@@ -1,0 +1,1 @@
+"""Wallets and holds as people see them."""
