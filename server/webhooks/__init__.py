@@ -1,0 +1,1 @@
+"""What providers tell us: verified, stored once by the provider's own id, and only then acted upon."""
