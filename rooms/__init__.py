@@ -1,0 +1,1 @@
+"""Live rooms: actors that hold the seats, record who was there, and settle when it is over."""

@@ -350,6 +350,8 @@ class SocketGone(msgspec.Struct, frozen=True, tag="socket_gone"):
 
     user: Identity
     connection: ConnectionId
+    seen_at: datetime | None = None
+    """When its last frame was received (business clock); presence ends there. None: now."""
 
 
 class SocketsSeen(msgspec.Struct, frozen=True, tag="sockets_seen"):
@@ -358,6 +360,9 @@ class SocketsSeen(msgspec.Struct, frozen=True, tag="sockets_seen"):
     node: str
     sockets: dict[Identity, tuple[ConnectionId, ...]]
     at: datetime
+    """Business clock. Presence is extended to here, or to `seen`, where that is older."""
+    seen: dict[Identity, datetime] = {}
+    """When the last frame of a person was received, for those who are silent longer than a beat."""
 
 
 class InboxChanged(msgspec.Struct, frozen=True, tag="inbox_changed"):
@@ -365,10 +370,13 @@ class InboxChanged(msgspec.Struct, frozen=True, tag="inbox_changed"):
 
 
 class TimerDue(msgspec.Struct, frozen=True, tag="timer_due"):
-    """A timer of this room fell due; ignored when it is no longer armed for that time."""
+    """A timer of this room fell due. Only a wake-up: the state says what is due."""
 
     name: str
-    due_at: datetime
+
+
+class Travelled(msgspec.Struct, frozen=True, tag="travelled"):
+    """Business time was advanced: who is connected now was so all the while."""
 
 
 class EffectResult(msgspec.Struct, frozen=True, tag="effect_result"):
@@ -401,7 +409,7 @@ class Adopt(msgspec.Struct, frozen=True, tag="adopt"):
 
 
 class Assessed(msgspec.Struct, frozen=True, tag="assessed"):
-    """Live attendance, computed from the stored evidence."""
+    """Attendance up to now, computed from the stored evidence inside the same turn."""
 
     people: tuple[AttendanceRow, ...]
     finish: bool = False
@@ -413,6 +421,7 @@ Signal = (
     | SocketsSeen
     | InboxChanged
     | TimerDue
+    | Travelled
     | EffectResult
     | Polled
     | MediaChanged
@@ -432,6 +441,7 @@ class RoomCreated(msgspec.Struct, frozen=True, tag="room_created"):
 
     spec: RoomSpec
     epoch: str
+    at: datetime
 
 
 class SeatTaken(msgspec.Struct, frozen=True, tag="seat_taken"):
@@ -602,23 +612,25 @@ class MediaExited(msgspec.Struct, frozen=True, tag="media_exited"):
     sid: str
 
 
-class PollDone(msgspec.Struct, frozen=True, tag="poll_done"):
-    """The media room was compared with ours; the next comparison is at `next_at`."""
+class MediaDoubted(msgspec.Struct, frozen=True, tag="media_doubted"):
+    """A poll did not show somebody; a second one that does not either ends their presence."""
 
-    next_at: datetime
+    identity: Identity
+    sid: str
+    at: datetime
 
 
 class AttendanceShown(msgspec.Struct, frozen=True, tag="attendance_shown"):
-    """Live attendance was shown; `reached` lists who has enough, the next look is at `next_at`."""
+    """More people than before have been there long enough."""
 
     reached: tuple[Identity, ...]
-    next_at: datetime
 
 
 class Adopted(msgspec.Struct, frozen=True, tag="adopted"):
-    """Another node owns the room: sockets must show again within the grace."""
+    """Another node owns the room: no socket is known, all have to show again."""
 
     until_wall: datetime
+    """Until then whoever waits in the queue has to show again; seats have events of their own."""
 
 
 class MessageCreated(msgspec.Struct, frozen=True, tag="message_created"):
@@ -686,7 +698,7 @@ Event = (
     | MediaDeleted
     | MediaEntered
     | MediaExited
-    | PollDone
+    | MediaDoubted
     | AttendanceShown
     | Adopted
     | MessageCreated
@@ -727,7 +739,6 @@ class PollMedia(msgspec.Struct, frozen=True, tag="poll_media"):
     """Ask LiveKit who is there; answered by `Polled`."""
 
     generation: int
-    due_at: datetime
 
 
 class DeleteMedia(msgspec.Struct, frozen=True, tag="delete_media"):

@@ -1,0 +1,105 @@
+"""What deciding one message collects: events and everything that follows from them. Pure.
+
+Rules emit events on a `Turn`; each is applied at once, so the next rule sees what the one before
+decided. When all rules have spoken, the turn is frozen into a `Decision`.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from rooms import messages as m, published
+from rooms.messages import Evidence, Identity
+from rooms.state import Seat, State, apply
+
+
+class Numbered(msgspec.Struct, frozen=True):
+    """An event with its place in the journal and, when public, on the channel."""
+
+    seq: int
+    off: int | None
+    event: m.Event
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What one message leads to; nothing of it is true before it is committed."""
+
+    state: State
+    events: tuple[Numbered, ...] = ()
+    reply: m.Reply | None = None
+    evidence: tuple[Evidence, ...] = ()
+    domain: tuple[m.DomainEvent, ...] = ()
+    effects: tuple[m.Effect, ...] = ()
+    """Only those that the state does not ask for by itself, see `rooms.wishes`."""
+    assessed: m.Assessed | None = None
+    """The lesson closes with this turn: attendance and what is due are written with it."""
+    look: bool = False
+    """Somebody came or went: attendance should be shown now, not at its next turn."""
+
+
+class Turn:
+    """Collects one decision. Lives only as long as `rooms.room.decide` runs."""
+
+    def __init__(self, state: State, *, now: datetime, wall: datetime) -> None:
+        self.state = state
+        self.now = now
+        self.wall = wall
+        self.assessed: m.Assessed | None = None
+        self.look = False
+        self._events: list[Numbered] = []
+        self._evidence: list[Evidence] = []
+        self._domain: list[m.DomainEvent] = []
+        self._effects: list[m.Effect] = []
+
+    def emit(self, event: m.Event) -> None:
+        """Let something happen."""
+        is_public = published.is_public(event)
+        self.state = apply(self.state, event, is_public=is_public)
+        off = self.state.off if is_public else None
+        self._events.append(Numbered(self.state.seq, off, event))
+
+    def witness(self, evidence: Evidence) -> None:
+        """Keep a fact about who was there. Only lessons need any."""
+        if self.state.is_lesson:
+            self._evidence.append(evidence)
+
+    def stay(self, seat: Seat, *, until: datetime | None = None, goodbye: str | None = None) -> None:
+        """Extend somebody's socket presence to now, or to `until`; a goodbye ends it exactly there."""
+        if self.state.uses_livekit:
+            return
+        self.witness(
+            Evidence(
+                kind="stay",
+                at=seat.joined_at,
+                identity=seat.identity,
+                session=str(seat.generation),
+                until=max(seat.joined_at, until or self.now),
+                source="socket",
+                reason=goodbye,
+            )
+        )
+
+    def tell(self, event: m.DomainEvent) -> None:
+        """Let the rest of the product know."""
+        self._domain.append(event)
+
+    def note(self, identity: Identity, ev: str, payload: msgspec.Struct) -> None:
+        """Send something to one person's own channel."""
+        self._domain.append(m.Personal(identity, ev, msgspec.Raw(published.encode_event(payload))))
+
+    def want(self, effect: m.Effect) -> None:
+        """Have something done outside that the state alone would not ask for."""
+        self._effects.append(effect)
+
+    def decision(self, reply: m.Reply | None) -> Decision:
+        """Freeze what was collected."""
+        return Decision(
+            state=self.state,
+            events=tuple(self._events),
+            reply=reply,
+            evidence=tuple(self._evidence),
+            domain=tuple(self._domain),
+            effects=tuple(self._effects),
+            assessed=self.assessed,
+            look=self.look,
+        )
