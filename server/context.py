@@ -50,8 +50,11 @@ class Bound(Protocol):
 
     id: str
 
-    def bind(self, room_id: UUID) -> None:
-        """Tie the connection to a room: it is subscribed, may send, and its end is told to the room."""
+    def bind(self, room_id: UUID, *, off: int) -> None:
+        """Tie the connection to a room: it is subscribed, may send, and its end is told to the room.
+
+        `off` is the offset of the snapshot in the answer: what comes after it is sent after the answer.
+        """
 
     def unbind(self, room_id: UUID) -> None:
         """Undo `bind`."""

@@ -1,0 +1,1 @@
+"""Sockets, channels and what travels between nodes. Knows no feature: `server/app.py` hands down what it needs."""

@@ -1,0 +1,383 @@
+"""What travels between nodes, over the Redis protocol: publications, calls, and control messages.
+
+Losing Redis costs latency, never data: what counts is in PostgreSQL, and while the bus is down the hub compares its
+channels with their history more often. Local delivery never waits for the bus.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from server.gateway.metrics import Metrics
+from server.gateway.protocol import Publication
+
+log = structlog.get_logger()
+
+# Names of ours in a Redis that may be shared.
+PREFIX = "fourtalk:"
+EVERYBODY = PREFIX + "everybody"
+# Every node says this often that it lives; three missed beats and it is forgotten.
+BEAT_S = 2.0
+PEER_TTL_S = 7.0
+# Waiting for the confirmation of a subscription; a subscriber whose bus is slow goes on with the faster checks.
+SUBSCRIBE_S = 1.0
+# What may wait for Redis. Above it publications are dropped: durable ones are found by the check of heads.
+OUTGOING = 10_000
+# One pipeline; more would hold the loop for longer than a millisecond.
+BATCH = 256
+# Commands forwarded to this node that run at the same time; the caller of one more hears `overloaded`.
+CALLS = 256
+RECONNECT_S = (0.1, 2.0)
+
+
+class BusError(Exception):
+    """Another node cannot be reached, or did not answer in time."""
+
+
+class _Publish(msgspec.Struct, array_like=True, tag="p"):
+    channel: str
+    publications: list[Publication]
+
+
+class _Interest(msgspec.Struct, array_like=True, tag="i"):
+    """A node has members in these channels; `to` answers that node."""
+
+    channels: list[str]
+    is_answer: bool = False
+
+
+class _Beat(msgspec.Struct, array_like=True, tag="b"):
+    """A node lives; a new one wants to be answered at once, one that ends says so."""
+
+    is_new: bool = False
+    is_last: bool = False
+
+
+class _Control(msgspec.Struct, array_like=True, tag="c"):
+    name: str
+    value: str
+
+
+class _Call(msgspec.Struct, array_like=True, tag="q"):
+    number: int
+    payload: bytes
+
+
+class _Answer(msgspec.Struct, array_like=True, tag="a"):
+    number: int
+    payload: bytes | None
+
+
+_Message = _Publish | _Interest | _Beat | _Control | _Call | _Answer
+_decode = msgspec.msgpack.Decoder(_Message).decode
+_encode = msgspec.msgpack.Encoder().encode
+_Entry = TypeVar("_Entry")
+
+
+class Listener(Protocol):
+    """Who hears what other nodes say."""
+
+    def arrived(self, channel: str, publications: Sequence[Publication]) -> None:
+        """Take publications of another node."""
+
+    def shared(self, channels: Sequence[str]) -> list[str]:
+        """Note that another node has members in these channels; return those that have members here."""
+
+    def control(self, name: str, value: str) -> None:
+        """Take a control message of another node."""
+
+    def reconnected(self) -> None:
+        """The bus is back: something may have been missed."""
+
+
+class Bus:
+    """One node's end of the bus. Use it as `async with bus:`; it owns its tasks."""
+
+    def __init__(self, redis: Redis, *, node: str, metrics: Metrics) -> None:
+        self.node = node
+        self.is_up = False
+        self._redis = redis
+        self._metrics = metrics
+        self._listener: Listener | None = None
+        self._serve: Callable[[bytes], Awaitable[bytes]] | None = None
+        self._tag = node.encode().ljust(16, b"\0")[:16]
+        self._pubsub: PubSub | None = None
+        self._channels: set[str] = set()
+        self._confirmed: dict[str, asyncio.Future[None]] = {}
+        self._outgoing: list[tuple[str, bytes]] = []
+        self._orders: list[tuple[str, bool]] = []
+        self._wake = asyncio.Event()
+        self._peers: dict[str, float] = {}
+        self._calls: dict[int, asyncio.Future[bytes | None]] = {}
+        self._next_call = random.getrandbits(32)
+        self._serving = 0
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        """Return whether no other node was heard of lately."""
+        return not self._peers
+
+    def listen(self, listener: Listener) -> None:
+        """Send what other nodes say to `listener`."""
+        self._listener = listener
+
+    def serve(self, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer the calls of other nodes with `handler`; it returns errors as bytes of its own."""
+        self._serve = handler
+
+    async def run(self) -> None:
+        """Keep the connection, read, write and beat until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._read())
+            tasks.create_task(self._write())
+            tasks.create_task(self._beat())
+
+    async def leave(self) -> None:
+        """Tell the others that this node ends."""
+        self._send(EVERYBODY, _Beat(is_last=True))
+        async with asyncio.timeout(1):
+            await self._flush()
+
+    # --- Publications ---
+
+    async def subscribe(self, channel: str) -> None:
+        """Hear what other nodes publish on a channel; returns when that is certain, or the bus is down."""
+        confirmed = self._confirmed.get(channel)
+        if confirmed is None:
+            confirmed = self._confirmed[channel] = asyncio.get_running_loop().create_future()
+            self._channels.add(channel)
+            self._order(channel, is_wanted=True)
+        if not self.is_up:
+            return
+        try:
+            async with asyncio.timeout(SUBSCRIBE_S):
+                await asyncio.shield(confirmed)
+        except TimeoutError:
+            log.warning("bus_subscribe_timed_out")
+
+    def unsubscribe(self, channel: str) -> None:
+        """Undo `subscribe`."""
+        self._channels.discard(channel)
+        self._confirmed.pop(channel, None)
+        self._order(channel, is_wanted=False)
+
+    def publish(self, channel: str, publications: Sequence[Publication]) -> None:
+        """Send publications to the other nodes, if there are any."""
+        if self._peers:
+            self._send(PREFIX + channel, _Publish(channel, list(publications)))
+
+    # --- Control and calls ---
+
+    def broadcast(self, name: str, value: str) -> None:
+        """Send a control message to every other node."""
+        if self._peers:
+            self._send(EVERYBODY, _Control(name, value))
+
+    async def call(self, node: str, payload: bytes, timeout_s: float) -> bytes:
+        """Ask another node and return its answer.
+
+        Raises:
+            BusError: The node is gone, too busy, or too slow; whether it acted is unknown.
+        """
+        if not self.is_up:
+            raise BusError("the bus is down")
+        self._next_call += 1
+        number = self._next_call
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._calls[number] = answer
+        try:
+            self._send(PREFIX + "node:" + node, _Call(number, payload))
+            async with asyncio.timeout(timeout_s):
+                found = await answer
+        except TimeoutError:
+            raise BusError(f"node {node} did not answer within {timeout_s} s") from None
+        finally:
+            del self._calls[number]
+        if found is None:
+            raise BusError(f"node {node} is too busy")
+        return found
+
+    # --- Writing ---
+
+    def _send(self, topic: str, message: _Message) -> None:
+        if len(self._outgoing) >= OUTGOING:
+            self._metrics.dropped.labels("bus").inc()
+            return
+        self._outgoing.append((topic, self._tag + _encode(message)))
+        self._wake.set()
+
+    def _order(self, channel: str, *, is_wanted: bool) -> None:
+        self._orders.append((channel, is_wanted))
+        self._wake.set()
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._apply_orders()
+                await self._flush()
+            except (RedisError, OSError) as error:
+                # The reader notices too and reconnects. What was being sent is lost, as it would be at any
+                # moment of an outage; heads are checked afterwards.
+                log.warning("bus_write_failed", error=type(error).__name__)
+                await asyncio.sleep(RECONNECT_S[0])
+
+    async def _apply_orders(self) -> None:
+        """Carry out the newest order of each channel; after a reconnect the reader has subscribed all itself."""
+        pubsub, orders = self._pubsub, dict(self._orders)
+        self._orders.clear()
+        if pubsub is None or not orders:
+            return
+        wanted = [channel for channel, is_wanted in orders.items() if is_wanted and channel in self._channels]
+        unwanted = [channel for channel in orders if channel not in self._channels]
+        for names in _batches(wanted):
+            await pubsub.subscribe(*(PREFIX + name for name in names))
+            self._send(EVERYBODY, _Interest(names))
+        for names in _batches(unwanted):
+            await pubsub.unsubscribe(*(PREFIX + name for name in names))
+
+    async def _flush(self) -> None:
+        while self._outgoing:
+            batch, self._outgoing = self._outgoing[:BATCH], self._outgoing[BATCH:]
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for topic, payload in batch:
+                    _ = pipeline.publish(topic, payload)  # queued, sent by execute
+                await pipeline.execute()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            now = time.monotonic()
+            for node in [node for node, seen in self._peers.items() if now - seen > PEER_TTL_S]:
+                del self._peers[node]
+                log.info("peer_forgotten", peer=node)
+            if self.is_up:
+                self._send(EVERYBODY, _Beat())
+
+    # --- Reading ---
+
+    async def _read(self) -> None:
+        delay = RECONNECT_S[0]
+        while True:
+            pubsub = self._redis.pubsub()
+            try:
+                await pubsub.subscribe(EVERYBODY, PREFIX + "node:" + self.node)
+                for names in _batches(sorted(self._channels)):
+                    await pubsub.subscribe(*(PREFIX + name for name in names))
+                self._came_up(pubsub)
+                delay = RECONNECT_S[0]
+                while True:
+                    message = await pubsub.get_message(timeout=None)
+                    if message is not None:
+                        self._take(message)
+            except (RedisError, OSError) as error:
+                log.warning("bus_lost", error=type(error).__name__)
+            finally:
+                self._went_down()
+                await _close(pubsub)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
+            delay = min(delay * 2, RECONNECT_S[1])
+
+    def _came_up(self, pubsub: PubSub) -> None:
+        self._pubsub = pubsub
+        self.is_up = True
+        self._metrics.bus_up.set(1)
+        self._send(EVERYBODY, _Beat(is_new=True))
+        for names in _batches(sorted(self._channels)):
+            self._send(EVERYBODY, _Interest(names))
+        if self._listener is not None:
+            self._listener.reconnected()
+
+    def _went_down(self) -> None:
+        self._pubsub = None
+        self.is_up = False
+        self._metrics.bus_up.set(0)
+        for channel, confirmed in self._confirmed.items():
+            if confirmed.done():
+                self._confirmed[channel] = asyncio.get_running_loop().create_future()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "subscribe":
+            confirmed = self._confirmed.get(message["channel"].decode().removeprefix(PREFIX))
+            if confirmed is not None and not confirmed.done():
+                confirmed.set_result(None)
+            return
+        if message["type"] != "message":
+            return
+        data: bytes = message["data"]
+        if data.startswith(self._tag):
+            return  # an echo of our own
+        try:
+            decoded = _decode(memoryview(data)[16:])
+        except msgspec.DecodeError:
+            log.warning("bus_message_unreadable")
+            return
+        self._dispatch(data[:16].rstrip(b"\0").decode(), decoded)
+
+    def _dispatch(self, sender: str, message: _Message) -> None:  # noqa: C901 - one branch a kind of message
+        listener = self._listener
+        assert listener is not None, "a bus that runs has a listener"
+        match message:
+            case _Publish():
+                listener.arrived(message.channel, message.publications)
+            case _Interest():
+                ours = listener.shared(message.channels)
+                if ours and not message.is_answer:
+                    self._send(PREFIX + "node:" + sender, _Interest(ours, is_answer=True))
+            case _Beat():
+                if message.is_last:
+                    self._peers.pop(sender, None)
+                    return
+                if sender not in self._peers:
+                    log.info("peer_found", peer=sender)
+                self._peers[sender] = time.monotonic()
+                if message.is_new:
+                    self._send(EVERYBODY, _Beat())
+            case _Control():
+                listener.control(message.name, message.value)
+            case _Call():
+                self._begin_call(sender, message)
+            case _Answer():
+                waiting = self._calls.get(message.number)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message.payload)
+
+    def _begin_call(self, sender: str, call: _Call) -> None:
+        if self._serve is None or self._serving >= CALLS or self._tasks is None:
+            self._send(PREFIX + "node:" + sender, _Answer(call.number, None))
+            return
+        self._serving += 1
+        self._tasks.create_task(self._answer(sender, call))
+
+    async def _answer(self, sender: str, call: _Call) -> None:
+        assert self._serve is not None, "checked before the task began"
+        payload: bytes | None = None
+        try:
+            payload = await self._serve(call.payload)
+        except Exception:
+            log.exception("bus_call_failed", peer=sender)
+        finally:
+            self._serving -= 1
+        self._send(PREFIX + "node:" + sender, _Answer(call.number, payload))
+
+
+def _batches(items: list[_Entry]) -> list[list[_Entry]]:
+    return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+
+
+async def _close(pubsub: PubSub) -> None:
+    try:
+        await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it without types
+    except (RedisError, OSError):
+        log.debug("bus_close_failed")

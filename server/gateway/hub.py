@@ -1,0 +1,684 @@
+"""Channels and who follows them on this node; order, gaps, and one frame for everybody.
+
+A member is *fast* when it has had everything the channel had: its wire gets the channel's frames as they are. It is
+*held* while its subscription opens, while it is ahead of the channel or behind it, and while its socket is full.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+from msgspec import Raw
+from sqlalchemy.exc import SQLAlchemyError
+
+from server import errors
+from server.gateway.bus import Bus
+from server.gateway.history import History
+from server.gateway.limits import Limits
+from server.gateway.metrics import Metrics
+from server.gateway.protocol import (
+    Codec,
+    CommandError,
+    Control,
+    HistoryPage,
+    Position,
+    Publication,
+    Since,
+    SubscriptionView,
+    encode,
+    event_json,
+)
+
+log = structlog.get_logger()
+
+# Publications of a channel that was quiet for this long go out in the same loop tick; those that follow within it
+# wait for its end and share one frame. 5 ms are below what anybody sees, and a hot room costs a quarter of the CPU
+# (a write a member is the cost, not a message).
+WINDOW_S = 0.005
+# Every channel is compared with its history this often, and this often while the bus is down.
+CHECK_S = 30.0
+CHECK_DOWN_S = 1.0
+# Channels asked for in one query.
+CHECK_BATCH = 500
+# Events that arrive out of order wait here; above it they are forgotten and read from the history.
+AHEAD = 1_000
+# Messages over the bus overtake each other by milliseconds; only a gap that stays is read from the history.
+GAP_S = 0.02
+GAP_RETRY_S = (0.05, 1.0)
+# Volatile publications that a subscription may collect while it opens, at most for an operation's 5 s; the durable
+# ones are bounded by what a room's actor can journal in that time.
+OPENING = 1_000
+# A client that was told `more` and asks for no page is given the live events after this time anyway.
+PAGING_S = 10.0
+
+NOT_READABLE = "the channel cannot be read at the moment; try again"
+
+
+class Receiver(Protocol):
+    """What the hub needs of a connection."""
+
+    codec: Codec
+    is_congested: bool
+    memberships: "dict[str, Member]"
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Return what takes a frame on the fast path."""
+
+    def send(self, frame: bytes, *, conflate: str | None = None) -> None:
+        """Take a frame, or keep it while the socket is full; with `conflate` a later one of the same name replaces it."""
+
+
+class _Pending:
+    """A publication on its way out, encoded once a codec."""
+
+    __slots__ = ("_frames", "but", "json", "publication")
+
+    def __init__(self, publication: Publication, json: bytes, but: Receiver | None) -> None:
+        self.publication = publication
+        self.json = json
+        self.but = but
+        self._frames: dict[Codec, bytes] = {}
+
+    def frame(self, codec: Codec) -> bytes:
+        found = self._frames.get(codec)
+        if found is None:
+            found = self._frames[codec] = codec.frame([self.json])
+        return found
+
+
+class Member:
+    """One connection's membership of one channel."""
+
+    __slots__ = ("buffer", "channel", "last", "paging_until", "receiver")
+
+    def __init__(self, channel: "Channel", receiver: Receiver) -> None:
+        self.channel = channel
+        self.receiver = receiver
+        self.last = 0
+        """The offset up to which this connection has everything; kept only while it is held."""
+        self.buffer: list[_Pending] | None = []
+        """What was published while the subscription opens; None once it is open."""
+        self.paging_until: float | None = None
+        """While the client reads pages of history, live events are kept back (and read with the last page)."""
+
+
+class Channel:
+    """A channel with members on this node."""
+
+    __slots__ = (
+        "_writers", "ahead", "check_at", "epoch", "fast", "flushed_at", "held", "is_filling", "is_scheduled", "is_shared",
+        "last", "name", "pending", "ready", "target",
+    )  # fmt: skip
+
+    def __init__(self, name: str, ready: asyncio.Future[None]) -> None:
+        self.name = name
+        self.ready = ready
+        """Done when the position is known and other nodes are heard."""
+        self.epoch = ""
+        self.last = -1
+        self.target = -1
+        """The highest offset known to exist."""
+        self.fast: dict[Receiver, Member] = {}
+        self.held: dict[Receiver, Member] = {}
+        self.pending: list[_Pending] = []
+        self.ahead: dict[int, Publication] = {}
+        self.is_filling = False
+        self.is_scheduled = False
+        self.is_shared = False
+        """Another node has members too, so volatile publications must travel."""
+        self.flushed_at = 0.0
+        self.check_at = 0.0
+        self._writers: dict[Codec, tuple[Callable[[bytes], None], ...]] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the position is known."""
+        return self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
+
+    def writers(self) -> Mapping[Codec, tuple[Callable[[bytes], None], ...]]:
+        """Return the fast members' write functions by codec, made anew only when somebody came or went."""
+        if self._writers is None:
+            by_codec: dict[Codec, list[Callable[[bytes], None]]] = {}
+            for receiver in self.fast:
+                by_codec.setdefault(receiver.codec, []).append(receiver.write)
+            self._writers = {codec: tuple(writes) for codec, writes in by_codec.items()}
+        return self._writers
+
+    def put_fast(self, member: Member) -> None:
+        """Give a member the channel's own frames from now on."""
+        self.held.pop(member.receiver, None)
+        self.fast[member.receiver] = member
+        self._writers = None
+
+    def put_held(self, member: Member) -> None:
+        """Look at each publication for this member from now on."""
+        if self.fast.pop(member.receiver, None) is not None:
+            self._writers = None
+            member.last = self.last
+        self.held[member.receiver] = member
+
+    def remove(self, receiver: Receiver) -> None:
+        """Forget a member."""
+        if self.fast.pop(receiver, None) is not None:
+            self._writers = None
+        self.held.pop(receiver, None)
+
+
+class Hub:
+    """All channels of this node."""
+
+    def __init__(
+        self, *, bus: Bus, histories: Mapping[str, History], limits: Limits, metrics: Metrics
+    ) -> None:
+        self._bus = bus
+        self._histories = histories
+        self._limits = limits
+        self._metrics = metrics
+        self._channels: dict[str, Channel] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def run_in(self, tasks: asyncio.TaskGroup) -> None:
+        """Let `tasks` own what the hub does on its own: opening, filling gaps, checking heads."""
+        self._tasks = tasks
+        self.checks = tasks.create_task(self._check_forever())
+
+    def knows(self, channel: str) -> bool:
+        """Return whether channels of this kind exist."""
+        return channel.partition(":")[0] in self._histories
+
+    # --- Publishing ---
+
+    def publish(self, name: str, publications: Sequence[Publication], *, but: Receiver | None = None) -> None:
+        """Deliver to this node's members at once and to the other nodes over the bus; `but` gets nothing."""
+        self.deliver(name, publications, but=but)
+        channel = self._channels.get(name)
+        is_volatile = all(publication.off is None for publication in publications)
+        # A volatile message on a channel that nobody else follows need not travel; where we have no member we
+        # cannot know who follows.
+        if not is_volatile or channel is None or channel.is_shared:
+            self._bus.publish(name, publications)
+
+    def deliver(self, name: str, publications: Iterable[Publication], *, but: Receiver | None = None) -> None:
+        """Deliver to this node's members: each offset once and in order, gaps filled from the history."""
+        channel = self._channels.get(name)
+        if channel is None:
+            return
+        for publication in publications:
+            off = publication.off
+            if off is None:
+                if channel.is_open:
+                    self._push(channel, publication, but)
+            elif not channel.is_open or off > channel.last + 1:
+                self._put_ahead(channel, publication)
+            elif off == channel.last + 1:
+                channel.last = off
+                self._push(channel, publication, but)
+                if channel.ahead:
+                    self._drain_ahead(channel)
+
+    def flush(self, name: str) -> None:
+        """Send what waits for the end of the tick now."""
+        channel = self._channels.get(name)
+        if channel is not None:
+            self._flush(channel)
+
+    def _push(self, channel: Channel, publication: Publication, but: Receiver | None = None) -> None:
+        channel.pending.append(_Pending(publication, event_json(channel.name, publication), but))
+        if channel.is_scheduled:
+            return
+        channel.is_scheduled = True
+        wait = channel.flushed_at + WINDOW_S - self._loop.time()
+        if wait <= 0:
+            self._loop.call_soon(self._flush_scheduled, channel)
+        else:
+            self._loop.call_later(wait, self._flush_scheduled, channel)
+
+    def _flush_scheduled(self, channel: Channel) -> None:
+        channel.is_scheduled = False
+        self._flush(channel)
+
+    def _flush(self, channel: Channel) -> None:
+        pending = channel.pending
+        if not pending:
+            return
+        channel.pending = []
+        channel.flushed_at = self._loop.time()
+        senders = {item.but for item in pending if item.but is not None and item.but in channel.fast}
+        if senders:
+            self._flush_but(channel, pending, senders)
+        else:
+            for codec, writes in channel.writers().items():
+                frame = _shared_frame(codec, pending)
+                for write in writes:
+                    write(frame)
+        for member in list(channel.held.values()):
+            self._give_held(member, pending)
+
+    def _flush_but(self, channel: Channel, pending: list[_Pending], senders: set[Receiver]) -> None:
+        """Send to everybody, and to each sender only what others sent."""
+        frames: dict[Codec, bytes] = {}
+        for receiver in channel.fast:
+            codec = receiver.codec
+            if receiver in senders:
+                others = [item for item in pending if item.but is not receiver]
+                if others:
+                    receiver.write(_shared_frame(codec, others))
+                continue
+            frame = frames.get(codec)
+            if frame is None:
+                frame = frames[codec] = _shared_frame(codec, pending)
+            receiver.write(frame)
+
+    def _give_held(self, member: Member, pending: list[_Pending]) -> None:
+        if member.buffer is not None:
+            is_full = len(member.buffer) >= OPENING
+            member.buffer.extend(item for item in pending if not is_full or item.publication.off is not None)
+            return
+        for item in pending:
+            self._give(member, item)
+        self._promote(member)
+
+    def _give(self, member: Member, item: _Pending) -> None:
+        off = item.publication.off
+        if off is not None and (member.paging_until is not None or off <= member.last):
+            return
+        if off is not None:
+            member.last = off
+        receiver = member.receiver
+        if item.but is not receiver:
+            conflate = f"{member.channel.name} {item.publication.ev}" if off is None else None
+            receiver.send(item.frame(receiver.codec), conflate=conflate)
+
+    def _promote(self, member: Member) -> None:
+        """Put a member on the fast path if it has had everything and its socket takes more."""
+        channel = member.channel
+        if (
+            member.buffer is None
+            and member.paging_until is None
+            and not member.receiver.is_congested
+            and member.last <= channel.last
+            and member.receiver in channel.held
+        ):
+            if channel.pending:
+                self._flush(channel)  # what it has had already must not reach it again
+                return  # the flush has promoted it, or seen why not
+            channel.put_fast(member)
+
+    def congested(self, receiver: Receiver) -> None:
+        """Take a connection whose socket is full off the fast path of all its channels."""
+        for member in receiver.memberships.values():
+            channel = member.channel
+            if channel.pending and receiver in channel.fast:
+                self._flush(channel)
+            channel.put_held(member)
+
+    def relieved(self, receiver: Receiver) -> None:
+        """Put a connection whose backlog is gone back."""
+        for member in receiver.memberships.values():
+            self._promote(member)
+
+    # --- Subscribing ---
+
+    def join(self, receiver: Receiver, name: str) -> Member:
+        """Register a connection with a channel; from now on nothing that is published is lost for it.
+
+        `start` has to follow, or `leave`.
+        """
+        channel = self._channels.get(name)
+        if channel is None:
+            assert self._tasks is not None, "a hub that has members runs"
+            channel = self._channels[name] = Channel(name, self._loop.create_future())
+            self._tasks.create_task(self._open(channel))
+            self._metrics.channels.inc()
+        member = Member(channel, receiver)
+        channel.held[receiver] = member
+        receiver.memberships[name] = member
+        return member
+
+    def leave(self, receiver: Receiver, name: str) -> bool:
+        """Forget a membership; return whether there was one."""
+        member = receiver.memberships.pop(name, None)
+        if member is None:
+            return False
+        channel = member.channel
+        channel.remove(receiver)
+        if not channel.fast and not channel.held:
+            self._close(channel)
+        return True
+
+    async def position(self, member: Member, since: Since | None) -> SubscriptionView:
+        """Find where a subscription starts and what it missed; send that, then `start`.
+
+        Raises:
+            CommandError: The channel does not exist, or its history cannot be read now.
+        """
+        channel = member.channel
+        await self._until_open(channel)
+        if since is None:
+            member.last = channel.last
+            return SubscriptionView(channel.epoch, channel.last, recovered=False)
+        if since.epoch == channel.epoch and since.off > channel.last:
+            await self._catch_up(channel)
+        # No await between these lines and the buffer: what comes after `head` waits there.
+        head = channel.last
+        missed = head - since.off
+        if since.epoch != channel.epoch or not 0 <= missed <= self._limits.recover_events:
+            return self._unrecovered(member)
+        if missed == 0:
+            self._metrics.resumes.labels("lossless").inc()
+            member.last = head
+            return SubscriptionView(channel.epoch, head, recovered=True)
+        events = await self._read(channel, after=since.off, limit=min(missed, self._limits.history_page))
+        if not events or self._is_too_old(events[0]):
+            return self._unrecovered(member)
+        self._metrics.resumes.labels("replayed").inc()
+        member.last = events[-1].off or 0
+        has_more = member.last < head
+        member.paging_until = self._loop.time() + PAGING_S if has_more else None
+        raws = [Raw(event_json(channel.name, event)) for event in events]
+        return SubscriptionView(channel.epoch, member.last, recovered=True, events=raws, more=has_more)
+
+    async def follow(self, member: Member, off: int) -> None:
+        """Start a subscription at an offset that the client was told already, sending what came since as events.
+
+        Raises:
+            CommandError: The history cannot be read now, or does not reach back to `off`.
+        """
+        channel = member.channel
+        await self._until_open(channel)
+        member.last = off
+        while member.last < channel.last:
+            events = await self._read(channel, after=member.last, limit=self._limits.history_page)
+            if not events:
+                raise CommandError(errors.UNRECOVERABLE_POSITION, "the history does not reach back that far")
+            for event in events:
+                member.last = event.off or 0
+                member.receiver.send(member.receiver.codec.frame([event_json(channel.name, event)]))
+        self.start(member)
+
+    def start(self, member: Member) -> None:
+        """Send what was published while the subscription opened, without what the client has already."""
+        if member.receiver.memberships.get(member.channel.name) is not member:
+            return  # it left meanwhile
+        channel = member.channel
+        if channel.pending:
+            self._flush(channel)
+        buffered, member.buffer = member.buffer or [], None
+        for item in buffered:
+            self._give(member, item)
+        self._promote(member)
+
+    async def history(self, member: Member | None, name: str, since: Since, limit: int) -> HistoryPage:
+        """Return a page after a position; a subscriber that was told `more` is caught up by its last page.
+
+        Raises:
+            CommandError: The position is of another epoch or too old, or the history cannot be read now.
+        """
+        channel = member.channel if member is not None else None
+        if channel is None:
+            head = await self._head(name)
+        else:
+            await self._until_open(channel)
+            head = Position(channel.epoch, channel.last)
+        if since.epoch != head.epoch or since.off > head.off:
+            raise CommandError(
+                errors.UNRECOVERABLE_POSITION, "the channel has another epoch, or never came so far"
+            )
+        if since.off == head.off:
+            events: Sequence[Publication] = ()
+        else:
+            events = await self._read_from(name, after=since.off, limit=min(limit, head.off - since.off))
+            if not events:
+                raise CommandError(errors.UNRECOVERABLE_POSITION, "the history does not reach back that far")
+        off = (events[-1].off or 0) if events else since.off
+        raws = [Raw(event_json(name, event)) for event in events]
+        has_more = off < (channel.last if channel is not None else head.off)
+        return HistoryPage(head.epoch, off, raws, has_more)
+
+    def paged(self, member: Member, page: HistoryPage) -> None:
+        """Note that a subscriber who reads pages has this one; call it right after the page was sent."""
+        if member.paging_until is None or page.off < member.last:
+            return
+        member.last = page.off
+        if page.off >= member.channel.last:
+            self._end_paging(member)
+        else:
+            member.paging_until = self._loop.time() + PAGING_S
+
+    def _end_paging(self, member: Member) -> None:
+        member.paging_until = None
+        self._promote(member)
+
+    def _unrecovered(self, member: Member) -> SubscriptionView:
+        channel = member.channel
+        self._metrics.resumes.labels("reset").inc()
+        member.last = channel.last
+        reset = Control("reset", {"ch": channel.name, "epoch": channel.epoch, "off": channel.last})
+        member.receiver.send(member.receiver.codec.frame([encode(reset)]))
+        return SubscriptionView(channel.epoch, channel.last, recovered=False)
+
+    def _is_too_old(self, event: Publication) -> bool:
+        return event.ts < (time.time() - self._limits.recover_age_s) * 1000
+
+    # --- Opening and closing ---
+
+    async def _open(self, channel: Channel) -> None:
+        try:
+            await self._bus.subscribe(channel.name)
+            head = await self._head(channel.name)
+        except Exception as error:
+            if not isinstance(error, CommandError):
+                log.exception("channel_open_failed", channel=channel.name)
+            if not channel.ready.done():
+                channel.ready.set_exception(error)
+                channel.ready.exception()  # seen, also when nobody waits any more
+            return
+        if channel.ready.done():
+            return
+        channel.epoch, channel.last = head.epoch, head.off
+        channel.target = max(channel.target, head.off)
+        channel.check_at = self._loop.time() + CHECK_S * random.uniform(0.5, 1.0)  # noqa: S311 - spreads checks
+        channel.ready.set_result(None)
+        self._drain_ahead(channel)
+
+    def _close(self, channel: Channel) -> None:
+        if not channel.ready.done():
+            channel.ready.cancel()
+        if self._channels.get(channel.name) is channel:
+            del self._channels[channel.name]
+            self._bus.unsubscribe(channel.name)
+            self._metrics.channels.dec()
+
+    async def _until_open(self, channel: Channel) -> None:
+        if not channel.ready.done():
+            try:
+                await asyncio.shield(channel.ready)
+            except asyncio.CancelledError:
+                if channel.ready.cancelled():
+                    raise CommandError(errors.NOT_AVAILABLE, "the subscription was given up") from None
+                raise
+        elif not channel.is_open:
+            await channel.ready
+
+    # --- History, gaps, heads ---
+
+    def _put_ahead(self, channel: Channel, publication: Publication) -> None:
+        assert publication.off is not None, "only what has an offset can be ahead"
+        channel.target = max(channel.target, publication.off)
+        if len(channel.ahead) < AHEAD:
+            channel.ahead[publication.off] = publication
+        self._fill_soon(channel)
+
+    def _drain_ahead(self, channel: Channel) -> None:
+        ahead = channel.ahead
+        while (publication := ahead.pop(channel.last + 1, None)) is not None:
+            channel.last += 1
+            self._push(channel, publication)
+        if ahead:
+            channel.ahead = {off: item for off, item in ahead.items() if off > channel.last}
+        if channel.target > channel.last:
+            self._fill_soon(channel)
+
+    def _fill_soon(self, channel: Channel) -> None:
+        if channel.is_open and not channel.is_filling and self._tasks is not None:
+            channel.is_filling = True
+            self._tasks.create_task(self._fill(channel))
+
+    async def _fill(self, channel: Channel) -> None:
+        """Read from the history what did not arrive, until the channel is where it is known to be."""
+        delay = GAP_RETRY_S[0]
+        try:
+            await asyncio.sleep(GAP_S)
+            while channel.target > channel.last and self._channels.get(channel.name) is channel:
+                before = channel.last
+                try:
+                    await self._fill_page(channel)
+                except CommandError:
+                    log.warning("history_unreadable", channel=channel.name)
+                if channel.last == before:
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, GAP_RETRY_S[1])
+        except Exception:
+            log.exception("channel_fill_failed", channel=channel.name)
+        finally:
+            channel.is_filling = False
+
+    async def _fill_page(self, channel: Channel) -> None:
+        after = channel.last
+        found = await self._read_any(channel.name, after=after, limit=self._limits.history_page)
+        if found and after == channel.last:
+            self._metrics.gaps.inc()
+            if found[0].off != after + 1:
+                self._reset(channel, Position(channel.epoch, (found[0].off or 1) - 1))
+        for event in found:
+            if event.off == channel.last + 1:
+                channel.last = event.off
+                self._push(channel, event)
+        self._drain_ahead(channel)
+
+    def _reset(self, channel: Channel, position: Position) -> None:
+        """Go on at another position; what lies between is lost, and every member is told so."""
+        self._flush(channel)
+        is_same = position.epoch == channel.epoch
+        channel.target = max(channel.target, position.off) if is_same else position.off
+        channel.epoch, channel.last = position.epoch, position.off
+        channel.ahead.clear()
+        message = encode(Control("reset", {"ch": channel.name, "epoch": channel.epoch, "off": channel.last}))
+        for member in [*channel.fast.values(), *channel.held.values()]:
+            member.last = channel.last
+            member.receiver.send(member.receiver.codec.frame([message]))
+        log.warning("channel_reset", channel=channel.name, off=channel.last)
+
+    async def _catch_up(self, channel: Channel) -> None:
+        """Bring the channel to its head; a client may know more than this node has heard."""
+        head = await self._head(channel.name)
+        channel.target = max(channel.target, head.off)
+        while channel.last < head.off:
+            before = channel.last
+            await self._fill_page(channel)
+            if channel.last == before:
+                break
+
+    async def _read(self, channel: Channel, *, after: int, limit: int) -> Sequence[Publication]:
+        return await self._read_from(channel.name, after=after, limit=limit)
+
+    async def _read_from(self, name: str, *, after: int, limit: int) -> Sequence[Publication]:
+        """Return events right after an offset without a gap; nothing if the first of them is gone."""
+        found = await self._read_any(name, after=after, limit=limit)
+        if any(event.off != after + number for number, event in enumerate(found, 1)):
+            return ()
+        return found
+
+    async def _read_any(self, name: str, *, after: int, limit: int) -> Sequence[Publication]:
+        try:
+            return await self._history_of(name).read(name, after=after, limit=limit)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            log.warning("history_read_failed", channel=name, error=type(error).__name__)
+            raise CommandError(errors.OVERLOADED, NOT_READABLE) from error
+
+    async def _head(self, name: str) -> Position:
+        try:
+            heads = await self._history_of(name).heads([name])
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            log.warning("history_head_failed", channel=name, error=type(error).__name__)
+            raise CommandError(errors.OVERLOADED, NOT_READABLE) from error
+        if name not in heads:
+            raise CommandError(errors.UNKNOWN_CHANNEL, "there is no such channel")
+        return heads[name]
+
+    def _history_of(self, name: str) -> History:
+        return self._histories[name.partition(":")[0]]
+
+    async def _check_forever(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_DOWN_S)
+            now = self._loop.time()
+            due = [
+                channel for channel in self._channels.values() if channel.is_open and channel.check_at <= now
+            ]
+            every = CHECK_S if self._bus.is_up else CHECK_DOWN_S
+            for channel in due:
+                channel.check_at = now + every * random.uniform(0.8, 1.0)  # noqa: S311 - spreads checks
+            try:
+                await self._check(due)
+            except Exception:
+                log.exception("channel_check_failed")
+            self._let_go_of_pagers(now)
+
+    def _let_go_of_pagers(self, now: float) -> None:
+        for channel in self._channels.values():
+            for member in list(channel.held.values()):
+                if member.paging_until is not None and member.paging_until <= now:
+                    member.last = channel.last
+                    self._end_paging(member)
+
+    async def _check(self, channels: Sequence[Channel]) -> None:
+        """Compare channels with their history: what was lost on the way is found here."""
+        by_prefix: dict[str, list[Channel]] = {}
+        for channel in channels:
+            by_prefix.setdefault(channel.name.partition(":")[0], []).append(channel)
+        for prefix, some in by_prefix.items():
+            for start in range(0, len(some), CHECK_BATCH):
+                batch = some[start : start + CHECK_BATCH]
+                try:
+                    heads = await self._histories[prefix].heads([channel.name for channel in batch])
+                except (SQLAlchemyError, OSError, TimeoutError) as error:
+                    log.warning("heads_unreadable", error=type(error).__name__)
+                    continue
+                for channel in batch:
+                    self._compare(channel, heads.get(channel.name))
+
+    def _compare(self, channel: Channel, head: Position | None) -> None:
+        if head is None:
+            return
+        if head.epoch != channel.epoch:
+            self._reset(channel, head)
+        elif head.off > channel.last:
+            channel.target = max(channel.target, head.off)
+            self._fill_soon(channel)
+
+    def check_all(self) -> None:
+        """Compare every channel with its history within a second."""
+        for channel in self._channels.values():
+            channel.check_at = 0.0
+
+    def share(self, names: Iterable[str]) -> list[str]:
+        """Note that other nodes have members in these channels; return those that have some here."""
+        ours = []
+        for name in names:
+            channel = self._channels.get(name)
+            if channel is not None:
+                channel.is_shared = True
+                ours.append(name)
+        return ours
+
+
+def _shared_frame(codec: Codec, pending: Sequence[_Pending]) -> bytes:
+    if len(pending) == 1:
+        return pending[0].frame(codec)
+    return codec.frame([item.json for item in pending])
