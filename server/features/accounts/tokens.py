@@ -1,0 +1,230 @@
+"""Access tokens (JWT, short, checked against the account), refresh tokens (opaque, rotating), and socket tickets.
+
+RFC 9700 (OAuth security) §4.14 is the source of rotation with reuse detection.
+"""
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import jwt
+import msgspec
+from redis.asyncio import Redis
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from server import outage
+from server.context import Principal, Role
+from server.errors import TokenExpiredError, UnauthenticatedError
+from server.features.accounts.models import LoginSession, RefreshToken, User
+
+# B-02: access for half an hour, a session for a week after its last use.
+ACCESS_TTL = timedelta(minutes=30)
+REFRESH_TTL = timedelta(days=7)
+# PROTOCOL 2. A browser connects at once; a ticket in a log is worthless soon.
+TICKET_TTL_S = 30
+
+_ALGORITHM = "HS256"
+_AUDIENCE = "access"
+# DESIGN decision 16: a change reaches open sockets within a second. Half of it leaves the rest to the other half
+# of the way; a longer time would need a sure message to every node, a shorter one is a query per request.
+_CACHE_TTL_S = 0.5
+# About 2 MB. More people than this asking within half a second would outrun the database anyway.
+_CACHE_SIZE = 10_000
+
+
+class Refreshed(msgspec.Struct, frozen=True):
+    """A used refresh token's successor, and whose it is."""
+
+    user: User
+    token: str
+
+
+class _Checked(msgspec.Struct, frozen=True):
+    """What the database said of an account, and until when that is believed (monotonic seconds)."""
+
+    name: str
+    role: Role
+    version: int
+    blocked: bool
+    until: float
+
+
+def access_token(
+    secret: str, user_id: UUID, *, role: str, version: int, wall: datetime, ttl: timedelta = ACCESS_TTL
+) -> str:
+    """Return a signed access token."""
+    claims = {
+        "sub": str(user_id),
+        "role": str(role),
+        "ver": version,
+        "aud": _AUDIENCE,
+        "iat": int(wall.timestamp()),
+        "exp": int((wall + ttl).timestamp()),
+    }
+    return jwt.encode(claims, secret, _ALGORITHM)
+
+
+class Authenticator:
+    """Says who holds an access token or a socket ticket; one per process."""
+
+    def __init__(self, *, secret: str, sessions: async_sessionmaker[AsyncSession], redis: Redis) -> None:
+        self._secret = secret
+        self._sessions = sessions
+        self._redis = redis
+        self._cache: OrderedDict[UUID, _Checked] = OrderedDict()
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return who holds an access token, as the account is now or was half a second ago.
+
+        Raises:
+            TokenExpiredError: It held once.
+            UnauthenticatedError: It is not ours, or older than a change of role, password or block.
+            OverloadedError: The database is away.
+        """
+        claims = self._claims(token)
+        return await self._principal(UUID(str(claims["sub"])), int(claims["ver"]))
+
+    async def redeem(self, ticket: str) -> Principal:
+        """Return for whom a socket ticket was made, once.
+
+        Raises:
+            UnauthenticatedError: It was redeemed before, is too old, or was never made.
+        """
+        with outage.refused():
+            stored = await self._redis.getdel(_ticket_key(ticket))
+        if stored is None:
+            raise UnauthenticatedError("This ticket does not hold.")
+        user_id, version = str(stored, "ascii").split() if isinstance(stored, bytes) else stored.split()
+        return await self._principal(UUID(user_id), int(version))
+
+    def expires_at(self, token: str) -> float:
+        """Return the end of a token that `authenticate` has accepted, in seconds of the Unix epoch."""
+        return float(self._claims(token)["exp"])
+
+    def forget(self, user_id: UUID) -> None:
+        """Ask the database about this account next time: it has changed."""
+        self._cache.pop(user_id, None)
+
+    def _claims(self, token: str) -> dict[str, int | str]:
+        try:
+            claims: dict[str, int | str] = jwt.decode(
+                token,
+                self._secret,
+                algorithms=[_ALGORITHM],
+                audience=_AUDIENCE,
+                options={"require": ["exp", "iat", "sub", "ver", "aud"]},
+            )
+        except jwt.ExpiredSignatureError:
+            raise TokenExpiredError("This access token has expired.") from None
+        except (jwt.InvalidTokenError, UnicodeError, ValueError, RecursionError):
+            raise UnauthenticatedError("This access token does not hold.") from None
+        return claims
+
+    async def _principal(self, user_id: UUID, version: int) -> Principal:
+        checked = self._cache.get(user_id)
+        if checked is None or checked.until < time.monotonic():
+            checked = await self._ask(user_id)
+        if checked.blocked or checked.version != version:
+            raise UnauthenticatedError("This access token does not hold any more; log in again.")
+        return Principal(user_id, checked.role, checked.name, checked.version)
+
+    async def _ask(self, user_id: UUID) -> _Checked:
+        until = time.monotonic() + _CACHE_TTL_S
+        with outage.refused():
+            async with self._sessions() as session:
+                user = await session.get(User, user_id)
+        if user is None:
+            raise UnauthenticatedError("This access token does not hold.")
+        checked = _Checked(user.name, Role(user.role), user.version, user.blocked_at is not None, until)
+        self._cache[user_id] = checked
+        self._cache.move_to_end(user_id)
+        if len(self._cache) > _CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return checked
+
+
+async def make_ticket(redis: Redis, principal: Principal) -> str:
+    """Return a ticket that connects one socket of this person within half a minute."""
+    ticket = secrets.token_urlsafe(32)
+    await redis.set(_ticket_key(ticket), f"{principal.user_id} {principal.version}", ex=TICKET_TTL_S)
+    return ticket
+
+
+async def open_session(session: AsyncSession, user_id: UUID, *, wall: datetime, address: str | None) -> str:
+    """Begin a login session and return its first refresh token."""
+    login = LoginSession(
+        id=uuid4(), user_id=user_id, address=address, created_at=wall, expires_at=wall + REFRESH_TTL
+    )
+    session.add(login)
+    await session.flush()
+    return _add_token(session, login.id)
+
+
+async def rotate(session: AsyncSession, token: str, *, wall: datetime) -> Refreshed | None:
+    """Exchange a refresh token for its successor.
+
+    None: it does not hold. If that is because it was used before, somebody has stolen it or its successor, so its
+    whole session is revoked: the caller commits before it refuses.
+    """
+    found = await session.execute(
+        select(LoginSession, RefreshToken)
+        .join(RefreshToken, RefreshToken.session_id == LoginSession.id)
+        .where(RefreshToken.digest == _digest(token))
+        .with_for_update(key_share=True)
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    login, used = row
+    if used.used_at is not None:
+        login.revoked_at = login.revoked_at or wall
+        return None
+    user = await session.get_one(User, login.user_id)
+    if login.revoked_at is not None or login.expires_at <= wall or user.blocked_at is not None:
+        return None
+    used.used_at = wall
+    login.expires_at = wall + REFRESH_TTL
+    return Refreshed(user, _add_token(session, login.id))
+
+
+async def close_session(session: AsyncSession, token: str, *, wall: datetime) -> None:
+    """End the session of a refresh token, new or used; an unknown token changes nothing."""
+    of_token = select(RefreshToken.session_id).where(RefreshToken.digest == _digest(token)).scalar_subquery()
+    await session.execute(
+        update(LoginSession)
+        .where(LoginSession.id == of_token, LoginSession.revoked_at.is_(None))
+        .values(revoked_at=wall)
+    )
+
+
+async def close_sessions(session: AsyncSession, user_id: UUID, *, wall: datetime) -> None:
+    """End every session of a user."""
+    await session.execute(
+        update(LoginSession)
+        .where(LoginSession.user_id == user_id, LoginSession.revoked_at.is_(None))
+        .values(revoked_at=wall)
+    )
+
+
+async def forget_sessions(session: AsyncSession, *, before: datetime) -> None:
+    """Delete the sessions that ended before a moment, with their tokens."""
+    await session.execute(delete(LoginSession).where(LoginSession.expires_at < before))
+
+
+def _add_token(session: AsyncSession, session_id: UUID) -> str:
+    token = secrets.token_urlsafe(32)
+    session.add(RefreshToken(digest=_digest(token), session_id=session_id))
+    return token
+
+
+def _digest(token: str) -> bytes:
+    """Return what is stored of a token: 256 random bits need no salt and no slow hash."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _ticket_key(ticket: str) -> str:
+    return f"fourtalk:ticket:{_digest(ticket).hex()}"

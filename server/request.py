@@ -1,0 +1,130 @@
+"""From what a client sent to a command's request, the same way for both doors.
+
+Everything that PostgreSQL or arithmetic would choke on is refused here: NUL characters, integers beyond 64 bits,
+deep nesting. What a field may hold is said by the request's Struct.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from server.errors import BadRequestError, FieldError
+
+Request = TypeVar("Request", bound=msgspec.Struct)
+
+# The deepest request of the contract has four levels; each level of a hostile one costs stack.
+DEPTH_MAX = 32
+_INTEGER_MAX = 2**63 - 1
+_PATH = re.compile(r" - at `(\$|key in \$)?\.?(?P<field>[^`]*)`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`$")
+_NO_TEXTS: Mapping[str, str] = {}
+
+
+def decode_request(
+    request: type[Request], body: bytes = b"", texts: Mapping[str, str] = _NO_TEXTS
+) -> Request:
+    """Return the request that a JSON object says, with path and query values taken from their text.
+
+    Unknown fields are ignored; a text wins over the object's field of the same name.
+
+    Raises:
+        BadRequestError: Not a JSON object, or a field is wrong; `errors` names every wrong one.
+    """
+    fields = _read_object(body)
+    errors: list[FieldError] = []
+    for field in msgspec.structs.fields(request):
+        if (text := texts.get(field.encode_name)) is not None:
+            try:
+                fields[field.encode_name] = _from_text(field.type, text)
+            except BadRequestError as error:
+                errors.append(FieldError(field.encode_name, str(error)))
+            except msgspec.ValidationError as error:
+                errors.append(FieldError(field.encode_name, _words(error)))
+    if errors:
+        _refuse(errors)
+    try:
+        return msgspec.convert(fields, request)
+    except msgspec.ValidationError as error:
+        _refuse(_errors_of(request, fields) or [_error_of(error)])
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    if not body:
+        return {}
+    try:
+        found = msgspec.json.decode(body)
+        _check(found)
+    except RecursionError:
+        raise BadRequestError("The request is nested too deep.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequestError(f"The request is not valid JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise BadRequestError("The request must be a JSON object.")
+    return found
+
+
+def _check(value: Any, depth: int = 0) -> None:
+    """Refuse what no column can hold, wherever it stands."""
+    if depth > DEPTH_MAX:
+        raise BadRequestError("The request is nested too deep.")
+    if isinstance(value, str):
+        if "\0" in value:
+            raise BadRequestError("The character NUL is not allowed.")
+    elif isinstance(value, int):
+        if not -_INTEGER_MAX <= value <= _INTEGER_MAX:
+            raise BadRequestError("A number is too large.")
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth + 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check(key)
+            _check(item, depth + 1)
+
+
+def _from_text(kind: Any, text: str) -> Any:
+    """Return the JSON value that a text stands for where a value of this type is wanted."""
+    value = msgspec.to_builtins(msgspec.convert(text, kind, strict=False))
+    if isinstance(value, float) and not -float("inf") < value < float("inf"):
+        raise BadRequestError("Expected a finite number")
+    _check(value)
+    return value
+
+
+def _errors_of(request: type[msgspec.Struct], fields: Mapping[str, Any]) -> list[FieldError]:
+    """Return what is wrong with each field; msgspec stops at the first."""
+    errors = []
+    for field in msgspec.structs.fields(request):
+        name = field.encode_name
+        if name not in fields:
+            if field.required:
+                errors.append(FieldError(name, "This field is required."))
+            continue
+        try:
+            msgspec.convert(fields[name], field.type)
+        except msgspec.ValidationError as error:
+            inner = _error_of(error)
+            errors.append(FieldError(f"{name}.{inner.field}" if inner.field else name, inner.message))
+    return errors
+
+
+def _error_of(error: msgspec.ValidationError) -> FieldError:
+    text = str(error)
+    place = _PATH.search(text)
+    field = place["field"] if place else ""
+    if missing := _MISSING.match(_words(error).rstrip(".")):
+        return FieldError(
+            ".".join(part for part in (field, missing["field"]) if part), "This field is required."
+        )
+    return FieldError(field, _words(error))
+
+
+def _words(error: msgspec.ValidationError) -> str:
+    return _PATH.sub("", str(error)) + "."
+
+
+def _refuse(errors: list[FieldError]) -> NoReturn:
+    first = errors[0]
+    raise BadRequestError(f"{first.field}: {first.message}" if first.field else first.message, tuple(errors))
