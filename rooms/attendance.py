@@ -205,7 +205,7 @@ def _livekit_spans(
     own: Sequence[Evidence], room: _Room, outages: Sequence[_Outage], until: datetime
 ) -> Iterable[_Span]:
     """Yield the visits of one person, and the outages between them that were not theirs."""
-    visits = _visits(own)
+    visits = _visits(own, room)
     absences = [fact for fact in own if fact.kind == "absent"]
     for session, visit in visits.items():
         others = [other for key, other in visits.items() if key != session]
@@ -223,26 +223,28 @@ def _livekit_spans(
             yield _counted(span.end, returned, "ours", Confidence.OURS)
 
 
-def _visits(own: Sequence[Evidence]) -> dict[str, _Visit]:
+def _visits(own: Sequence[Evidence], room: _Room) -> dict[str, _Visit]:
     sessions: defaultdict[str, list[Evidence]] = defaultdict(list)
     for fact in own:
         if fact.session and fact.kind not in {"absent", "stay"}:
             sessions[fact.session].append(fact)
-    visits = {session: _visit(facts) for session, facts in sessions.items()}
+    visits = {session: _visit(facts, room) for session, facts in sessions.items()}
     return {session: visit for session, visit in visits.items() if visit is not None}
 
 
-def _visit(facts: Sequence[Evidence]) -> _Visit | None:
+def _visit(facts: Sequence[Evidence], room: _Room) -> _Visit | None:
     """Read one session's own evidence; nothing comes of one that never had media."""
     if any(fact.kind == "aborted" for fact in facts):
         return None
-    start, start_confidence = _start(facts)
+    generation = max(fact.generation for fact in facts)
+    opened = [at for started, at in room.started if started == generation]
+    start, start_confidence = _start(facts, opened)
     polls = [fact.at for fact in facts if fact.kind == "seen"]
     seen = [fact.at for fact in facts if fact.kind in {"joined", "track"}]
     leaves = [fact for fact in facts if fact.kind == "left"]
     left = min(leaves, key=_exact_first, default=None)
     return _Visit(
-        generation=max(fact.generation for fact in facts),
+        generation=generation,
         start=start,
         start_confidence=start_confidence,
         proven=max([start, *seen, *(poll - BLIND for poll in polls)]),
@@ -254,14 +256,15 @@ def _visit(facts: Sequence[Evidence]) -> _Visit | None:
     )
 
 
-def _start(facts: Sequence[Evidence]) -> tuple[datetime, Confidence]:
+def _start(facts: Sequence[Evidence], opened: Sequence[datetime]) -> tuple[datetime, Confidence]:
+    """Return when the visit began; nobody was in a media room before it was first made."""
     joined = [fact.at for fact in facts if fact.kind == "joined"]
     if joined:
         return min(joined), Confidence.EXACT
-    polled = [fact.joined_at for fact in facts if fact.kind == "seen" and fact.joined_at]
+    polled = any(fact.kind == "seen" and fact.joined_at for fact in facts)
     told = [fact.joined_at for fact in facts if fact.joined_at]
     if told:
-        return min(told), Confidence.RECONCILED if polled else Confidence.INFERRED
+        return max([min(told), *sorted(opened)[:1]]), Confidence.RECONCILED if polled else Confidence.INFERRED
     return min(fact.at for fact in facts), Confidence.INFERRED
 
 
