@@ -4,8 +4,8 @@ import billing.models
 import rooms.models
 import server.audit
 import server.features.accounts.models
-import server.idempotency
 import server.gateway.models
+import server.idempotency
 import server.models
 
 METADATA = [billing.models.Base.metadata, rooms.models.Base.metadata, server.models.Base.metadata]
