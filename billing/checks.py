@@ -1,0 +1,196 @@
+"""Invariants of money, asked of the database: at the end of tests, hourly in production, by `fourtalk check`.
+
+A violation is a bug or a broken database; nothing here repairs anything.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+# A violation names so many rows: enough to look, and the answer stays small.
+ROWS_MOST = 20
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """Something that must never be."""
+
+    name: str
+    detail: str
+    rows: tuple[dict[str, Any], ...]
+
+
+class Check(msgspec.Struct, frozen=True):
+    """A query that finds what must not exist."""
+
+    name: str
+    detail: str
+    query: str
+
+
+CHECKS = (
+    Check(
+        "ledger_sum",
+        "The balances of a currency do not add up to zero.",
+        "select currency, sum(balance)::bigint as sum from ledger_account group by currency having sum(balance) <> 0",
+    ),
+    Check(
+        "account_drift",
+        "A balance differs from the sum of its transfers.",
+        """
+        select a.id, a.kind, a.owner_id, a.balance, coalesce(t.sum, 0)::bigint as transfers
+        from ledger_account a left join (
+          select account, sum(delta) as sum from (
+            select debit_account as account, -amount as delta from ledger_transfer
+            union all
+            select credit_account, amount from ledger_transfer
+          ) legs group by account
+        ) t on t.account = a.id
+        where a.balance <> coalesce(t.sum, 0)
+        """,
+    ),
+    Check(
+        "account_floor",
+        "An account of a person, or an escrow, is below zero.",
+        """
+        select id, kind, owner_id, balance from ledger_account
+        where kind not in ('platform_revenue', 'platform_expense') and balance < 0
+        """,
+    ),
+    Check(
+        "escrow_is_held",
+        "An escrow account differs from the holds that are held in it.",
+        """
+        select a.id, a.owner_id, a.balance, coalesce(h.sum, 0)::bigint as held
+        from ledger_account a left join (
+          select escrow_account, sum(amount) as sum from hold where status = 'held' group by escrow_account
+        ) h on h.escrow_account = a.id
+        where a.kind = 'escrow' and a.balance <> coalesce(h.sum, 0)
+        """,
+    ),
+    Check(
+        "hold_placed",
+        "The journal of a purchase did not move the amount of its hold from wallet to escrow.",
+        """
+        select h.id, h.amount, h.place_journal from hold h
+        where not exists (
+          select from ledger_transfer t
+          where t.journal_id = h.place_journal and t.hold_id = h.id and t.amount = h.amount
+            and t.debit_account = h.wallet_account and t.credit_account = h.escrow_account
+        )
+        """,
+    ),
+    Check(
+        "hold_status",
+        "The status of a hold does not follow from its settlement.",
+        """
+        select h.id, h.status, s.to_student, h.amount
+        from hold h left join hold_settlement s on s.hold_id = h.id and s.number = 0
+        where h.status <> case when s.hold_id is null then 'held'
+                               when s.to_student = h.amount then 'refunded' else 'released' end
+        """,
+    ),
+    Check(
+        "hold_adds_up",
+        "The parts of a settled hold are not its amount, or not its frozen split.",
+        """
+        select s.hold_id, s.number, s.to_tutor, s.to_platform, s.to_student, h.amount, h.tutor_bps
+        from hold_settlement s join hold h on h.id = s.hold_id
+        where s.to_tutor + s.to_platform + s.to_student <> h.amount
+           or s.to_tutor <> (h.amount - s.to_student) * h.tutor_bps / 10000
+        """,
+    ),
+    Check(
+        "hold_moved",
+        "What the ledger moved for a hold is not what its newest settlement says.",
+        """
+        select s.hold_id, s.number, s.to_tutor, s.to_platform, s.to_student, m.tutor, m.platform, m.student
+        from hold_settlement s
+        join lateral (
+          select
+            coalesce(sum(m.delta) filter (where a.kind in ('earnings', 'earnings_pending')), 0)::bigint as tutor,
+            coalesce(sum(m.delta) filter (where a.kind = 'platform_revenue'), 0)::bigint as platform,
+            coalesce(sum(m.delta) filter (where a.kind = 'wallet'), 0)::bigint as student
+          from hold_settlement every
+          join lateral (
+            select t.debit_account as account, -t.amount as delta from ledger_transfer t
+            where t.journal_id = every.journal_id and t.hold_id = s.hold_id
+            union all
+            select t.credit_account, t.amount from ledger_transfer t
+            where t.journal_id = every.journal_id and t.hold_id = s.hold_id
+          ) m on true
+          join ledger_account a on a.id = m.account
+          where every.hold_id = s.hold_id
+        ) m on true
+        where s.number = (select max(number) from hold_settlement n where n.hold_id = s.hold_id)
+          and (m.tutor, m.platform, m.student) <> (s.to_tutor, s.to_platform, s.to_student)
+        """,
+    ),
+    Check(
+        "settled_by_facts",
+        "A settlement is not what the stored facts and the policy of the hold ask for.",
+        """
+        select s.hold_id, s.number, s.cause, s.to_student, d.to_student as asked, s.attended_s, d.attended_s as known
+        from hold_settlement s
+        join hold h on h.id = s.hold_id
+        join policy p on p.version = h.policy_version
+        join lesson_facts f on f.lesson_id = s.lesson_id and f.version = s.facts_version
+        left join lesson_presence a
+          on a.lesson_id = f.lesson_id and a.version = f.version and a.student_id = h.student_id
+        cross join lateral (
+          select coalesce(a.attended_s, 0) as attended_s,
+            case when f.cancelled or f.tutor_absent then h.amount
+                 when coalesce(a.attended_s, 0) * 100 >= p.attendance_percent * f.total_s then 0
+                 else h.amount end as to_student
+        ) d
+        where s.to_student <> d.to_student or s.attended_s <> d.attended_s or s.total_s <> f.total_s
+           or s.threshold_percent <> p.attendance_percent
+           or s.number = 0 and s.cause <> case when f.cancelled then 'cancelled'
+                                               when f.tutor_absent then 'tutor_absent' else 'attendance' end
+        """,
+    ),
+    Check(
+        "facts_by_intervals",
+        "The seconds of a student are not the sum of the intervals that prove them.",
+        """
+        select a.lesson_id, a.version, a.student_id, a.attended_s, i.sum
+        from lesson_presence a cross join lateral (
+          select coalesce(floor(sum(extract(epoch from (x->>'to')::timestamptz - (x->>'from')::timestamptz))), 0)::bigint
+            as sum
+          from jsonb_array_elements(a.intervals) x
+        ) i
+        where a.attended_s <> i.sum
+        """,
+    ),
+    Check(
+        "tutor_absence",
+        "A tutor is called absent, or present, against the threshold.",
+        """
+        select lesson_id, version, tutor_attended_s, planned_s, tutor_absent from lesson_facts
+        where not cancelled and tutor_absent <> (tutor_attended_s * 100 < absence_percent * planned_s)
+        """,
+    ),
+    Check(
+        "held_after_settlement",
+        "A hold is still held although its lesson was settled.",
+        """
+        select h.id, h.lesson_id from hold h
+        where h.status = 'held'
+          and exists (select from lesson_facts f where f.lesson_id = h.lesson_id)
+          and not exists (select from settle_due d where d.lesson_id = h.lesson_id)
+        """,
+    ),
+)
+
+
+async def run(session: AsyncSession) -> Sequence[Violation]:
+    """Return every invariant that does not hold; an empty list is the good answer."""
+    violations: list[Violation] = []
+    for check in CHECKS:
+        found = await session.execute(text(check.query))
+        rows = tuple(dict(row) for row in found.mappings().fetchmany(ROWS_MOST))
+        if rows:
+            violations.append(Violation(check.name, check.detail, rows))
+    return violations

@@ -1,0 +1,152 @@
+"""What can go wrong with money.
+
+BillingError
+├── InvalidAmountError        invalid     amount is zero, negative or too big for the ledger
+├── InvalidKeyError           invalid     idempotency key is empty or longer than 255
+├── UnknownCurrencyError      invalid
+├── ReasonTooShortError       invalid     an admin must say why in at least ten characters
+├── InsufficientFundsError    conflict    an account would fall below zero; says what is missing
+├── IdempotencyMismatchError  invalid     the key was used with another request
+├── HoldNotFoundError         not_found
+├── HoldNotHeldError          conflict    the hold was released or refunded already
+├── AlreadyHeldError          conflict    the student has an open hold for this lesson
+├── LessonOverError           conflict    the lesson's attendance is frozen; nothing can be held for it
+└── LessonNotSettledError     conflict    only what was settled can be reconsidered
+"""
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from billing.money import Money
+
+Kind = Literal["invalid", "not_found", "conflict"]
+
+
+class BillingError(Exception):
+    """Base of this tree. `kind` is for the edge, `code` for programs, `facts` are shown with both."""
+
+    kind: ClassVar[Kind]
+    code: ClassVar[str]
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return what the error knows, ready for the wire."""
+        return vars(self)
+
+
+class InvalidAmountError(BillingError):
+    """The amount cannot be moved."""
+
+    kind = "invalid"
+    code = "invalid_amount"
+
+    def __init__(self, money: Money) -> None:
+        super().__init__(f"{money.amount} {money.currency} minor units cannot be moved.")
+        self.money = money
+
+
+class InvalidKeyError(BillingError):
+    """The idempotency key is empty or too long."""
+
+    kind = "invalid"
+    code = "invalid_idempotency_key"
+
+    def __init__(self) -> None:
+        super().__init__("An idempotency key has 1 to 255 characters.")
+
+
+class UnknownCurrencyError(BillingError):
+    """No wallet has this currency."""
+
+    kind = "invalid"
+    code = "unknown_currency"
+
+    def __init__(self, currency: str) -> None:
+        super().__init__(f"{currency!r} is not a currency of this ledger.")
+        self.currency = currency
+
+
+class ReasonTooShortError(BillingError):
+    """An admin moved money without saying why."""
+
+    kind = "invalid"
+    code = "reason_too_short"
+
+    def __init__(self, least: int) -> None:
+        super().__init__(f"Say why in at least {least} characters.")
+        self.least = least
+
+
+class InsufficientFundsError(BillingError):
+    """An account would fall below zero."""
+
+    kind = "conflict"
+    code = "insufficient_funds"
+
+    def __init__(self, shortfall: Money) -> None:
+        super().__init__(f"{shortfall} are missing.")
+        self.shortfall = shortfall
+
+
+class IdempotencyMismatchError(BillingError):
+    """The key belongs to another request."""
+
+    kind = "invalid"
+    code = "idempotency_mismatch"
+
+    def __init__(self) -> None:
+        super().__init__("This idempotency key was used with another request.")
+
+
+class HoldNotFoundError(BillingError):
+    """No hold has this id."""
+
+    kind = "not_found"
+    code = "hold_not_found"
+
+    def __init__(self, hold_id: UUID) -> None:
+        super().__init__("There is no such hold.")
+        self.hold_id = hold_id
+
+
+class HoldNotHeldError(BillingError):
+    """The hold left `held` before."""
+
+    kind = "conflict"
+    code = "hold_not_held"
+
+    def __init__(self, hold_id: UUID, status: str) -> None:
+        super().__init__(f"This hold is {status}.")
+        self.hold_id = hold_id
+        self.status = status
+
+
+class AlreadyHeldError(BillingError):
+    """The student holds a place in this lesson."""
+
+    kind = "conflict"
+    code = "already_held"
+
+    def __init__(self) -> None:
+        super().__init__("A place in this lesson is paid for already.")
+
+
+class LessonOverError(BillingError):
+    """Attendance of the lesson is frozen."""
+
+    kind = "conflict"
+    code = "lesson_over"
+
+    def __init__(self) -> None:
+        super().__init__("This lesson is over.")
+
+
+class LessonNotSettledError(BillingError):
+    """The lesson has no settlement that could be reconsidered."""
+
+    kind = "conflict"
+    code = "lesson_not_settled"
+
+    def __init__(self, lesson_id: UUID) -> None:
+        super().__init__("This lesson is not settled yet.")
+        self.lesson_id = lesson_id

@@ -1,0 +1,57 @@
+"""Domain events of money, recorded in the outbox with the movement they tell of."""
+
+from uuid import UUID
+
+import msgspec
+
+from billing.models import Cause, HoldId, OwnerId, SourceKind
+from billing.money import Money
+
+
+class HoldEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What each event of a hold says: which hold, whose, for what."""
+
+    hold_id: HoldId
+    student_id: OwnerId
+    tutor_id: OwnerId
+    lesson_id: UUID | None
+    source_kind: SourceKind
+    source_id: UUID
+    amount: Money
+
+
+class HoldPlaced(HoldEvent, frozen=True, kw_only=True, tag="hold.placed"):
+    """Money was set aside."""
+
+
+class HoldReleased(HoldEvent, frozen=True, kw_only=True, tag="hold.released"):
+    """Money was paid out by the split."""
+
+    tutor_share: Money
+    platform_share: Money
+    cause: Cause
+
+
+class HoldRefunded(HoldEvent, frozen=True, kw_only=True, tag="hold.refunded"):
+    """Money was given back."""
+
+    cause: Cause
+    reason: str | None = None
+
+
+class HoldAdjusted(HoldEvent, frozen=True, kw_only=True, tag="hold.adjusted"):
+    """Late evidence changed where the money of a settled hold is; the three parts are the new ones."""
+
+    tutor_share: Money
+    platform_share: Money
+    refunded: Money
+
+
+class WalletChanged(msgspec.Struct, frozen=True, tag="wallet.changed"):
+    """A balance of somebody changed: wallet, held, or earnings."""
+
+    owner_id: OwnerId
+    currency: str
+
+
+Event = HoldPlaced | HoldReleased | HoldRefunded | HoldAdjusted | WalletChanged

@@ -1,0 +1,35 @@
+"""Where events wait for publication: a row in the transaction of what happened (DESIGN §1).
+
+It stands in the lowest package so that every package may use it. `server/relay.py` reads the committed rows.
+"""
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing.models import Outbox
+
+# Set in `session.info`, so that the edge knows to wake the relay after its commit.
+RECORDED = "outbox_recorded"
+
+# In `session.info`, where the edge puts it: the node whose relay takes the row first.
+NODE = "node"
+# In `session.info` of every session of a process: its node id. Another node relays the row only when it was left.
+NODE = "node"
+
+
+def record(session: AsyncSession, event: msgspec.Struct, *, at: datetime) -> None:
+    """Add an event to the session's transaction; events of one transaction keep their order.
+
+    Args:
+        session: Commits the event together with what happened.
+        event: Tagged; the tag is the row's type, and the fields its data.
+        at: Business time of what happened.
+    """
+    tag = event.__struct_config__.tag
+    assert isinstance(tag, str), "an event is a tagged struct"
+    # Through JSON and back: an event may carry ready-made JSON (msgspec.Raw), which to_builtins does not know.
+    data = msgspec.json.decode(msgspec.json.encode(event))
+    session.add(Outbox(type=tag, data=data, at=at, node=session.info.get(NODE)))
+    session.info[RECORDED] = True

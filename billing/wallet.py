@@ -1,0 +1,192 @@
+"""What somebody has: balances, the entries that made them, and the adjustments of an admin."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import BigInteger, cast, func, literal, select, tuple_, union_all
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing import ledger, outbox
+from billing.errors import ReasonTooShortError
+from billing.ledger import AccountKey, Leg, Order
+from billing.messages import WalletChanged
+from billing.models import (
+    PLATFORM,
+    REASON_LEAST,
+    Account,
+    AccountKind,
+    Hold,
+    HoldStatus,
+    Journal,
+    JournalKind,
+    OwnerId,
+    Transfer,
+)
+from billing.money import Money
+
+
+class Balances(msgspec.Struct, frozen=True, kw_only=True):
+    """What one person has in one currency."""
+
+    balance: Money
+    """Can be spent; what is held is not in it."""
+    held: Money
+    """Set aside for lessons that are not settled."""
+    earnings_pending: Money
+    """Released to a tutor, still in the risk window."""
+    earnings_available: Money
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What one movement did to one account of a person."""
+
+    journal_id: int
+    account_id: int
+    account: AccountKind
+    kind: JournalKind
+    amount: Money
+    """Negative where money left the account."""
+    reason: str | None
+    ref_type: str
+    ref_id: UUID
+    at: datetime
+
+    @property
+    def cursor(self) -> str:
+        """Return what to ask for the entries before this one."""
+        return f"{self.journal_id}-{self.account_id}"
+
+
+async def balances(session: AsyncSession, owner_id: OwnerId, currency: str = "USD") -> Balances:
+    """Return what somebody has; zeros for whoever never had anything."""
+    rows = await session.execute(
+        select(Account.kind, Account.balance).where(
+            Account.owner_id == owner_id, Account.currency == currency, Account.kind.in_(_PERSONAL)
+        )
+    )
+    amounts = dict(rows.tuples().all())
+    held = await session.scalar(
+        select(cast(func.coalesce(func.sum(Hold.amount), 0), BigInteger)).where(
+            Hold.student_id == owner_id, Hold.currency == currency, Hold.status == HoldStatus.HELD
+        )
+    )
+    return Balances(
+        balance=Money(amounts.get(AccountKind.WALLET, 0), currency),
+        held=Money(held or 0, currency),
+        earnings_pending=Money(amounts.get(AccountKind.EARNINGS_PENDING, 0), currency),
+        earnings_available=Money(amounts.get(AccountKind.EARNINGS, 0), currency),
+    )
+
+
+async def entries(
+    session: AsyncSession, owner_id: OwnerId, *, limit: int, before: str | None = None
+) -> Sequence[Entry]:
+    """Return the movements of somebody's accounts, newest first.
+
+    Args:
+        session: Only read.
+        owner_id: Whose.
+        limit: At most so many.
+        before: The `cursor` of the last entry that was seen.
+
+    Raises:
+        ValueError: `before` is no cursor.
+    """
+    own = select(Account.id).where(Account.owner_id == owner_id, Account.kind.in_(_PERSONAL))
+    account_ids = (await session.scalars(own)).all()
+    sides = union_all(
+        *(
+            select(Transfer.journal_id, account.label("account_id"), signed.label("amount")).where(
+                account.in_(account_ids)
+            )
+            for account, signed in (
+                (Transfer.credit_account, Transfer.amount),
+                (Transfer.debit_account, -Transfer.amount),
+            )
+        )
+    ).subquery()
+    place = tuple_(sides.c.journal_id, sides.c.account_id)
+    page = (
+        select(
+            sides.c.journal_id, sides.c.account_id, cast(func.sum(sides.c.amount), BigInteger).label("amount")
+        )
+        .group_by(sides.c.journal_id, sides.c.account_id)
+        .order_by(sides.c.journal_id.desc(), sides.c.account_id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        page = page.where(place < tuple_(*(literal(part, BigInteger) for part in _position(before))))
+    found = page.subquery()
+    rows = await session.execute(
+        select(found.c.amount, Account, Journal)
+        .join(Account, Account.id == found.c.account_id)
+        .join(Journal, Journal.id == found.c.journal_id)
+        .order_by(found.c.journal_id.desc(), found.c.account_id.desc())
+    )
+    return [
+        Entry(
+            journal_id=journal.id,
+            account_id=account.id,
+            account=AccountKind(account.kind),
+            kind=JournalKind(journal.kind),
+            amount=Money(amount, account.currency),
+            reason=journal.reason,
+            ref_type=journal.ref_type,
+            ref_id=journal.ref_id,
+            at=journal.at,
+        )
+        for amount, account, journal in rows
+    ]
+
+
+async def adjust(
+    session: AsyncSession,
+    owner_id: OwnerId,
+    money: Money,
+    *,
+    actor: str,
+    reason: str,
+    key: str,
+    now: datetime,
+) -> int:
+    """Give credit, or take it where the amount is negative; return the journal's id.
+
+    Raises:
+        ReasonTooShortError: Fewer than ten characters.
+        InvalidAmountError: Zero, or beyond any balance.
+        InsufficientFundsError: The wallet has less than is to be taken.
+        IdempotencyMismatchError: The key was used with another adjustment.
+    """
+    if len(reason.strip()) < REASON_LEAST:
+        raise ReasonTooShortError(REASON_LEAST)
+    moved = Money(abs(money.amount), money.currency)
+    ledger.require_movable(moved)
+    wallet_key = AccountKey(AccountKind.WALLET, owner_id, money.currency)
+    expense_key = AccountKey(AccountKind.PLATFORM_EXPENSE, PLATFORM, money.currency)
+    ids = await ledger.accounts(session, (wallet_key, expense_key))
+    giver, taker = (expense_key, wallet_key) if money.amount > 0 else (wallet_key, expense_key)
+    order = Order(
+        kind=JournalKind.ADMIN_ADJUSTMENT,
+        scope=f"adjust:{actor}",
+        key=key,
+        request=(owner_id, money, reason),
+        actor=actor,
+        reason=reason,
+        ref_type="owner",
+        ref_id=owner_id,
+        at=now,
+    )
+    posted = await ledger.post(session, order, [Leg(ids[giver], ids[taker], moved)])
+    if not posted.replayed:
+        outbox.record(session, WalletChanged(owner_id, money.currency), at=now)
+    return posted.journal_id
+
+
+_PERSONAL = (AccountKind.WALLET, AccountKind.EARNINGS_PENDING, AccountKind.EARNINGS)
+
+
+def _position(cursor: str) -> tuple[int, int]:
+    journal_id, account_id = cursor.split("-")
+    return int(journal_id), int(account_id)
