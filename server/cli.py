@@ -1,0 +1,149 @@
+"""The `fourtalk` command (PROTOCOL 1). Results go to stdout, logs to stderr."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from billing import checks
+from server import config, contract, log, run, seed
+from server.context import Role
+from server.demo import play
+from server.embedded import DataDirBusyError, EmbeddedError
+from server.errors import ServerError
+from server.features.accounts import handlers as accounts
+
+Run = Callable[[config.Settings, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
+    options = parser().parse_args(arguments)
+    try:
+        settings = config.from_env(data_dir=options.data_dir)
+        log.configure(level=settings.log_level)
+        command: Run = options.run
+        return command(settings, options)
+    except (config.ConfigError, DataDirBusyError, EmbeddedError, ServerError) as error:
+        print(f"fourtalk: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; `serve --help` lists the variables of the environment."""
+    top = argparse.ArgumentParser(prog="fourtalk", description="Live rooms that settle money.")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = _command(commands, "serve", _serve, "migrate, start what is not configured, and serve")
+    serve.epilog = "environment:\n" + "\n".join(
+        f"  {variable.name:26} {variable.meaning} [{variable.default}]" for variable in config.VARIABLES
+    )
+    serve.formatter_class = argparse.RawDescriptionHelpFormatter
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument(
+        "--time-travel", action="store_true", help="let POST /api/v1/dev/clock move business time"
+    )
+
+    demo = _command(commands, "demo", _demo, "play the main job from nothing, in under a minute")
+    demo.add_argument("--json", action="store_true", help="end with one JSON object on the last line")
+
+    user = commands.add_parser("user", help="accounts").add_subparsers(metavar="COMMAND", required=True)
+    create = _command(user, "create", _create_user, "make one account")
+    create.add_argument("--email", required=True)
+    create.add_argument("--password", required=True)
+    create.add_argument("--role", choices=[role.value for role in Role], required=True)
+    create.add_argument("--approved", action="store_true", help="a tutor who may teach at once")
+    mint = _command(user, "mint", _mint_users, "make many accounts; one JSON object with a token a line")
+    mint.add_argument("--count", type=int, required=True)
+    mint.add_argument("--role", choices=[role.value for role in Role], default=Role.STUDENT.value)
+    mint.add_argument("--ttl-s", type=int, default=3600)
+
+    _command(commands, "seed", _seed, "make a demo world; doing it again changes nothing")
+    check = _command(commands, "check", _check, "prove every invariant against the database")
+    check.add_argument("--json", action="store_true")
+    _command(commands, "migrate", _migrate, "bring the database to head")
+    schema = _command(commands, "schema", _schema, "write openapi.json and asyncapi.json")
+    schema.add_argument("--out", type=Path, default=Path(), help="folder of the files")
+    return top
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run_: Run, help_: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=help_, description=help_)
+    command.add_argument("--data-dir", type=Path, help="folder of the embedded servers and the secret")
+    command.set_defaults(run=run_)
+    return command
+
+
+def _serve(settings: config.Settings, options: argparse.Namespace) -> int:
+    return run.serve(settings, host=options.host, port=options.port, time_travel=options.time_travel)
+
+
+def _demo(_: config.Settings, options: argparse.Namespace) -> int:
+    return play.play(as_json=options.json)
+
+
+def _create_user(settings: config.Settings, options: argparse.Namespace) -> int:
+    user = run.in_transaction(
+        settings,
+        lambda session: accounts.create_user(
+            session,
+            email=options.email,
+            password=options.password,
+            role=Role(options.role),
+            approved=options.approved,
+        ),
+    )
+    _print_json({"user_id": user.id, "email": user.email, "role": user.role})
+    return 0
+
+
+def _mint_users(settings: config.Settings, options: argparse.Namespace) -> int:
+    minted = run.in_transaction(
+        settings,
+        lambda session: accounts.mint(
+            session, count=options.count, role=Role(options.role), ttl_s=options.ttl_s, settings=settings
+        ),
+    )
+    for user in minted:
+        _print_json(user)
+    return 0
+
+
+def _seed(settings: config.Settings, _: argparse.Namespace) -> int:
+    run.in_transaction(settings, lambda session: seed.plant(session, settings))
+    return 0
+
+
+def _check(settings: config.Settings, options: argparse.Namespace) -> int:
+    violations = run.in_transaction(settings, checks.run)
+    if options.json:
+        _print_json({"ok": not violations, "violations": violations})
+    else:
+        for violation in violations:
+            print(f"{violation.name}: {violation.detail}\n  {violation.rows}")
+        print("every invariant holds" if not violations else f"{len(violations)} invariants are broken")
+    return 1 if violations else 0
+
+
+def _migrate(settings: config.Settings, _: argparse.Namespace) -> int:
+    with run.database(settings):
+        print("the database is at head")
+    return 0
+
+
+def _schema(_: config.Settings, options: argparse.Namespace) -> int:
+    for name, content in contract.files().items():
+        (options.out / name).write_bytes(content)
+        print(options.out / name)
+    return 0
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.encode(value).decode())
