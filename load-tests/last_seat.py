@@ -1,0 +1,346 @@
+"""A thousand people want the same four seats, through two server processes, again and again.
+
+Each round opens a talk; everybody asks for a seat in the same moment, half through each server. Then one person
+stays, one leaves in good order, and the others' sockets are cut; when their grace is over, exactly the one who stayed
+may be left, and somebody new gets a freed seat. See README.md.
+"""
+
+import argparse
+import collections
+import contextlib
+import json  # noqa: TID251 - no package but the standard library
+import random
+import secrets
+import select
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import processes
+import product
+from client import RefusedError
+from product import Account, Api
+
+CAP = 4
+ROOM_FULL = 120
+# What the protocol promises: a seat is free this long after its last socket is gone; and some time for it to happen.
+GRACE_S, MARGIN_S = 30.0, 6.0
+ROUND_LIMIT_S = 60.0
+RETRY_S = 0.2
+
+
+class Person:
+    """Somebody with one socket to one of the servers."""
+
+    def __init__(self, account: Account, port: int) -> None:
+        self.account = account
+        self.port = port
+        self.connection = product.connect(port, account)
+        self.asked_at = 0.0
+        self.request = 0
+
+    def ask(self, room_id: str) -> None:
+        """Ask for a seat and do not wait."""
+        self.asked_at = time.monotonic()
+        self.request = self.connection.send("room.join", ch=f"room:{room_id}", d={"room_id": room_id})
+
+    def cut(self) -> None:
+        """Lose the socket as a crash does, and come back without asking for the seat."""
+        self.connection.close(abort=True)
+        self.connection = product.connect(self.port, self.account)
+
+
+class Crowd:
+    """Everybody, read by one epoll."""
+
+    def __init__(self, people: Sequence[Person]) -> None:
+        self.people = list(people)
+        self._epoll = select.epoll()
+        self._by_fd: dict[int, Person] = {}
+        for person in people:
+            self._watch(person)
+
+    def messages(self, timeout_s: float) -> Iterator[tuple[Person, dict[str, Any]]]:
+        """Read once from everybody who has something. Heartbeats are answered on the way."""
+        for fd, _ in self._epoll.poll(timeout_s):
+            person = self._by_fd[fd]
+            for message in person.connection.read():
+                yield person, message
+
+    def listen(self, seconds: float) -> None:
+        """Read for a while and throw it away."""
+        end = time.monotonic() + seconds
+        while True:
+            for _ in self.messages(max(0.0, min(1.0, end - time.monotonic()))):
+                pass
+            if time.monotonic() >= end:
+                return
+
+    def cut(self, person: Person) -> None:
+        """Cut somebody's socket and watch the new one."""
+        fd = person.connection.sock.fileno()
+        self._epoll.unregister(fd)
+        del self._by_fd[fd]
+        person.cut()
+        self._watch(person)
+
+    def _watch(self, person: Person) -> None:
+        fd = person.connection.sock.fileno()
+        self._by_fd[fd] = person
+        self._epoll.register(fd, select.EPOLLIN)
+
+
+class Storm:
+    """One round's answers."""
+
+    def __init__(self, room_id: str) -> None:
+        self.room_id = room_id
+        self.seated: list[Person] = []
+        self.answer_s: list[float] = []
+        self.errors: collections.Counter[str] = collections.Counter()
+        self.seconds = 0.0
+        self.most_seen = 0
+        """The most people anybody in the room saw seated at once."""
+        self._seen: dict[str, set[str]] = {}
+
+    def run(self, crowd: Crowd) -> None:
+        """Let everybody ask at once and read until everybody has a final answer.
+
+        Raises:
+            RuntimeError: Somebody got no final answer within the time limit.
+        """
+        began = time.monotonic()
+        waiting = set(crowd.people)
+        again: list[tuple[float, Person]] = []
+        for person in random.sample(crowd.people, len(crowd.people)):
+            person.ask(self.room_id)
+        while waiting:
+            for person, message in crowd.messages(0.05):
+                if message.get("id") != person.request:
+                    self._event(person, message)
+                elif "ok" in message:
+                    self._seat(person, message["ok"])
+                    waiting.discard(person)
+                elif self._is_final(RefusedError(message["err"])):
+                    self.answer_s.append(time.monotonic() - person.asked_at)
+                    waiting.discard(person)
+                else:
+                    again.append((time.monotonic() + RETRY_S * (1 + random.random()), person))
+            now = time.monotonic()
+            for _, person in [entry for entry in again if entry[0] <= now]:
+                person.request = person.connection.send(
+                    "room.join", ch=f"room:{self.room_id}", d={"room_id": self.room_id}
+                )
+            again = [entry for entry in again if entry[0] > now]
+            if now - began > ROUND_LIMIT_S:
+                raise RuntimeError(f"{len(waiting)} people have no answer after {ROUND_LIMIT_S:.0f} s")
+        self.seconds = time.monotonic() - began
+        if not self.seated:
+            raise RuntimeError(f"nobody got a seat: {dict(self.errors)}")
+
+    def _is_final(self, error: RefusedError) -> bool:
+        """Count an error; a full room is the answer, anything else is worth another try."""
+        self.errors[error.name] += 1
+        return error.code == ROOM_FULL
+
+    def _seat(self, person: Person, joined: dict[str, Any]) -> None:
+        self.answer_s.append(time.monotonic() - person.asked_at)
+        self.seated.append(person)
+        seen = self._seen[person.account.user_id] = _seated_in(joined["room"])
+        self.most_seen = max(self.most_seen, len(seen))
+
+    def _event(self, person: Person, message: dict[str, Any]) -> None:
+        seen = self._seen.get(person.account.user_id)
+        if seen is None or message.get("ch") != f"room:{self.room_id}":
+            return
+        if message["ev"] == "participant.joined":
+            seen.add(message["d"]["user_id"])
+        elif message["ev"] == "participant.left":
+            seen.discard(message["d"]["user_id"])
+        self.most_seen = max(self.most_seen, len(seen))
+
+
+class Deserted(NamedTuple):
+    """A room whose grace is running: when it is over, only `stayed` has a seat."""
+
+    room_id: str
+    stayed: Person
+    due_at: float
+
+
+class Findings:
+    """What went wrong, in words."""
+
+    def __init__(self) -> None:
+        self.overfull: list[str] = []
+        self.ghosts: list[str] = []
+        self.other: list[str] = []
+
+    def all(self) -> list[str]:
+        """Return every finding."""
+        return [*self.overfull, *self.ghosts, *self.other]
+
+
+def main() -> int:
+    """Play the rounds and print the figures; exit 1 if a seat too many was given or one was never freed."""
+    options = _options()
+    # A polite kill ends the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    storms: list[Storm] = []
+    findings = Findings()
+    with tempfile.TemporaryDirectory(prefix="load-") as folder, contextlib.ExitStack() as stack:
+        apis, crowd = _stage(options, Path(folder), stack)
+        deserted: list[Deserted] = []
+        for number in range(options.rounds):
+            host = crowd.people[number % len(crowd.people)].account
+            room_id = product.talks(apis[0], [host])[0]
+            storm = Storm(room_id)
+            storm.run(crowd)
+            storms.append(storm)
+            _check_seats(apis, storm, findings)
+            deserted.append(_desert(crowd, storm, deserted))
+            deserted = _check_deserted(apis, crowd, deserted, findings)
+            _say(
+                f"round {number + 1}: {len(storm.seated)} seated in {storm.seconds:.2f} s {dict(storm.errors)}"
+            )
+        while deserted:
+            crowd.listen(1.0)
+            deserted = _check_deserted(apis, crowd, deserted, findings)
+    return _report(options, storms, findings)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--people", type=int, default=1000, help="who want a seat at once (default 1000)")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument(
+        "--database-url", help="PostgreSQL of both servers; without it the first one starts its own"
+    )
+    parser.add_argument("--redis-url", help="Redis or Valkey of both servers; goes with --database-url")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    if (options.database_url is None) != (options.redis_url is None):
+        parser.error("--database-url and --redis-url go together")
+    return options
+
+
+def _stage(options: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> tuple[list[Api], Crowd]:
+    """Start two servers on one database and connect everybody."""
+    env = product.environment(SECRET_KEY=secrets.token_urlsafe(48))
+    addresses = {"DATABASE_URL": options.database_url, "REDIS_URL": options.redis_url}
+    first_env = env if options.database_url is None else {**env, **addresses}
+    if options.database_url is None:
+        # What the first server starts listens on Unix sockets in its data dir.
+        sockets = folder / "first" / "run"
+        addresses = {
+            "DATABASE_URL": f"postgresql://fourtalk@/fourtalk?host={sockets}",
+            "REDIS_URL": f"unix://{sockets}/valkey.sock",
+        }
+    ports = []
+    for name, node_env in (("first", first_env), ("second", {**env, **addresses})):
+        server = product.serve(folder, processes.free_port(), env=node_env, name=name)
+        stack.enter_context(server).until_ready()
+        ports.append(server.port)
+    accounts = product.mint(folder, options.people, env=first_env, name="first")
+    people = [Person(account, ports[number % 2]) for number, account in enumerate(accounts)]
+    return [Api(port) for port in ports], Crowd(people)
+
+
+def _check_seats(apis: Sequence[Api], storm: Storm, findings: Findings) -> None:
+    """See that as many people sit there as may, and that both servers say so."""
+    winners = {person.account.user_id for person in storm.seated}
+    if len(winners) > CAP or storm.most_seen > CAP:
+        findings.overfull.append(
+            f"{storm.room_id}: {len(winners)} got a seat, {storm.most_seen} seen at once"
+        )
+    if len(winners) < CAP:
+        findings.other.append(f"{storm.room_id}: only {len(winners)} got a seat")
+    for api in apis:
+        seated = _seated_in(api.call("GET", f"/rooms/{storm.room_id}", token=storm.seated[0].account.token))
+        if len(seated) > CAP:
+            findings.overfull.append(f"{storm.room_id}: the snapshot has {len(seated)}")
+        elif seated != winners:
+            findings.other.append(f"{storm.room_id}: the snapshot has {seated}, the answers said {winners}")
+
+
+def _desert(crowd: Crowd, storm: Storm, deserted: Sequence[Deserted]) -> Deserted:
+    """Leave one person there; another leaves, and the rest lose their sockets.
+
+    Who still stays in an earlier round's room keeps the socket, for the seat there hangs on it, and leaves this one.
+    """
+    busy = {room.stayed for room in deserted}
+    stayed, *others = random.sample(storm.seated, len(storm.seated))
+    for number, person in enumerate(others):
+        if number == 0 or person in busy:
+            person.connection.request("room.leave", ch=f"room:{storm.room_id}", d={"room_id": storm.room_id})
+        else:
+            crowd.cut(person)
+    return Deserted(storm.room_id, stayed, time.monotonic() + GRACE_S + MARGIN_S)
+
+
+def _check_deserted(
+    apis: Sequence[Api], crowd: Crowd, deserted: Sequence[Deserted], findings: Findings
+) -> list[Deserted]:
+    """Look at the rooms whose grace is over, and return the others."""
+    crowd.listen(0)
+    for room in [room for room in deserted if room.due_at <= time.monotonic()]:
+        stayed, ch = room.stayed, f"room:{room.room_id}"
+        for api in apis:
+            seated = _seated_in(api.call("GET", f"/rooms/{room.room_id}", token=stayed.account.token))
+            for ghost in seated - {stayed.account.user_id}:
+                findings.ghosts.append(f"{room.room_id}: {ghost} still has a seat")
+            if stayed.account.user_id not in seated:
+                findings.other.append(f"{room.room_id}: who stayed has lost the seat")
+        newcomer = random.choice([person for person in crowd.people if person is not stayed])
+        try:
+            product.join(newcomer.connection, room.room_id)
+        except RefusedError as error:
+            findings.ghosts.append(f"{room.room_id}: a freed seat was not given: {error}")
+        for person in (newcomer, stayed):
+            person.connection.request("room.leave", ch=ch, d={"room_id": room.room_id})
+    return [room for room in deserted if room.due_at > time.monotonic()]
+
+
+def _seated_in(room: dict[str, Any]) -> set[str]:
+    return {participant["user_id"] for participant in room["participants"]}
+
+
+def _report(options: argparse.Namespace, storms: Sequence[Storm], findings: Findings) -> int:
+    answers = sorted(second * 1e3 for storm in storms for second in storm.answer_s)
+    errors = sum((storm.errors for storm in storms), collections.Counter[str]())
+    figures = {
+        "rounds": len(storms),
+        "people": options.people,
+        "joins": len(answers),
+        "seated": sum(len(storm.seated) for storm in storms),
+        "most_seen_at_once": max(storm.most_seen for storm in storms),
+        "overfull": len(findings.overfull),
+        "ghost_seats": len(findings.ghosts),
+        "other_findings": len(findings.other),
+        "errors": dict(errors),
+        "storm_s_median": round(statistics.median(storm.seconds for storm in storms), 3),
+        "storm_s_max": round(max(storm.seconds for storm in storms), 3),
+        "answer_ms_p50": round(answers[len(answers) // 2], 1),
+        "answer_ms_p99": round(answers[len(answers) * 99 // 100], 1),
+        "answer_ms_max": round(answers[-1], 1),
+    }
+    for name, value in figures.items():
+        print(f"{name:20} {value}")
+    for finding in findings.all():
+        print(f"! {finding}")
+    if options.json is not None:
+        options.json.write_text(json.dumps({**figures, "findings": findings.all()}, indent=1) + "\n")
+    return 1 if findings.all() else 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
