@@ -10,8 +10,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from server.tables import METADATA
 
 
-def include_object(_object: Any, name: str | None, kind: str, reflected: bool, _compare_to: Any) -> bool:  # noqa: FBT001
-    """Leave partitions out of the comparison: their parent stands for them."""
+def include_object(item: Any, name: str | None, kind: str, reflected: bool, _compare_to: Any) -> bool:  # noqa: FBT001
+    """Leave partitions out of the comparison: their parent stands for them, in foreign keys too."""
+    if kind == "foreign_key_constraint":
+        return "_p_" not in item.elements[0].target_fullname
     return not (kind == "table" and reflected and name is not None and "_p_" in name)
 
 
