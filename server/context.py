@@ -4,7 +4,7 @@ One command, two doors (PROTOCOL 2): `server/http.py` makes a route of every row
 operation of every row; both run it through `server/execute.py`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -18,6 +18,7 @@ from rooms.registry import Registry
 from server.clock import Clock
 from server.config import Settings
 from server.errors import UnauthenticatedError
+from server.gateway.protocol import Publication
 from server.integrations.geo import Locator
 
 
@@ -69,6 +70,9 @@ class Parts(msgspec.Struct, frozen=True):
     redis: Redis
     rooms: Registry
     locator: Locator
+    publish: Callable[[str, Sequence[Publication]], None]
+    """Shows something on a channel, here and on every node: the gateway's. For what is volatile; what was stored
+    is published by the relay."""
 
 
 class Context(msgspec.Struct):
