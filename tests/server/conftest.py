@@ -1,0 +1,36 @@
+"""A server's HTTP edge over a real database and Valkey, without the rest of the product."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from server import config
+from server.clock import Clock
+from server.config import Settings
+from tests.server.world import World, open_world
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, redis_url: str) -> Settings:
+    """Settings of a server with limits off; a test that is about limits replaces them."""
+    environ = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "RATE_LIMITS": "off"}
+    return config.from_env(environ, data_dir=tmp_path)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis_url, socket_timeout=None)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def world(
+    settings: Settings, sessions: async_sessionmaker[AsyncSession], redis: Redis, clock: Clock
+) -> AsyncIterator[World]:
+    """The edge with the product's command table."""
+    async with open_world(settings, sessions, redis, clock) as world:
+        yield world

@@ -1,0 +1,103 @@
+"""The HTTP edge of a server with any command table, and people to use it."""
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
+
+import httpx
+import msgspec
+from litestar import Litestar
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from rooms.registry import Registry
+from server import commands, http, problem
+from server.clock import Clock
+from server.config import Settings
+from server.context import Command, Parts, Role
+from server.edge import Edge
+from server.features.accounts import registration
+from server.features.accounts.tokens import Authenticator
+from server.integrations.geo import Locator
+from server.limits import Limiter
+
+PASSWORD = "Correct-horse-7"
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Somebody with an account and a token."""
+
+    id: UUID
+    email: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+class World(msgspec.Struct, frozen=True):
+    """A server, a client of it, and its people."""
+
+    parts: Parts
+    authenticator: Authenticator
+    client: httpx.AsyncClient
+    app: Edge
+
+    async def people(self, role: Role, count: int) -> list[Person]:
+        clock = self.parts.clock
+        async with self.parts.sessions.begin() as session:
+            minted = await registration.mint(
+                session,
+                count=count,
+                role=role,
+                ttl=timedelta(hours=1),
+                secret=self.parts.settings.secret_key,
+                now=clock.now(),
+                wall=clock.wall(),
+            )
+        return [Person(one.user_id, one.email, one.access_token) for one in minted]
+
+    async def person(self, role: Role) -> Person:
+        return (await self.people(role, 1))[0]
+
+    async def register(self, email: str = "ann@example.org", **fields: Any) -> httpx.Response:
+        body = {
+            "email": email,
+            "password": PASSWORD,
+            "first_name": "Ann",
+            "last_name": "Lee",
+            "role": "student",
+        }
+        return await self.client.post("/api/v1/auth/register", json=body | fields)
+
+    async def log_in(self, email: str = "ann@example.org", password: str = PASSWORD) -> httpx.Response:
+        return await self.client.post("/api/v1/auth/login", json={"email": email, "password": password})
+
+
+@contextlib.asynccontextmanager
+async def open_world(
+    settings: Settings,
+    sessions: async_sessionmaker[AsyncSession],
+    redis: Redis,
+    clock: Clock,
+    table: Sequence[Command] = commands.TABLE,
+) -> AsyncIterator[World]:
+    """Build an edge; nothing in it needs a room."""
+    parts = Parts(settings, clock, sessions, redis, cast(Registry, None), Locator(None))
+    authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
+    litestar = Litestar(
+        route_handlers=http.routes(table, parts, authenticate=authenticator.authenticate),
+        exception_handlers={Exception: problem.answer},
+        openapi_config=None,
+        logging_config=None,
+    )
+    app = Edge(litestar, settings=settings, limiter=Limiter(redis))
+    # An address of its own: the tests of a worker share one Valkey.
+    address = ".".join(["10", *(str(random.randrange(1, 255)) for _ in range(3))])
+    transport = httpx.ASGITransport(app=app, client=(address, 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield World(parts, authenticator, client, app)
