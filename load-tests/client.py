@@ -235,13 +235,6 @@ class Pool:
         self._readers[fd] = connection.sock.recv_into
         self._epoll.register(fd, select.EPOLLIN)
 
-    def close(self) -> None:
-        """Close every connection."""
-        for connection in self._connections.values():
-            connection.close()
-        self._connections.clear()
-        self._epoll.close()
-
     def idle(self, seconds: float) -> None:
         """Read, and answer heartbeats, for a while."""
         end = time.monotonic() + seconds
