@@ -297,11 +297,13 @@ def _check_deserted(
             if stayed.account.user_id not in seated:
                 findings.other.append(f"{room.room_id}: who stayed has lost the seat")
         newcomer = random.choice([person for person in crowd.people if person is not stayed])
+        leaving = [stayed]
         try:
             product.join(newcomer.connection, room.room_id)
+            leaving.append(newcomer)
         except RefusedError as error:
             findings.ghosts.append(f"{room.room_id}: a freed seat was not given: {error}")
-        for person in (newcomer, stayed):
+        for person in leaving:
             person.connection.request("room.leave", ch=ch, d={"room_id": room.room_id})
     return [room for room in deserted if room.due_at > time.monotonic()]
 
