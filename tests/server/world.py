@@ -87,7 +87,9 @@ async def open_world(
     table: Sequence[Command] = commands.TABLE,
 ) -> AsyncIterator[World]:
     """Build an edge; nothing in it needs a room."""
-    parts = Parts(settings, clock, sessions, redis, cast(Registry, None), Locator(None))
+    parts = Parts(
+        settings, clock, sessions, redis, cast(Registry, None), Locator(None), publish=lambda *_: None
+    )
     authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
     litestar = Litestar(
         route_handlers=http.routes(table, parts, authenticate=authenticator.authenticate),
