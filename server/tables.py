@@ -4,6 +4,7 @@ import billing.models
 import rooms.models
 import server.audit
 import server.features.accounts.models
+import server.features.courses.models
 import server.gateway.models
 import server.idempotency
 import server.models

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from billing.models import HoldStatus
 from billing.money import Money
 from server.features.courses.rules import (
     Attribution,
@@ -72,8 +73,8 @@ class UpdateCourse(msgspec.Struct, frozen=True, kw_only=True):
     duration_hours: Hours | UnsetType = UNSET
     total_sessions: SessionCount | UnsetType = UNSET
     price_type: PriceType | UnsetType = UNSET
-    price_per_session: Price | None | UnsetType = UNSET
-    price_full_course: Price | None | UnsetType = UNSET
+    price_per_session: Price | UnsetType | None = UNSET
+    price_full_course: Price | UnsetType | None = UNSET
     max_students: Students | UnsetType = UNSET
 
 
@@ -111,7 +112,8 @@ class CancelCourse(msgspec.Struct, frozen=True):
     """Cancel an upcoming course: all money goes back."""
 
     course_id: UUID
-    reason: Annotated[str, Meta(min_length=1, max_length=500)] = "cancelled by the tutor"
+    reason: Reason | None = None
+    """An administrator must give one."""
 
 
 class ListStudents(msgspec.Struct, frozen=True):
@@ -246,7 +248,8 @@ class CancelSession(msgspec.Struct, frozen=True):
 
     course_id: UUID
     session_id: UUID
-    reason: Annotated[str, Meta(min_length=1, max_length=500)] = "cancelled by the tutor"
+    reason: Reason | None = None
+    """An administrator must give one."""
 
 
 # --- Purchases ------------------------------------------------------------------------------------
@@ -324,7 +327,7 @@ class PurchaseHold(msgspec.Struct, frozen=True, kw_only=True):
     lesson_id: UUID | None
     """The session's room."""
     amount: Money
-    status: Literal["held", "released", "refunded"]
+    status: HoldStatus
     refunded: Money
 
 

@@ -4,16 +4,16 @@ What must never be stored is refused by the database: a constraint for each rule
 constraint against double-booked tutors, and triggers for the arrows of each life and for what is frozen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     CheckConstraint,
+    Connection,
     DateTime,
     ForeignKey,
     Index,
@@ -27,6 +27,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -249,6 +250,13 @@ def _arrows(table: str, arrows: Mapping[Any, frozenset[Any]]) -> str:
     )
 
 
+def _frozen(table: str, columns: str) -> str:
+    return (
+        f"create trigger keep_frozen before update of {columns} on {table}"
+        " for each row execute function keep_frozen()"
+    )
+
+
 # What a purchase was sold for, and to whom, never changes (F.1 item 13).
 _FROZEN = (
     "id, kind, course_id, session_id, student_id, tutor_id, amount, currency, tutor_bps, attribution,"
@@ -259,24 +267,30 @@ TRIGGERS: dict[str, tuple[str, ...]] = {
     "course_session": (_arrows("course_session", rules.SESSION_ARROWS),),
     "purchase": (
         _arrows("purchase", rules.PURCHASE_ARROWS),
-        f"create trigger keep_frozen before update of {_FROZEN} on purchase"
-        " for each row execute function keep_frozen()",
+        _frozen("purchase", _FROZEN),
     ),
 }
 BEFORE = ("create extension if not exists btree_gist", _KEEP_ARROWS, _KEEP_FROZEN)
 
 
-def _on_create(table: Any) -> None:
-    assert isinstance(table, Table), "a mapped class has one table"
-    if table.name == "course":
-        for statement in BEFORE:
-            event.listen(table, "before_create", DDL(statement.replace("%", "%%")))
-    for statement in TRIGGERS[table.name]:
-        event.listen(table, "after_create", DDL(statement))
+def _create(statement: str) -> Callable[..., None]:
+    def create(_: Table, connection: Connection, **__: Any) -> None:
+        connection.exec_driver_sql(statement)
+
+    return create
 
 
+for _statement in BEFORE:
+    event.listen(Course.__table__, "before_create", _create(_statement))
 for _model in (Course, CourseSession, Purchase):
-    _on_create(_model.__table__)
+    for _statement in TRIGGERS[_model.__tablename__]:
+        event.listen(_model.__table__, "after_create", _create(_statement))
+
+
+def violated(error: IntegrityError) -> str | None:
+    """Return the name of the constraint that refused a statement."""
+    cause = error.orig.__cause__ if error.orig is not None else None
+    return getattr(cause, "constraint_name", None)
 
 
 # --- Queries --------------------------------------------------------------------------------------
@@ -328,18 +342,18 @@ async def is_sold(session: AsyncSession, course_id: UUID, *, number: int | None 
 async def places_taken(session: AsyncSession, course_id: UUID) -> dict[int, int]:
     """Return how many live places each session number has; numbers without any are absent."""
     rows = await session.execute(
-        select(Place.number, func.count())
+        select(Place.number, func.count().label("taken"))
         .where(Place.course_id == course_id, Place.live)
         .group_by(Place.number)
     )
-    return {number: count for number, count in rows}
+    return {row.number: row.taken for row in rows}
 
 
 async def students_in(session: AsyncSession, course_ids: list[UUID]) -> dict[UUID, int]:
     """Return how many people have an active purchase of each course (F.1 item 5)."""
     rows = await session.execute(
-        select(Purchase.course_id, func.count(Purchase.student_id.distinct()))
+        select(Purchase.course_id, func.count(Purchase.student_id.distinct()).label("students"))
         .where(Purchase.course_id.in_(course_ids), Purchase.status == PurchaseStatus.ACTIVE)
         .group_by(Purchase.course_id)
     )
-    return {course_id: count for course_id, count in rows}
+    return {row.course_id: row.students for row in rows}

@@ -1,0 +1,145 @@
+"""What follows for courses from what happened in rooms and to holds, and who is told. Each may run twice."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing.messages import HoldRefunded, HoldReleased
+from billing.models import Cause, SourceKind
+from rooms.messages import LessonCancelled, LessonEnded, LessonStarted
+from server.features.courses import life, models
+from server.features.courses.messages import CourseCancelled, CourseChanged, SessionCancelled
+from server.features.courses.models import Course, CourseSession, Place, Purchase
+from server.features.courses.rules import PurchaseStatus, SessionStatus
+from server.features.notifications.notices import Notice, notify
+from server.reaction import Occasion, Post, Reaction
+
+
+async def start_session(occasion: Occasion, event: LessonStarted) -> Sequence[Post]:
+    """A lesson began: so did its session, and with the first one the course."""
+    found = await _session_of(occasion.session, event.room_id)
+    if found is not None and found[1].status == SessionStatus.SCHEDULED:
+        life.start_session(*found, at=event.at)
+    return ()
+
+
+async def end_session(occasion: Occasion, event: LessonEnded) -> Sequence[Post]:
+    """A lesson is over: its session was held, or nobody came to open it."""
+    found = await _session_of(occasion.session, event.room_id)
+    if found is None:
+        return ()
+    course, row = found
+    if row.status == SessionStatus.SCHEDULED:
+        if event.outcome == "cancelled":
+            await _cancel(occasion, course, row, event.reason)
+            return ()
+        # The event of its start is still on the way.
+        life.start_session(course, row, at=event.started_at or row.starts_at)
+    if row.status == SessionStatus.IN_PROGRESS:
+        await life.complete_session(occasion.session, course, row, reason=event.reason, at=event.ended_at)
+    return ()
+
+
+async def cancel_session(occasion: Occasion, event: LessonCancelled) -> Sequence[Post]:
+    """A lesson will not be held: the server that cancelled its session may have died before writing it."""
+    found = await _session_of(occasion.session, event.room_id)
+    if found is not None and found[1].status == SessionStatus.SCHEDULED:
+        await _cancel(occasion, *found, event.reason)
+    return ()
+
+
+async def close_purchase(occasion: Occasion, event: HoldReleased | HoldRefunded) -> Sequence[Post]:
+    """A single session's money is settled: the student attended, missed it, or it was cancelled (C-08)."""
+    if event.source_kind is not SourceKind.COURSE_SESSION:
+        return ()
+    purchase = await occasion.session.get(Purchase, event.source_id, with_for_update={"key_share": True})
+    if purchase is None or purchase.status != PurchaseStatus.ACTIVE:
+        return ()
+    if isinstance(event, HoldReleased):
+        purchase.status = PurchaseStatus.ATTENDED
+    elif event.cause in (Cause.ATTENDANCE, Cause.TUTOR_ABSENT):
+        purchase.status = PurchaseStatus.MISSED
+    else:
+        purchase.status = PurchaseStatus.CANCELLED
+        purchase.reason = event.reason
+    purchase.ended_at = occasion.at
+    return ()
+
+
+async def tell_of_change(occasion: Occasion, event: CourseChanged) -> Sequence[Post]:
+    """Tell everybody who has a place that the course, or a session's time, is different."""
+    query = select(Place.student_id).where(Place.course_id == event.course_id, Place.live)
+    if event.session_id is not None:
+        query = query.join(
+            CourseSession,
+            (CourseSession.course_id == Place.course_id) & (CourseSession.number == Place.number),
+        ).where(CourseSession.id == event.session_id)
+    students = await occasion.session.scalars(query.distinct())
+    facts: dict[str, Any] = {"course": event.title, "course_id": event.course_id}
+    kind = "course_updated"
+    if event.starts_at is not None:
+        kind = "session_moved"
+        facts |= {
+            "session": event.session_title,
+            "session_id": event.session_id,
+            "starts_at": f"{event.starts_at:%Y-%m-%d %H:%M}",
+        }
+    return await _tell(occasion, students, kind, facts)
+
+
+async def tell_of_cancelled_session(occasion: Occasion, event: SessionCancelled) -> Sequence[Post]:
+    """Tell everybody who had a place that the session will not be held."""
+    facts = {
+        "course": event.course_title,
+        "course_id": event.course_id,
+        "session": event.session_title,
+        "session_id": event.session_id,
+        "reason": event.reason,
+    }
+    return await _tell(occasion, event.student_ids, "session_cancelled", facts)
+
+
+async def tell_of_cancelled_course(occasion: Occasion, event: CourseCancelled) -> Sequence[Post]:
+    """Tell every buyer that the course will not be held."""
+    facts = {"course": event.title, "reason": event.reason, "course_id": event.course_id}
+    return await _tell(occasion, event.student_ids, "course_cancelled", facts)
+
+
+async def _tell(occasion: Occasion, students: Iterable[UUID], kind: str, facts: dict[str, Any]) -> list[Post]:
+    link = f"/courses/{facts['course_id']}"
+    return await notify(occasion, [Notice(student, kind, facts, link) for student in students])
+
+
+async def _cancel(occasion: Occasion, course: Course, row: CourseSession, reason: str) -> None:
+    await life.cancel_session(occasion.session, course, row, actor=life.SYSTEM, reason=reason, at=occasion.at)
+
+
+async def _session_of(session: AsyncSession, room_id: UUID) -> tuple[Course, CourseSession] | None:
+    """Return the course, locked, and the session that this room is for; None for other rooms."""
+    course_id = await session.scalar(select(CourseSession.course_id).where(CourseSession.room_id == room_id))
+    if course_id is None:
+        return None
+    course = await models.course_of(session, course_id, lock=True)
+    row = await session.scalar(
+        select(CourseSession)
+        .where(CourseSession.room_id == room_id)
+        .execution_options(populate_existing=True)
+    )
+    assert row is not None, "sessions are never deleted"
+    return course, row
+
+
+REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {
+    LessonStarted: (start_session,),
+    LessonEnded: (end_session,),
+    LessonCancelled: (cancel_session,),
+    HoldReleased: (close_purchase,),
+    HoldRefunded: (close_purchase,),
+    CourseChanged: (tell_of_change,),
+    SessionCancelled: (tell_of_cancelled_session,),
+    CourseCancelled: (tell_of_cancelled_course,),
+}

@@ -1,0 +1,143 @@
+"""The commands of wallets and holds (B-11, B-12)."""
+
+from typing import cast
+
+import msgspec
+
+from billing import explanation, hold_views, wallet
+from billing.hold_views import Filter, HoldView
+from billing.models import HoldId, OwnerId
+from billing.money import Money
+from server import audit, texts
+from server.context import Command, Context
+from server.errors import NotFoundError
+from server.features.accounts.models import user_of
+from server.features.wallet.messages import (
+    Adjusted,
+    AdjustWallet,
+    Earnings,
+    EntryPage,
+    EntryView,
+    GetHold,
+    GetWallet,
+    HoldDetail,
+    HoldPage,
+    ListEntries,
+    ListHolds,
+    Reference,
+    WalletView,
+)
+from server.texts import Locale
+
+
+async def get_wallet(ctx: Context, _: GetWallet) -> WalletView:
+    """Return what the caller has."""
+    has = await wallet.balances(ctx.session, OwnerId(ctx.user.user_id))
+    return WalletView(has.balance, has.held, Earnings(has.earnings_pending, has.earnings_available))
+
+
+async def list_entries(ctx: Context, command: ListEntries) -> EntryPage:
+    """Return what moved the caller's money, newest first, each with its reason and reference (F4-57)."""
+    locale = await _locale(ctx)
+    entries = await wallet.entries(
+        ctx.session, OwnerId(ctx.user.user_id), limit=command.limit + 1, before=command.cursor
+    )
+    shown = entries[: command.limit]
+    items = tuple(
+        EntryView(
+            id=entry.cursor,
+            account=entry.account,
+            kind=entry.kind,
+            amount=entry.amount,
+            reason=entry.reason or texts.fill(texts.ENTRIES[entry.kind], locale).body,
+            reference=Reference(entry.ref_type, entry.ref_id),
+            at=entry.at,
+        )
+        for entry in shown
+    )
+    return EntryPage(items, shown[-1].cursor if len(entries) > len(shown) else None)
+
+
+async def adjust_wallet(ctx: Context, command: AdjustWallet) -> Adjusted:
+    """Give somebody credit or take it, with a reason that both the ledger and the audit log keep.
+
+    Raises:
+        InsufficientFundsError: The wallet has less than is to be taken.
+    """
+    assert ctx.key is not None, "the edge refuses an adjustment without a key"
+    await user_of(ctx.session, command.user_id)
+    owner, money = OwnerId(command.user_id), Money(command.money.amount, command.money.currency)
+    before = (await wallet.balances(ctx.session, owner)).balance
+    journal_id = await wallet.adjust(
+        ctx.session,
+        owner,
+        money,
+        actor=f"admin:{ctx.user.user_id}",
+        reason=command.reason,
+        key=ctx.key,
+        now=ctx.now,
+    )
+    after = (await wallet.balances(ctx.session, owner)).balance
+    audit.record(
+        ctx.session,
+        "wallet.adjust",
+        actor_id=ctx.user.user_id,
+        target_id=command.user_id,
+        before={"balance": before.amount},
+        after={"balance": after.amount},
+        reason=command.reason,
+        at=ctx.now,
+    )
+    return Adjusted(str(journal_id), command.user_id, money, command.reason, after)
+
+
+async def list_holds(ctx: Context, command: ListHolds) -> HoldPage:
+    """Return the caller's holds, as student and as tutor, newest first; all of them for an administrator."""
+    party = None if ctx.user.is_admin else OwnerId(ctx.user.user_id)
+    found = await hold_views.find(
+        ctx.session,
+        Filter(party_id=party, status=command.status),
+        limit=command.limit + 1,
+        before=command.cursor,
+    )
+    shown = found[: command.limit]
+    locale = await _locale(ctx)
+    more = shown[-1].id if len(found) > len(shown) else None
+    return HoldPage(tuple(_detail(view, locale) for view in shown), more)
+
+
+async def get_hold(ctx: Context, command: GetHold) -> HoldDetail:
+    """Return one hold with everything that decided it, to its parties and administrators.
+
+    Raises:
+        NotFoundError: There is none that the caller may know of.
+    """
+    view = await hold_views.view(ctx.session, HoldId(command.hold_id))
+    if not (ctx.user.is_admin or ctx.user.user_id in (view.student_id, view.tutor_id)):
+        raise NotFoundError("There is no such hold.")
+    return _detail(view, await _locale(ctx))
+
+
+async def _locale(ctx: Context) -> Locale:
+    return cast("Locale", (await user_of(ctx.session, ctx.user.user_id)).locale)
+
+
+def _detail(view: HoldView, locale: Locale) -> HoldDetail:
+    return HoldDetail(**msgspec.structs.asdict(view), explanation=explanation.explain(view, locale))
+
+
+COMMANDS = (
+    Command("wallet.get", GetWallet, get_wallet, method="GET", path="/wallet"),
+    Command("wallet.entries", ListEntries, list_entries, method="GET", path="/wallet/entries"),
+    Command(
+        "wallet.adjust",
+        AdjustWallet,
+        adjust_wallet,
+        guard="admin",
+        method="POST",
+        path="/admin/wallet-adjustments",
+        idempotent=True,
+    ),
+    Command("hold.list", ListHolds, list_holds, method="GET", path="/holds"),
+    Command("hold.get", GetHold, get_hold, method="GET", path="/holds/{hold_id}"),
+)

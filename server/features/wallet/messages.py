@@ -1,0 +1,123 @@
+"""What wallets and holds are asked and what they answer."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from billing.hold_views import HoldView
+from billing.models import AccountKind, HoldStatus, JournalKind
+from billing.money import Money
+from server.pages import PAGE, Limit
+
+# Ten million dollars: an administrator who types more has slipped.
+ADJUSTMENT_MOST = 1_000_000_000
+
+
+class GetWallet(msgspec.Struct, frozen=True):
+    """Ask what the caller has."""
+
+
+class Earnings(msgspec.Struct, frozen=True):
+    """What was paid out to a tutor."""
+
+    pending: Money
+    """Still in the risk window."""
+    available: Money
+
+
+class WalletView(msgspec.Struct, frozen=True):
+    """What somebody has."""
+
+    balance: Money
+    """Can be spent; what is held is not in it."""
+    held: Money
+    earnings: Earnings
+
+
+class ListEntries(msgspec.Struct, frozen=True):
+    """Ask what moved the caller's money, newest first."""
+
+    limit: Limit = PAGE
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] | None = None
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """What a movement belongs to."""
+
+    type: str
+    id: UUID
+
+
+class EntryView(msgspec.Struct, frozen=True, kw_only=True):
+    """What one movement did to one account of the caller."""
+
+    id: str
+    account: AccountKind
+    kind: JournalKind
+    amount: Money
+    """Negative where money left the account."""
+    reason: str
+    reference: Reference
+    at: datetime
+
+
+class EntryPage(msgspec.Struct, frozen=True):
+    """A page of entries."""
+
+    items: tuple[EntryView, ...]
+    next_cursor: str | None
+
+
+class Amount(msgspec.Struct, frozen=True):
+    """What an administrator gives, or takes where it is negative."""
+
+    amount: Annotated[int, Meta(ge=-ADJUSTMENT_MOST, le=ADJUSTMENT_MOST)]
+    currency: Literal["USD"] = "USD"
+
+
+class AdjustWallet(msgspec.Struct, frozen=True):
+    """Give somebody credit, or take it."""
+
+    user_id: UUID
+    money: Amount
+    reason: Annotated[str, Meta(min_length=10, max_length=500)]
+
+
+class Adjusted(msgspec.Struct, frozen=True):
+    """An adjustment that was made, and the balance after it."""
+
+    id: str
+    user_id: UUID
+    money: Money
+    reason: str
+    balance: Money
+
+
+class ListHolds(msgspec.Struct, frozen=True):
+    """Ask for the holds in which the caller is student or tutor, newest first; an administrator sees all."""
+
+    status: HoldStatus | None = None
+    limit: Limit = PAGE
+    cursor: UUID | None = None
+
+
+class GetHold(msgspec.Struct, frozen=True):
+    """Ask for one hold."""
+
+    hold_id: UUID
+
+
+class HoldDetail(HoldView, frozen=True, kw_only=True):
+    """A hold that explains itself in the caller's language."""
+
+    explanation: str
+
+
+class HoldPage(msgspec.Struct, frozen=True):
+    """A page of holds."""
+
+    items: tuple[HoldDetail, ...]
+    next_cursor: UUID | None
