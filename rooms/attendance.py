@@ -89,10 +89,12 @@ def attendance(
 
     Only the evidence of the room's provider makes time: with LiveKit our own sockets never add any.
     `until` is now while the lesson runs and the moment of its end afterwards; who is still in counts until then.
+    An outage begins at the last moment known to be well; without `until` it goes on. A poll that got no answer
+    is an outage of the media server of its own, with no length.
     """
     facts = set(evidence)
     outages = [
-        _Outage(fact.at, fact.until or fact.at, of_media=fact.source == "media")
+        _Outage(fact.at, fact.until or until, of_media=fact.source == "media")
         for fact in facts
         if fact.kind == "outage"
     ]

@@ -33,7 +33,7 @@ from livekit import api
 from livekit.protocol.models import ParticipantInfo
 
 from rooms.errors import RoomError
-from rooms.messages import Evidence, EvidenceKind, Identity, Presence
+from rooms.messages import EvidenceKind, Identity, Presence
 
 # LiveKit itself takes 3.0 s to say that it cannot find a room's node; less would cut that answer off, more keeps
 # effects of other rooms waiting behind a server that is frozen.
@@ -51,7 +51,8 @@ SIGNATURE_LEEWAY_S = 60
 _ROOM_NAME = re.compile(
     r"ft_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})_([1-9][0-9]{0,8})"
 )
-_EVIDENCE_KINDS: Mapping[str, EvidenceKind] = {
+# Which events prove anything about attendance. Not track_unpublished: LiveKit sends it for the dead too.
+EVIDENCE_KINDS: Mapping[str, EvidenceKind] = {
     "participant_joined": "joined",
     "participant_left": "left",
     "participant_connection_aborted": "aborted",
@@ -262,24 +263,6 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     def time(self, *, received_at: datetime, shift: timedelta = timedelta()) -> datetime:
         """Return when it happened on the business clock: never later than we heard of it."""
         return received_at if self.created_at is None else min(self.created_at + shift, received_at)
-
-    def evidence(self, *, received_at: datetime, shift: timedelta = timedelta()) -> Evidence | None:
-        """Return what it proves about attendance, None when that is nothing."""
-        kind = _EVIDENCE_KINDS.get(self.type)
-        if kind is None or self.generation is None:
-            return None
-        return Evidence(
-            kind=kind,
-            at=self.time(received_at=received_at, shift=shift),
-            identity=self.identity,
-            session=self.participant_sid or "",
-            generation=self.generation,
-            reason=self.reason,
-            room_sid=self.room_sid,
-            joined_at=None if self.joined_at is None else min(self.joined_at + shift, received_at),
-            received_at=received_at,
-            ref=self.event_id,
-        )
 
 
 def decode_webhook(raw: bytes, authorization: str, keys: Mapping[str, str], now: datetime) -> Webhook:

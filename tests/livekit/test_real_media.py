@@ -10,8 +10,8 @@ import pytest
 from livekit import rtc
 
 from rooms import attendance, media
-from rooms.media import LiveKitMedia
-from rooms.messages import Identity
+from rooms.media import LiveKitMedia, Webhook
+from rooms.messages import Evidence, Identity
 from server.integrations.livekit_server import LiveKitServer
 from tests.livekit.ear import Ear
 from tests.livekit.participant import Participant, child
@@ -172,9 +172,8 @@ async def test_a_killed_person_is_noticed_late_and_paid_until_the_kill(
     assert left.reason == "CONNECTION_TIMEOUT"
     assert 18 <= late_s <= 23
     assert left.created_at is not None
-    facts = [hook.evidence(received_at=left.created_at) for hook in ear.of(room)]
     [visit] = attendance.attendance(
-        [fact for fact in facts if fact is not None],
+        [evidence(hook) for hook in ear.of(room) if hook.type in media.EVIDENCE_KINDS],
         provider="livekit",
         starts_at=joined.created_at,
         ends_at=left.created_at,
@@ -202,3 +201,15 @@ async def test_a_crashed_server_forgets_its_rooms_without_a_word(
 
     assert await rooms.poll(room) is None
     assert ear.of(room, "room_finished") == []
+
+
+def evidence(hook: Webhook) -> Evidence:
+    assert hook.created_at is not None
+    return Evidence(
+        media.EVIDENCE_KINDS[hook.type],
+        hook.created_at,
+        hook.identity,
+        hook.participant_sid or "",
+        reason=hook.reason,
+        joined_at=hook.joined_at,
+    )

@@ -295,6 +295,28 @@ def test_who_does_not_come_back_has_the_last_evidence_only() -> None:
     assert result.confidence is INFERRED
 
 
+def test_an_outage_that_goes_on_ends_who_was_in_at_the_last_evidence() -> None:
+    result = attended(joined(0), seen(300), Evidence("outage", at(310), source="media"), until=900)
+
+    assert spans(result) == [(0, 278)]
+
+
+def test_each_poll_without_an_answer_moves_the_time_to_come_back() -> None:
+    unanswered = [outage(poll, poll) for poll in (330, 360, 390)]
+
+    result = attended(joined(0), seen(300), *unanswered, joined(510, "PA_2"), left(600, "PA_2"))
+
+    assert result.attended_s == 600
+    assert result.confidence is OURS
+
+
+def test_a_poll_without_an_answer_ends_nobody_who_is_seen_in_the_next() -> None:
+    result = attended(joined(0), outage(330, 330), seen(360), left(600))
+
+    assert result.attended_s == 600
+    assert result.confidence is EXACT
+
+
 def test_who_is_seen_after_the_outage_never_left() -> None:
     result = attended(joined(0), outage(310, 340), seen(345), left(600))
 

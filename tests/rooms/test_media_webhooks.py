@@ -111,11 +111,7 @@ def test_nothing_happened_after_we_heard_of_it() -> None:
     webhook = decode(JOINED)
     received_at = datetime.fromtimestamp(1772442000, UTC)
 
-    evidence = webhook.evidence(received_at=received_at)
-
-    assert evidence is not None
-    assert evidence.at == received_at
-    assert evidence.joined_at == received_at
+    assert webhook.time(received_at=received_at) == received_at
 
 
 def test_a_late_webhook_keeps_its_time() -> None:
@@ -135,36 +131,6 @@ def test_wall_time_can_be_turned_into_business_time() -> None:
     assert webhook.created_at is not None
 
     assert webhook.time(received_at=NOW + timedelta(days=9), shift=shift) == webhook.created_at + shift
-
-
-# Evidence --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("event", "kind"),
-    [
-        ("participant_joined", "joined"),
-        ("participant_left", "left"),
-        ("participant_connection_aborted", "aborted"),
-        ("track_published", "track"),
-        ("room_started", "started"),
-        ("room_finished", "finished"),
-    ],
-)
-def test_events_become_evidence(event: str, kind: str) -> None:
-    evidence = decode(changed(event=event)).evidence(received_at=NOW + timedelta(days=1))
-
-    assert evidence is not None
-    assert (evidence.kind, evidence.session, evidence.generation, evidence.ref) == (kind, "PA_1", 2, "EV_1")
-
-
-@pytest.mark.parametrize("event", ["track_unpublished", "egress_started", "something_new"])
-def test_other_events_prove_nothing(event: str) -> None:
-    assert decode(changed(event=event)).evidence(received_at=NOW) is None
-
-
-def test_rooms_that_are_not_ours_prove_nothing() -> None:
-    assert decode(changed(room={"name": "lobby"})).evidence(received_at=NOW) is None
 
 
 # Signatures ------------------------------------------------------------------------------------------------------
