@@ -2,5 +2,17 @@
 
 from server.context import Command
 from server.features.accounts import handlers as accounts
+from server.features.courses import handlers as courses
+from server.features.lessons import handlers as lessons
+from server.features.notifications import handlers as notifications
+from server.features.talks import handlers as talks
+from server.features.wallet import handlers as wallet
 
-TABLE: tuple[Command, ...] = (*accounts.COMMANDS,)
+TABLE: tuple[Command, ...] = (
+    *accounts.COMMANDS,
+    *notifications.COMMANDS,
+    *courses.COMMANDS,
+    *talks.COMMANDS,
+    *lessons.COMMANDS,
+    *wallet.COMMANDS,
+)

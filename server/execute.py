@@ -16,6 +16,7 @@ from server import idempotency, outage
 from server.context import Command, Context, Guard, Principal, Role
 from server.errors import BadRequestError, ForbiddenError, OverloadedError, UnauthenticatedError
 from server.features.accounts.models import is_approved_tutor
+from server.request import check_values
 
 log = structlog.get_logger()
 
@@ -80,7 +81,7 @@ async def execute(row: Command, ctx: Context, request: msgspec.Struct) -> Execut
     """Run a command and return its answer; what it changed is committed.
 
     Raises:
-        BadRequestError: The key is missing or too long.
+        BadRequestError: The key is missing or too long, or a value is one that no column can hold.
         IdempotencyMismatchError: The key belongs to another request.
         OverloadedError: A part is away or busy; without a key, what was asked may have happened.
         Exception: What the handler refuses (each with `kind` and `code`), or a bug.
@@ -90,6 +91,7 @@ async def execute(row: Command, ctx: Context, request: msgspec.Struct) -> Execut
         raise KeyRequiredError
     if ctx.key is not None and (len(ctx.key) > idempotency.KEY_MAX or "\0" in ctx.key):
         raise BadRequestError(f"An idempotency key has 1 to {idempotency.KEY_MAX} characters.")
+    check_values(request)
     if row.live:
         return await _run_live(row, ctx, request)
     return await _run_with_tries(row, ctx, request)

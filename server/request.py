@@ -1,11 +1,11 @@
 """From what a client sent to a command's request, the same way for both doors.
 
-Everything that PostgreSQL or arithmetic would choke on is refused here: NUL characters, integers beyond 64 bits,
-deep nesting. What a field may hold is said by the request's Struct.
+What a field may hold is said by the request's Struct; what no field may hold is refused by `check_values`.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -38,8 +38,6 @@ def decode_request(
         if (text := texts.get(field.encode_name)) is not None:
             try:
                 fields[field.encode_name] = _from_text(field.type, text)
-            except BadRequestError as error:
-                errors.append(FieldError(field.encode_name, str(error)))
             except msgspec.ValidationError as error:
                 errors.append(FieldError(field.encode_name, _words(error)))
     if errors:
@@ -50,12 +48,41 @@ def decode_request(
         _refuse(_errors_of(request, fields) or [_error_of(error)])
 
 
+def check_values(request: msgspec.Struct) -> None:
+    """Refuse what no column can hold, wherever it stands in a decoded request: for every door.
+
+    Raises:
+        BadRequestError: A text has NUL characters, an integer more than 64 bits, or something is nested too deep.
+    """
+    for name in request.__struct_fields__:
+        if (trouble := _trouble(getattr(request, name))) is not None:
+            _refuse([FieldError(name, trouble)])
+
+
+def _trouble(value: object, depth: int = 0) -> str | None:
+    if depth > DEPTH_MAX:
+        return "This is nested too deep."
+    if isinstance(value, str):
+        return "The character NUL is not allowed." if "\0" in value else None
+    if isinstance(value, int):
+        return None if abs(value) <= _INTEGER_MAX else "This number is too large."
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "Expected a finite number."
+    inner: Iterable[object] = ()
+    if isinstance(value, msgspec.Struct):
+        inner = (getattr(value, name) for name in value.__struct_fields__)
+    elif isinstance(value, dict):
+        inner = (*value.keys(), *value.values())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inner = value
+    return next((trouble for item in inner if (trouble := _trouble(item, depth + 1)) is not None), None)
+
+
 def _read_object(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
         found = msgspec.json.decode(body)
-        _check(found)
     except RecursionError:
         raise BadRequestError("The request is nested too deep.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -65,32 +92,9 @@ def _read_object(body: bytes) -> dict[str, Any]:
     return found
 
 
-def _check(value: Any, depth: int = 0) -> None:
-    """Refuse what no column can hold, wherever it stands."""
-    if depth > DEPTH_MAX:
-        raise BadRequestError("The request is nested too deep.")
-    if isinstance(value, str):
-        if "\0" in value:
-            raise BadRequestError("The character NUL is not allowed.")
-    elif isinstance(value, int):
-        if not -_INTEGER_MAX <= value <= _INTEGER_MAX:
-            raise BadRequestError("A number is too large.")
-    elif isinstance(value, list):
-        for item in value:
-            _check(item, depth + 1)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check(key)
-            _check(item, depth + 1)
-
-
 def _from_text(kind: Any, text: str) -> Any:
     """Return the JSON value that a text stands for where a value of this type is wanted."""
-    value = msgspec.to_builtins(msgspec.convert(text, kind, strict=False))
-    if isinstance(value, float) and not -float("inf") < value < float("inf"):
-        raise BadRequestError("Expected a finite number")
-    _check(value)
-    return value
+    return msgspec.to_builtins(msgspec.convert(text, kind, strict=False))
 
 
 def _errors_of(request: type[msgspec.Struct], fields: Mapping[str, Any]) -> list[FieldError]:

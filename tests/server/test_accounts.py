@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import httpx
 import msgspec
@@ -327,7 +328,7 @@ class TestAccessToken:
     async def test_token_of_nobody_does_not_hold(self, world: World) -> None:
         token = tokens.access_token(
             world.parts.settings.secret_key,
-            registration.uuid4(),
+            uuid4(),
             role="owner",
             version=1,
             wall=world.parts.clock.wall(),
@@ -437,7 +438,7 @@ class TestMe:
 
         answer = response.json()
         assert response.status_code == 200
-        world.authenticator.forget(registration.UUID(answer["id"]))
+        world.authenticator.forget(UUID(answer["id"]))
         assert (await world.client.get("/api/v1/me", headers=headers)).status_code == 401
         new_headers = {"Authorization": f"Bearer {answer['access_token']}"}
         assert (await world.client.get("/api/v1/me", headers=new_headers)).status_code == 200
@@ -522,7 +523,7 @@ class TestAdministration:
     async def test_block_ends_everything_and_unblock_needs_a_new_login(self, world: World) -> None:
         answer = (await world.register()).json()
         admin = await world.person(Role.ADMIN)
-        ann = Person(registration.UUID(answer["user"]["id"]), "ann@example.org", answer["access_token"])
+        ann = Person(UUID(answer["user"]["id"]), "ann@example.org", answer["access_token"])
 
         blocked = await self.act(world, admin, ann, "block")
 
@@ -544,7 +545,7 @@ class TestAdministration:
     async def test_a_role_change_ends_the_access_token_and_keeps_the_session(self, world: World) -> None:
         answer = (await world.register()).json()
         admin = await world.person(Role.ADMIN)
-        ann = Person(registration.UUID(answer["user"]["id"]), "ann@example.org", answer["access_token"])
+        ann = Person(UUID(answer["user"]["id"]), "ann@example.org", answer["access_token"])
 
         await self.act(world, admin, ann, "role", role="tutor")
 
@@ -607,7 +608,7 @@ class TestAdministration:
 
     async def test_an_unknown_user_is_not_found(self, world: World) -> None:
         owner = await world.person(Role.OWNER)
-        nobody = Person(registration.uuid4(), "", "")
+        nobody = Person(uuid4(), "", "")
 
         assert code_of(await self.act(world, owner, nobody, "block")) == (404, "not_found")
 

@@ -3,7 +3,6 @@
 import contextlib
 import random
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -48,16 +47,9 @@ class World(msgspec.Struct, frozen=True):
     app: Edge
 
     async def people(self, role: Role, count: int) -> list[Person]:
-        clock = self.parts.clock
         async with self.parts.sessions.begin() as session:
             minted = await registration.mint(
-                session,
-                count=count,
-                role=role,
-                ttl=timedelta(hours=1),
-                secret=self.parts.settings.secret_key,
-                now=clock.now(),
-                wall=clock.wall(),
+                session, count=count, role=role, ttl_s=3600, settings=self.parts.settings
             )
         return [Person(one.user_id, one.email, one.access_token) for one in minted]
 
@@ -85,10 +77,11 @@ async def open_world(
     redis: Redis,
     clock: Clock,
     table: Sequence[Command] = commands.TABLE,
+    rooms: Registry | None = None,
 ) -> AsyncIterator[World]:
-    """Build an edge; nothing in it needs a room."""
+    """Build an edge; without `rooms`, commands that need a room fail."""
     parts = Parts(
-        settings, clock, sessions, redis, cast(Registry, None), Locator(None), publish=lambda *_: None
+        settings, clock, sessions, redis, cast(Registry, rooms), Locator(None), publish=lambda *_: None
     )
     authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
     litestar = Litestar(

@@ -1,6 +1,5 @@
 """Make accounts: one from a registration or the command line, or many at once for load tests."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -10,6 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import outbox
+from server.clock import Clock
+from server.config import Settings
 from server.context import Role
 from server.features.accounts import passwords, rules, tokens
 from server.features.accounts.messages import UserRegistered
@@ -64,7 +65,6 @@ async def add_user(session: AsyncSession, new: NewUser, *, now: datetime) -> Use
         referred_by=await _referrer(session, new.referral_code),
         timezone=new.timezone,
         locale=new.locale,
-        created_at=now,
     )
     session.add(user)
     try:
@@ -103,28 +103,23 @@ async def create_user(
 
 
 async def mint(
-    session: AsyncSession,
-    *,
-    count: int,
-    role: Role,
-    ttl: timedelta,
-    secret: str,
-    now: datetime,
-    wall: datetime,
+    session: AsyncSession, *, count: int, role: Role, ttl_s: int, settings: Settings
 ) -> list[Minted]:
     """Make many accounts that no password opens, tutors approved, each with an access token.
 
     No events are recorded: nobody needs ten thousand welcomes.
     """
     ids = [uuid4() for _ in range(count)]
-    rows = [_minted_row(user_id, role, now) for user_id in ids]
-    for chunk in _chunks(rows):
-        await session.execute(insert(User), chunk)
+    for start in range(0, count, _MINT_ROWS):
+        await session.execute(
+            insert(User), [_minted_row(user_id, role) for user_id in ids[start : start + _MINT_ROWS]]
+        )
+    wall, ttl = Clock().wall(), timedelta(seconds=ttl_s)
     return [
         Minted(
             user_id,
             _minted_email(user_id),
-            tokens.access_token(secret, user_id, role=role, version=1, wall=wall, ttl=ttl),
+            tokens.access_token(settings.secret_key, user_id, role=role, version=1, wall=wall, ttl=ttl),
         )
         for user_id in ids
     ]
@@ -145,7 +140,7 @@ async def _referrer(session: AsyncSession, code: str | None) -> UUID | None:
     return user_id
 
 
-def _minted_row(user_id: UUID, role: Role, now: datetime) -> dict[str, object]:
+def _minted_row(user_id: UUID, role: Role) -> dict[str, object]:
     return {
         "id": user_id,
         "email": _minted_email(user_id),
@@ -158,14 +153,9 @@ def _minted_row(user_id: UUID, role: Role, now: datetime) -> dict[str, object]:
         "timezone": "UTC",
         "locale": "en",
         "version": 1,
-        "created_at": now,
     }
 
 
 def _minted_email(user_id: UUID) -> str:
     # RFC 2606: no mail to this domain ever arrives anywhere.
     return f"{user_id.hex}@minted.invalid"
-
-
-def _chunks(rows: list[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
-    return (rows[start : start + _MINT_ROWS] for start in range(0, len(rows), _MINT_ROWS))

@@ -101,6 +101,18 @@ class Authenticator:
         user_id, version = str(stored, "ascii").split() if isinstance(stored, bytes) else stored.split()
         return await self._principal(UUID(user_id), int(version))
 
+    async def review(self, principal: Principal) -> Principal | None:
+        """Look at an account again: return it as it is now, None if an open connection of it has to end.
+
+        Raises:
+            OverloadedError: The database is away.
+        """
+        self.forget(principal.user_id)
+        try:
+            return await self._principal(principal.user_id, principal.version)
+        except UnauthenticatedError:
+            return None
+
     def expires_at(self, token: str) -> float:
         """Return the end of a token that `authenticate` has accepted, in seconds of the Unix epoch."""
         return float(self._claims(token)["exp"])

@@ -1,0 +1,76 @@
+"""The contract files say what the table says."""
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from server import contract
+from server.commands import TABLE
+from server.gateway.dispatch import OWN_OPS
+from server.http import PREFIX
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, Any]:
+    return {name: msgspec.json.decode(content) for name, content in contract.files().items()}
+
+
+def every_ref(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return own.union(*map(every_ref, value.values())) if value else own
+    return set().union(*map(every_ref, value)) if isinstance(value, list) and value else set()
+
+
+@pytest.mark.parametrize("name", ["openapi.json", "asyncapi.json"])
+def test_every_reference_points_at_something(files: dict[str, Any], name: str) -> None:
+    for ref in every_ref(files[name]):
+        target = files[name]
+        for part in ref.removeprefix("#/").split("/"):
+            target = target[part]
+
+
+def test_openapi_has_every_route_once(files: dict[str, Any]) -> None:
+    operations = [
+        (path, method.upper(), operation["operationId"])
+        for path, methods in files["openapi.json"]["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+    assert sorted(operations) == sorted(
+        (PREFIX + row.path, str(row.method), row.op) for row in TABLE if row.path
+    )
+
+
+def test_every_path_parameter_is_a_required_field(files: dict[str, Any]) -> None:
+    for row in TABLE:
+        fields = {field.encode_name: field for field in msgspec.structs.fields(row.request)}
+        for name in re.findall(r"{(\w+)}", row.path or ""):
+            assert fields[name].required, f"{row.op}: {name}"
+
+
+def test_asyncapi_has_every_operation_of_the_socket(files: dict[str, Any]) -> None:
+    operations = set(files["asyncapi.json"]["operations"])
+
+    assert operations == {row.op for row in TABLE if row.on_socket} | OWN_OPS | {"publish"}
+
+
+def test_asyncapi_has_the_error_table_and_the_close_codes(files: dict[str, Any]) -> None:
+    asyncapi = files["asyncapi.json"]
+
+    assert {"code": 120, "name": "room_full", "retryable": True} in asyncapi["x-errors"]
+    assert asyncapi["x-close-codes"]["4205"] == "slow_consumer"
+
+
+def test_operations_and_routes_are_named_once() -> None:
+    assert len({row.op for row in TABLE}) == len(TABLE)
+    routes = [(row.method, re.sub(r"{\w+}", "{}", row.path)) for row in TABLE if row.path]
+    assert len(set(routes)) == len(routes)
+
+
+def test_every_request_and_answer_says_what_it_is() -> None:
+    for row in TABLE:
+        assert row.request.__doc__, f"{row.op} needs a docstring on its request"
+        assert row.handler.__doc__, f"{row.op} needs a docstring on its handler"
