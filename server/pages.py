@@ -3,7 +3,7 @@
 import base64
 import binascii
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -18,15 +18,17 @@ PAGE: Final = 20
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Cursor = Annotated[str, Meta(min_length=1, max_length=200)]
 
+Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
+
 
 def page(
-    query: Select[Any],
+    query: Query,
     at: InstrumentedAttribute[datetime],
     row_id: InstrumentedAttribute[UUID],
     *,
     limit: int,
     cursor: str | None,
-) -> Select[Any]:
+) -> Query:
     """Narrow a query to the rows after the cursor, and one more than asked for: it tells whether there are more.
 
     Raises:

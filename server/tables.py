@@ -5,8 +5,11 @@ import rooms.models
 import server.audit
 import server.features.accounts.models
 import server.features.courses.models
+import server.features.notifications.models
+import server.features.talks.models
 import server.gateway.models
 import server.idempotency
 import server.models
+import server.upkeep
 
 METADATA = [billing.models.Base.metadata, rooms.models.Base.metadata, server.models.Base.metadata]

@@ -1,0 +1,1 @@
+"""Live rooms as people use them: who may enter, seats, media, chat, attendance."""

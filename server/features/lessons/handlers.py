@@ -1,0 +1,264 @@
+"""The commands of live rooms: seats, signals, chat, attendance."""
+
+import time
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import func, select
+
+from rooms import messages as m
+from rooms.messages import Identity, RoomKind, Snapshot
+from rooms.models import Room, RoomSeat
+from server.context import Command, Context
+from server.errors import BadRequestError, FieldError, ForbiddenError, ServerError
+from server.features.lessons import access, media
+from server.features.lessons.messages import (
+    CloseRoom,
+    DeleteChat,
+    EditChat,
+    Ended,
+    GetAttendance,
+    GetRoom,
+    JoinRoom,
+    KickFromRoom,
+    LeaveRoom,
+    MediaStateShown,
+    MessageRef,
+    Noted,
+    Position,
+    QueuePlace,
+    ReadChat,
+    Said,
+    Seated,
+    SendChat,
+    ShowMediaState,
+    Signal,
+    SignalShown,
+    Waiting,
+)
+from server.gateway.protocol import Publication, encode
+
+# PROTOCOL 3. An offer with its candidates has 3 to 6 KiB.
+SIGNAL_BYTES_MAX = 8 * 1024
+# As much as `room.send`.
+STATE_BYTES_MAX = 1024
+
+
+class UnknownChannelError(ServerError):
+    """The channel is not one that this operation knows."""
+
+    kind = "not_found"
+    code = "unknown_channel"
+
+
+async def join_room(ctx: Context, command: JoinRoom) -> Seated | Waiting:
+    """Give the caller a seat and what they need to be seen, or a place in the queue.
+
+    Raises:
+        NotFoundError: There is no such room.
+        ForbiddenError: It is a lesson of others.
+        RoomError: What the room says: full, closed, banned, doors shut.
+        OverloadedError: The media server is away.
+    """
+    async with ctx.parts.sessions() as session:
+        role = await access.require_role(session, command.room_id, ctx.user.user_id)
+    connection = None if ctx.connection is None else m.ConnectionId(ctx.connection.id)
+    joined = await ctx.parts.rooms.ask(
+        command.room_id, m.Join(_me(ctx), ctx.user.name, role, connection, command.queue)
+    )
+    match joined:
+        case m.Queued(room, position):
+            # Bound as well: whoever waits and goes away loses their place.
+            _bind(ctx, room)
+            return Waiting(QueuePlace(position))
+        case m.Joined(room, seat):
+            room = await media.ready(ctx.parts.rooms, room)
+            _bind(ctx, room)
+            allowed = media.access(room, ctx.parts.settings.livekit, ctx.user)
+            return Seated(room, seat, allowed, Position(room.epoch, room.off))
+        case _:
+            raise AssertionError("a join is answered by a seat or a place in the queue")
+
+
+async def leave_room(ctx: Context, command: LeaveRoom) -> Ended:
+    """Give up the caller's seat, offer or place in the queue, on all their devices."""
+    connection = None if ctx.connection is None else m.ConnectionId(ctx.connection.id)
+    await ctx.parts.rooms.ask(command.room_id, m.Leave(_me(ctx), connection))
+    if ctx.connection is not None:
+        ctx.connection.unbind(command.room_id)
+    return Ended()
+
+
+async def kick_from_room(ctx: Context, command: KickFromRoom) -> Ended:
+    """Remove somebody; the host, the tutor or an admin."""
+    kick = m.Kick(_me(ctx), Identity(str(command.user_id)), command.ban, ctx.user.is_admin)
+    await ctx.parts.rooms.ask(command.room_id, kick)
+    return Ended()
+
+
+async def close_room(ctx: Context, command: CloseRoom) -> Ended:
+    """Close a talk or end a running lesson; its host, its tutor or an admin."""
+    await ctx.parts.rooms.ask(command.room_id, m.Close(_me(ctx), ctx.user.is_admin))
+    return Ended()
+
+
+async def signal(ctx: Context, command: Signal) -> Ended:
+    """Hand a message of the browsers' agreement to somebody else in the room; it is not stored.
+
+    Raises:
+        BadRequestError: It is too big, or for oneself.
+        ForbiddenError: One of the two has no seat there.
+    """
+    _check_size("data", command.data, SIGNAL_BYTES_MAX)
+    if command.to == ctx.user.user_id:
+        raise BadRequestError("A signal goes to somebody else.", (FieldError("to", "must be somebody else"),))
+    await _require_seats(ctx, command.room_id, ctx.user.user_id, command.to)
+    shown = SignalShown(command.room_id, ctx.user.user_id, command.data)
+    _show(ctx, f"user:{command.to}", "room.signal", shown)
+    return Ended()
+
+
+async def show_media_state(ctx: Context, command: ShowMediaState) -> Ended:
+    """Show the others how the caller's media are; it is not stored.
+
+    Raises:
+        BadRequestError: It is too big.
+        ForbiddenError: The caller has no seat there.
+    """
+    _check_size("state", command.state, STATE_BYTES_MAX)
+    await _require_seats(ctx, command.room_id, ctx.user.user_id)
+    _show(ctx, f"room:{command.room_id}", "participant.media", MediaStateShown(_me(ctx), command.state))
+    return Ended()
+
+
+async def get_room(ctx: Context, command: GetRoom) -> Snapshot:
+    """Return a room as its page shows it.
+
+    Raises:
+        NotFoundError: There is no such room.
+        ForbiddenError: It is a lesson of others.
+    """
+    async with ctx.parts.sessions() as session:
+        if not await access.may_read(session, command.room_id, ctx.user):
+            raise ForbiddenError("This lesson is for its tutor and those who bought a place in it.")
+    return await ctx.parts.rooms.snapshot(command.room_id)
+
+
+async def get_attendance(ctx: Context, command: GetAttendance) -> m.AttendanceView:
+    """Return who was in a lesson how long: everybody for its tutor and admins, the own row for a student.
+
+    Raises:
+        NotFoundError: There is no such room.
+        ForbiddenError: It is a lesson of others.
+        BadRequestError: It is a talk, where nobody's time is counted.
+    """
+    async with ctx.parts.sessions() as session:
+        role = await access.role_in(session, command.room_id, ctx.user.user_id)
+        kind = await session.scalar(select(Room.kind).where(Room.id == command.room_id))
+    if kind == RoomKind.TALK:
+        raise BadRequestError("Attendance is kept of lessons only.")
+    if role is None and not ctx.user.is_admin:
+        raise ForbiddenError("This lesson is for its tutor and those who bought a place in it.")
+    shown = await ctx.parts.rooms.ask(command.room_id, m.ReadAttendance())
+    assert isinstance(shown, m.AttendanceView), "attendance is asked for"
+    if role == "tutor" or ctx.user.is_admin:
+        return shown
+    own = tuple(row for row in shown.people if row.user_id == _me(ctx))
+    return msgspec.structs.replace(shown, people=own)
+
+
+async def send_chat(ctx: Context, command: SendChat) -> Said:
+    """Say something in a room."""
+    return await _said(ctx, command, m.SendChat(_me(ctx), command.text, ctx.key))
+
+
+async def edit_chat(ctx: Context, command: EditChat) -> Said:
+    """Change an own message."""
+    return await _said(ctx, command, m.EditChat(_me(ctx), command.message_id, command.text, ctx.key))
+
+
+async def delete_chat(ctx: Context, command: DeleteChat) -> Noted:
+    """Delete a message: one's own, or as host or admin anybody's."""
+    delete = m.DeleteChat(_me(ctx), command.message_id, ctx.key, ctx.user.is_admin)
+    await ctx.parts.rooms.ask(_room_of(command), delete)
+    return Noted(MessageRef(command.message_id))
+
+
+async def read_chat(ctx: Context, command: ReadChat) -> Noted:
+    """Say how far the caller has read."""
+    await ctx.parts.rooms.ask(_room_of(command), m.ReadChat(_me(ctx), command.message_id))
+    return Noted(MessageRef(command.message_id))
+
+
+def _me(ctx: Context) -> Identity:
+    return Identity(str(ctx.user.user_id))
+
+
+def _bind(ctx: Context, room: Snapshot) -> None:
+    if ctx.connection is not None:
+        ctx.connection.bind(room.id, off=room.off)
+
+
+async def _said(ctx: Context, command: SendChat | EditChat, said: m.SendChat | m.EditChat) -> Said:
+    message = await ctx.parts.rooms.ask(_room_of(command), said)
+    assert isinstance(message, m.ChatMessage), "what is said is a message"
+    return Said(message)
+
+
+def _room_of(command: SendChat | EditChat | DeleteChat | ReadChat) -> UUID:
+    """Return the room that a chat operation speaks of.
+
+    Raises:
+        BadRequestError: It names no channel.
+        UnknownChannelError: The channel is no room.
+    """
+    if command.room_id is not None:
+        return command.room_id
+    if command.ch is None:
+        raise BadRequestError("Name a channel.", (FieldError("ch", "This field is required."),))
+    raise UnknownChannelError("There is no such conversation.")
+
+
+async def _require_seats(ctx: Context, room_id: UUID, *people: UUID) -> None:
+    wanted = {str(person) for person in people}
+    query = select(func.count()).where(RoomSeat.room_id == room_id, RoomSeat.identity.in_(wanted))
+    async with ctx.parts.sessions() as session:
+        found = await session.scalar(query)
+    if found != len(wanted):
+        raise ForbiddenError(
+            "Both of you need a seat in this room." if len(wanted) > 1 else "You have no seat here."
+        )
+
+
+def _check_size(field: str, value: msgspec.Raw, most: int) -> None:
+    if len(bytes(value)) > most:
+        raise BadRequestError("That is too big.", (FieldError(field, f"must be at most {most} bytes"),))
+
+
+def _show(ctx: Context, channel: str, ev: str, data: msgspec.Struct) -> None:
+    ctx.parts.publish(channel, [Publication(None, ev, time.time_ns() // 1_000_000, encode(data))])
+
+
+COMMANDS = (
+    Command("room.join", JoinRoom, join_room, method="POST", path="/rooms/{room_id}/join", live=True),
+    Command("room.leave", LeaveRoom, leave_room, method="POST", path="/rooms/{room_id}/leave", live=True),
+    Command(
+        "room.kick", KickFromRoom, kick_from_room, method="POST", path="/rooms/{room_id}/kick", live=True
+    ),
+    Command("room.close", CloseRoom, close_room, method="POST", path="/rooms/{room_id}/close", live=True),
+    Command("room.get", GetRoom, get_room, method="GET", path="/rooms/{room_id}", live=True),
+    Command(
+        "room.attendance",
+        GetAttendance,
+        get_attendance,
+        method="GET",
+        path="/rooms/{room_id}/attendance",
+        live=True,
+    ),
+    Command("room.signal", Signal, signal, live=True),
+    Command("room.media_state", ShowMediaState, show_media_state, live=True),
+    Command("chat.send", SendChat, send_chat, live=True),
+    Command("chat.edit", EditChat, edit_chat, live=True),
+    Command("chat.delete", DeleteChat, delete_chat, live=True),
+    Command("chat.read", ReadChat, read_chat, live=True),
+)

@@ -1,0 +1,73 @@
+"""Tell people of an event: one record each, in their language, pushed once it is committed."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from server import texts
+from server.features.accounts.models import User
+from server.features.notifications.handlers import view
+from server.features.notifications.models import Notification
+from server.reaction import Occasion, Post, to_user
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """What one person is to be told."""
+
+    user_id: UUID
+    type: str
+    """Key of `texts.NOTICES`."""
+    facts: dict[str, Any] = {}
+    """What the text is filled with; kept beside it as `data`."""
+    link: str | None = None
+
+
+async def notify(occasion: Occasion, notices: Sequence[Notice]) -> list[Post]:
+    """Store the notices that this event has not made yet and return what to push for them.
+
+    An event tells each person one thing: of several notices for one person the first counts.
+    """
+    if not notices:
+        return []
+    people = {notice.user_id for notice in notices}
+    found = await occasion.session.execute(select(User.id, User.locale).where(User.id.in_(people)))
+    locales = dict(found.tuples().all())
+    rows = [
+        _row(occasion, notice, locales[notice.user_id]) for notice in notices if notice.user_id in locales
+    ]
+    if not rows:
+        return []
+    stored = await occasion.session.scalars(
+        insert(Notification).values(rows).on_conflict_do_nothing().returning(Notification)
+    )
+    return [to_user(row.user_id, "notification.created", view(row)) for row in stored]
+
+
+async def forget(session: AsyncSession, *, before: datetime) -> int:
+    """Delete the notifications of events before a moment; return how many."""
+    removed = await session.scalars(
+        delete(Notification).where(Notification.created_at < before).returning(Notification.id)
+    )
+    return len(removed.all())
+
+
+def _row(occasion: Occasion, notice: Notice, locale: str) -> dict[str, Any]:
+    text = texts.fill(texts.NOTICES[notice.type], locale, **notice.facts)
+    return {
+        "id": uuid.uuid4(),
+        "user_id": notice.user_id,
+        "event_key": occasion.key,
+        "type": notice.type,
+        "title": text.title,
+        "body": text.body,
+        "data": msgspec.to_builtins(notice.facts),
+        "link": notice.link,
+        "created_at": occasion.at,
+    }

@@ -1,0 +1,1 @@
+"""Free-talk rooms: who opens one, who finds it, who was there."""

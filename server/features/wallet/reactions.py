@@ -1,0 +1,96 @@
+"""What follows from moved money: what its parties see at once, and what they are told. Each may run twice."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from billing import wallet
+from billing.messages import HoldAdjusted, HoldEvent, HoldPlaced, HoldRefunded, HoldReleased, WalletChanged
+from billing.models import PLATFORM, SourceKind
+from billing.money import Money
+from server.features.accounts.models import names_of
+from server.features.courses.models import Purchase, course_of
+from server.features.courses.rules import PurchaseKind
+from server.features.notifications.notices import Notice, notify
+from server.features.wallet.messages import Earnings, WalletView
+from server.reaction import Occasion, Post, Reaction, to_user
+
+# Events on the wire, by domain event; an adjustment shows itself with the notice that explains it.
+SHOWN: dict[type[HoldEvent], str] = {
+    HoldPlaced: "hold.placed",
+    HoldReleased: "hold.released",
+    HoldRefunded: "hold.refunded",
+}
+
+
+async def show_hold(_: Occasion, event: HoldPlaced | HoldReleased | HoldRefunded) -> Sequence[Post]:
+    """Show both parties what became of a hold."""
+    return [to_user(party, SHOWN[type(event)], event) for party in (event.student_id, event.tutor_id)]
+
+
+async def show_wallet(occasion: Occasion, event: WalletChanged) -> Sequence[Post]:
+    """Show somebody what they have now."""
+    if event.owner_id == PLATFORM:
+        return ()
+    has = await wallet.balances(occasion.session, event.owner_id, event.currency)
+    view = WalletView(has.balance, has.held, Earnings(has.earnings_pending, has.earnings_available))
+    return [to_user(event.owner_id, "wallet.updated", view)]
+
+
+async def tell_of_purchase(occasion: Occasion, event: HoldPlaced) -> Sequence[Post]:
+    """Tell tutor and student of a purchase: once, however many holds it has (F4-19)."""
+    if event.source_kind not in (SourceKind.COURSE_SESSION, SourceKind.COURSE_SLICE):
+        return ()
+    purchase = await occasion.session.get(Purchase, event.source_id)
+    assert purchase is not None, "a purchase and its holds are placed in one transaction"
+    course = await course_of(occasion.session, purchase.course_id)
+    names = await names_of(occasion.session, [purchase.student_id])
+    facts = {
+        "student": names[purchase.student_id],
+        "course": course.title,
+        "price": Money(purchase.amount, purchase.currency),
+        "course_id": course.id,
+        "purchase_id": purchase.id,
+    }
+    sold = "new_course_enrollment" if purchase.kind == PurchaseKind.FULL_COURSE else "new_session_purchase"
+    link = f"/courses/{course.id}"
+    return await notify(
+        msgspec.structs.replace(occasion, key=f"purchase:{purchase.id}"),
+        [
+            Notice(purchase.tutor_id, sold, facts, link),
+            Notice(purchase.student_id, "purchase_confirmed", facts, link),
+        ],
+    )
+
+
+async def tell_of_release(occasion: Occasion, event: HoldReleased) -> Sequence[Post]:
+    """Tell the tutor what was paid out (F4-96)."""
+    facts = {"share": event.tutor_share, "amount": event.amount, "hold_id": event.hold_id}
+    return await notify(occasion, [Notice(event.tutor_id, "payment_received", facts, "/wallet")])
+
+
+async def tell_of_refund(occasion: Occasion, event: HoldRefunded) -> Sequence[Post]:
+    """Tell the student what came back (F4-97)."""
+    facts = {"amount": event.amount, "cause": event.cause, "hold_id": event.hold_id}
+    return await notify(occasion, [Notice(event.student_id, "refund_processed", facts, "/wallet")])
+
+
+async def tell_of_adjustment(occasion: Occasion, event: HoldAdjusted) -> Sequence[Post]:
+    """Tell both parties that late evidence corrected a settlement."""
+    facts = {"share": event.tutor_share, "refunded": event.refunded, "hold_id": event.hold_id}
+    return await notify(
+        occasion,
+        [
+            Notice(party, "settlement_adjusted", facts, "/wallet")
+            for party in (event.student_id, event.tutor_id)
+        ],
+    )
+
+
+REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {
+    HoldPlaced: (show_hold, tell_of_purchase),
+    HoldReleased: (show_hold, tell_of_release),
+    HoldRefunded: (show_hold, tell_of_refund),
+    HoldAdjusted: (tell_of_adjustment,),
+    WalletChanged: (show_wallet,),
+}

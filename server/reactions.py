@@ -1,0 +1,30 @@
+"""TABLE: committed event → what follows. One file shows all of it; each reaction may run twice.
+
+The order of the features is the order of their reactions to the same event: first what changes, then who is told.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from server.features.courses.reactions import REACTIONS as COURSES
+from server.features.lessons.reactions import REACTIONS as LESSONS
+from server.features.notifications.reactions import REACTIONS as NOTIFICATIONS
+from server.features.talks.reactions import REACTIONS as TALKS
+from server.features.wallet.reactions import REACTIONS as WALLET
+from server.reaction import Reaction
+
+FEATURES = (TALKS, COURSES, LESSONS, WALLET, NOTIFICATIONS)
+
+
+def _joined(
+    features: Sequence[Mapping[type[msgspec.Struct], Sequence[Reaction]]],
+) -> dict[type[msgspec.Struct], tuple[Reaction, ...]]:
+    table: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {}
+    for feature in features:
+        for event, reactions in feature.items():
+            table[event] = (*table.get(event, ()), *reactions)
+    return table
+
+
+TABLE = _joined(FEATURES)

@@ -1,0 +1,337 @@
+"""The outbox loop: committed events → their reactions → what is published → done (DESIGN §1).
+
+Each event goes through three states, so that a crash between any two steps loses nothing:
+
+1. recorded: the row was committed with what happened;
+2. reacted: one transaction ran the reactions, stored what is to be published with its offsets, and marked the row
+   with the very instant that its publications carry, so that they are found again;
+3. gone: the publications were pushed and the row deleted.
+
+A node takes its own rows at once, and rows that nobody finished for two seconds from any node. Pushing is
+repeatable: receivers drop an offset that they have.
+
+Events of rooms that are public have their offsets already (the journal's): their owner pushed them right after the
+commit, so their rows are only a safety net for an owner that died in between.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from sqlalchemy import Select, Text, cast, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from billing.models import Outbox
+from rooms import journal
+from rooms.messages import RoomPublished
+from server import outage
+from server.gateway import history
+from server.gateway.history import Draft
+from server.gateway.models import StoredPublication
+from server.gateway.protocol import Publication
+from server.reaction import Occasion, Post, Reaction
+from server.upkeep import RelayFailure
+
+log = structlog.get_logger()
+
+# A turn or a command records at most a few dozen events; 200 rows are one screen of work and far below the
+# statement limit. A larger batch would make everybody wait for its slowest reaction.
+BATCH = 200
+# The wake-up after a commit is the normal case; the poll finds what others left, and what a lost wake-up left.
+POLL_S = 0.25
+# DESIGN §2: what a node has not finished after two seconds is another's. A smaller number would have healthy nodes
+# do each other's work twice; a larger one shows people the news later when a node dies.
+STALE = timedelta(seconds=2)
+# A failing reaction is tried again after 1, 2, 4 … s; ten tries are 17 minutes, which outlasts a restart of the
+# database. Then somebody must look: more tries would only hide it.
+TRIES = 10
+PAUSE = timedelta(seconds=1)
+# While the database is away.
+AWAY_S = 1.0
+# Half of STALE, so that nothing is left for longer than twice that.
+SWEEP_S = 1.0
+
+PUBLISHED = RoomPublished.__struct_config__.tag
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A claimed row of the outbox."""
+
+    id: int
+    type: str
+    data: str
+    """JSON."""
+    at: datetime
+    node: UUID | None
+
+
+class Relay:
+    """Relays the events of one node, and those that other nodes left.
+
+    Args:
+        sessions: Where the outbox is.
+        node: Id of this process, as its sessions record it.
+        publish: Delivers to everybody who follows a channel, on every node (the gateway's).
+        reactions: What follows, by the event's type.
+        after: What follows outside of the database, by the event's type: when the reactions are committed, at
+            least once, and never the reason why an event is tried again.
+        wall: The wall clock.
+    """
+
+    def __init__(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        *,
+        node: UUID,
+        publish: Callable[[str, Sequence[Publication]], None],
+        reactions: Mapping[type[msgspec.Struct], Sequence[Reaction]],
+        after: Mapping[type[msgspec.Struct], Callable[[Any], Awaitable[None]]],
+        wall: Callable[[], datetime],
+    ) -> None:
+        self._sessions = sessions
+        self._node = node
+        self._publish = publish
+        self._reactions = dict(reactions)
+        self._after = dict(after)
+        self._decoders = {_tag(event): msgspec.json.Decoder(event) for event in {*reactions, *after}}
+        self._wall = wall
+        self._awake = asyncio.Event()
+        # One batch at a time, so that `flush` and the loop keep the order of events.
+        self._busy = asyncio.Lock()
+
+    def wake(self) -> None:
+        """Say that something was committed. Safe to call from a session's listener."""
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Relay for ever; whatever goes away comes back."""
+        sweep_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self.flush()
+                if loop.time() >= sweep_at:
+                    await self.sweep()
+                    sweep_at = loop.time() + SWEEP_S
+                await self._sleep(POLL_S)
+            except Exception:
+                log.exception("relay_failed", node=str(self._node))
+                await asyncio.sleep(AWAY_S)
+
+    async def flush(self) -> None:
+        """Relay until nothing of this node waits, but for what failed and is to be tried again later."""
+        while await self.turn():
+            pass
+
+    async def turn(self) -> bool:
+        """Run the reactions of one batch and push what they publish; return whether there was a batch."""
+        async with self._busy:
+            self._awake.clear()
+            try:
+                rows, published = await self._react()
+            except Exception:  # noqa: BLE001 - one of them is poison: each for itself, so that it keeps nobody
+                return await self._react_singly()
+            await self._finish(rows, published)
+            return bool(rows)
+
+    async def sweep(self) -> None:
+        """Finish what nobody finished in time: publications never pushed, rows never deleted."""
+        async with self._busy:
+            while await self._push_left():
+                pass
+            while await self._tidy_rooms():
+                pass
+
+    async def _react(self, *, only: int | None = None) -> tuple[list[Row], list[tuple[str, Publication]]]:
+        async with self._sessions.begin() as session:
+            rows = await self._claim(session, only=only)
+            return rows, await self._run(session, rows)
+
+    async def _react_singly(self) -> bool:
+        async with self._sessions.begin() as session:
+            waiting = await self._claim(session)
+        for row in waiting:
+            try:
+                rows, published = await self._react(only=row.id)
+            except Exception as error:
+                if _is_away(error):
+                    raise
+                await self._note_failure(row, error)
+            else:
+                await self._finish(rows, published)
+        return bool(waiting)
+
+    async def _claim(self, session: AsyncSession, *, only: int | None = None) -> list[Row]:
+        """Lock rows that wait for their reactions, oldest first."""
+        query = (
+            self._rows()
+            .outerjoin(RelayFailure, RelayFailure.outbox_id == Outbox.id)
+            .where(
+                Outbox.reacted_at.is_(None),
+                Outbox.type != PUBLISHED,
+                or_(
+                    Outbox.node == self._node, Outbox.node.is_(None), Outbox.recorded_at < func.now() - STALE
+                ),
+                or_(RelayFailure.outbox_id.is_(None), RelayFailure.retry_at <= self._wall()),
+            )
+            .with_for_update(of=Outbox, skip_locked=True)
+        )
+        if only is not None:
+            query = query.where(Outbox.id == only)
+        return [Row(*found) for found in await session.execute(query)]
+
+    @staticmethod
+    def _rows() -> Select[int, str, str, datetime, UUID | None]:
+        columns = (Outbox.id, Outbox.type, cast(Outbox.data, Text), Outbox.at, Outbox.node)
+        return select(*columns).order_by(Outbox.id).limit(BATCH)
+
+    async def _run(self, session: AsyncSession, rows: Sequence[Row]) -> list[tuple[str, Publication]]:
+        """Run the reactions of rows in order, store their publications and mark the rows."""
+        if not rows:
+            return []
+        posts: list[Post] = []
+        for row in rows:
+            posts += await self._posts_of(session, row)
+        # Cut to milliseconds, so that the mark equals the publications' timestamp (see the module's docstring).
+        moment = self._wall()
+        moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+        ts = _milliseconds(moment)
+        published = await history.append(
+            session, [Draft(post.channel, post.ev, ts, bytes(post.data)) for post in posts]
+        )
+        ids = [row.id for row in rows]
+        await session.execute(update(Outbox).where(Outbox.id.in_(ids)).values(reacted_at=moment))
+        await session.execute(delete(RelayFailure).where(RelayFailure.outbox_id.in_(ids)))
+        return published
+
+    async def _posts_of(self, session: AsyncSession, row: Row) -> list[Post]:
+        if row.type not in self._decoders:
+            return []
+        event = self._decoders[row.type].decode(row.data)
+        occasion = Occasion(session, key=str(row.id), at=row.at)
+        reactions = self._reactions.get(type(event), ())
+        return [post for react in reactions for post in await react(occasion, event)]
+
+    async def _finish(self, rows: Sequence[Row], published: Iterable[tuple[str, Publication]]) -> None:
+        """Show and do what follows the commit of the reactions, then forget the rows."""
+        self._push(published)
+        for row in rows:
+            await self._do_after(row)
+        if rows:
+            async with self._sessions.begin() as session:
+                await session.execute(delete(Outbox).where(Outbox.id.in_([row.id for row in rows])))
+
+    async def _do_after(self, row: Row) -> None:
+        if row.type not in self._decoders:
+            return
+        event = self._decoders[row.type].decode(row.data)
+        follow = self._after.get(type(event))
+        if follow is None:
+            return
+        try:
+            await follow(event)
+        except Exception:
+            log.exception("after_failed", outbox_id=row.id, type=row.type)
+
+    def _push(self, published: Iterable[tuple[str, Publication]]) -> None:
+        by_channel: dict[str, list[Publication]] = {}
+        for channel, publication in published:
+            by_channel.setdefault(channel, []).append(publication)
+        for channel, publications in by_channel.items():
+            self._publish(channel, publications)
+
+    async def _note_failure(self, row: Row, error: Exception) -> None:
+        """Put an event off, or park it after the last try."""
+        async with self._sessions.begin() as session:
+            tries = 1 + (
+                await session.scalar(select(RelayFailure.tries).where(RelayFailure.outbox_id == row.id)) or 0
+            )
+            retry_at = self._wall() + PAUSE * 2 ** (tries - 1) if tries < TRIES else None
+            values = {"tries": tries, "retry_at": retry_at, "error": repr(error)[:2000]}
+            await session.execute(
+                insert(RelayFailure)
+                .values(outbox_id=row.id, **values)
+                .on_conflict_do_update(index_elements=[RelayFailure.outbox_id], set_=values)
+            )
+        tell = log.error if retry_at is None else log.warning
+        tell(
+            "event_parked" if retry_at is None else "reaction_failed",
+            outbox_id=row.id,
+            type=row.type,
+            tries=tries,
+            exc_info=error,
+        )
+
+    async def _push_left(self) -> bool:
+        """Finish what a crash left between the commit of its reactions and its push."""
+        query = self._rows().where(Outbox.reacted_at < self._wall() - STALE).add_columns(Outbox.reacted_at)
+        async with self._sessions() as session:
+            left = (await session.execute(query)).all()
+            stamps = {_milliseconds(reacted_at) for *_, reacted_at in left if reacted_at is not None}
+            stored = await session.scalars(
+                select(StoredPublication)
+                .where(StoredPublication.ts.in_(stamps))
+                .order_by(StoredPublication.channel, StoredPublication.off)
+            )
+            published = [
+                (event.channel, Publication(event.off, event.ev, event.ts, event.d)) for event in stored
+            ]
+        # Two nodes may find the same rows; doing this twice is as good as once.
+        await self._finish([Row(*found) for *found, _ in left], published)
+        return len(left) == BATCH
+
+    async def _tidy_rooms(self) -> bool:
+        """Delete the rows of public room events that are old enough to have been pushed; push those of others.
+
+        The owner pushes in the very next step after its commit. Whether it lived to do so is not known of another
+        node's row: that one is pushed again from the journal.
+        """
+        async with self._sessions.begin() as session:
+            query = self._rows().where(Outbox.type == PUBLISHED, Outbox.recorded_at < func.now() - STALE)
+            found = await session.execute(query.with_for_update(skip_locked=True))
+            rows = [Row(*row) for row in found]
+            for row in rows:
+                if row.node != self._node:
+                    await self._push_room(session, msgspec.json.decode(row.data, type=RoomPublished))
+            await session.execute(delete(Outbox).where(Outbox.id.in_([row.id for row in rows])))
+        return len(rows) == BATCH
+
+    async def _push_room(self, session: AsyncSession, event: RoomPublished) -> None:
+        count = event.last_off - event.first_off + 1
+        events = await journal.public_events(session, event.room_id, event.first_off - 1, count)
+        publications = [Publication(found.off, found.ev, found.ts_ms, found.data) for found in events]
+        if publications:
+            self._publish(f"room:{event.room_id}", publications)
+
+    async def _sleep(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._awake.wait()
+        except TimeoutError:
+            return
+
+
+async def parked(session: AsyncSession) -> int:
+    """Return how many events somebody must look at."""
+    return await session.scalar(select(func.count()).where(RelayFailure.retry_at.is_(None))) or 0
+
+
+def _tag(event: type[msgspec.Struct]) -> str:
+    tag: Any = event.__struct_config__.tag
+    assert isinstance(tag, str), "an event is a tagged struct"
+    return tag
+
+
+def _is_away(error: Exception) -> bool:
+    """Return whether the database is, which is no fault of the event."""
+    return isinstance(error, (PoolTimeoutError, OSError)) or outage.is_disconnect(error)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

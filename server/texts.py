@@ -1,0 +1,175 @@
+"""The catalogue of everything that the server says to people, in English and Vietnamese.
+
+A text is found by its key and filled with facts; a key has the same facts in every language, which a test checks.
+"""
+
+from typing import Any, Final, Literal, NamedTuple
+
+from billing.money import Money
+
+Locale = Literal["en", "vi"]
+LOCALES: Final[tuple[Locale, ...]] = ("en", "vi")
+
+
+class Text(NamedTuple):
+    """A heading and what it is about, with `{facts}`."""
+
+    title: str
+    body: str
+
+
+class Entry(NamedTuple):
+    """One text in every language."""
+
+    en: Text
+    vi: Text
+
+
+NOTICES: Final[dict[str, Entry]] = {
+    "new_session_purchase": Entry(
+        Text("New purchase", "{student} bought a place in a session of “{course}” for {price}."),
+        Text("Lượt mua mới", "{student} đã mua một chỗ trong buổi học của “{course}” với giá {price}."),
+    ),
+    "new_course_enrollment": Entry(
+        Text("New enrollment", "{student} enrolled in “{course}” for {price}."),
+        Text("Ghi danh mới", "{student} đã ghi danh “{course}” với giá {price}."),
+    ),
+    "purchase_confirmed": Entry(
+        Text(
+            "Purchase confirmed", "Your place in “{course}” is paid: {price}, held until you have attended."
+        ),
+        Text(
+            "Đã xác nhận mua",
+            "Chỗ của bạn trong “{course}” đã được thanh toán: {price}, tạm giữ cho đến khi bạn tham dự.",
+        ),
+    ),
+    "session_started": Entry(
+        Text("The session has started", "“{session}” of “{course}” is on now. Come in."),
+        Text("Buổi học đã bắt đầu", "“{session}” của “{course}” đang diễn ra. Mời bạn vào lớp."),
+    ),
+    "session_cancelled": Entry(
+        Text("Session cancelled", "“{session}” of “{course}” will not be held."),
+        Text("Buổi học đã hủy", "“{session}” của “{course}” sẽ không diễn ra."),
+    ),
+    "course_updated": Entry(
+        Text("Course changed", "Something changed in “{course}”. Have a look."),
+        Text("Khóa học có thay đổi", "“{course}” có thay đổi. Mời bạn xem."),
+    ),
+    "session_moved": Entry(
+        Text("Session moved", "“{session}” of “{course}” now starts at {starts_at} UTC."),
+        Text("Buổi học đổi giờ", "“{session}” của “{course}” nay bắt đầu lúc {starts_at} UTC."),
+    ),
+    "course_cancelled": Entry(
+        Text("Course cancelled", "“{course}” will not be held."),
+        Text("Khóa học đã hủy", "“{course}” sẽ không được tổ chức."),
+    ),
+    "payment_received": Entry(
+        Text("Payment received", "{share} were paid to you for a lesson."),
+        Text("Đã nhận thanh toán", "Bạn đã nhận {share} cho một buổi học."),
+    ),
+    "refund_processed": Entry(
+        Text("Refund", "{amount} are back in your wallet."),
+        Text("Hoàn tiền", "{amount} đã được hoàn vào ví của bạn."),
+    ),
+    "settlement_adjusted": Entry(
+        Text(
+            "Settlement corrected",
+            "Later evidence corrected a settled lesson: paid {share}, refunded {refunded}.",
+        ),
+        Text(
+            "Đã điều chỉnh thanh toán",
+            "Bằng chứng đến sau đã điều chỉnh một buổi học: thanh toán {share}, hoàn lại {refunded}.",
+        ),
+    ),
+    "profile_approved": Entry(
+        Text("You may teach", "Your profile is approved. Your referral code is {referral_code}."),
+        Text("Bạn có thể dạy", "Hồ sơ của bạn đã được duyệt. Mã giới thiệu của bạn là {referral_code}."),
+    ),
+    "profile_rejected": Entry(
+        Text("Profile not approved", "Your profile was not approved: {reason}"),
+        Text("Hồ sơ chưa được duyệt", "Hồ sơ của bạn chưa được duyệt: {reason}"),
+    ),
+}
+
+PAGES: Final[dict[str, Entry]] = {
+    "talk": Entry(
+        Text("{title}", "{host} invites you to a free talk. {seated} of {cap} places are taken."),
+        Text("{title}", "{host} mời bạn vào một buổi trò chuyện. Đã có {seated} trên {cap} chỗ."),
+    ),
+    "talk_closed": Entry(
+        Text("{title}", "This talk is over."),
+        Text("{title}", "Buổi trò chuyện này đã kết thúc."),
+    ),
+    "course": Entry(
+        Text("{title}", "A course by {tutor}: {language}, {level}, {sessions} sessions."),
+        Text("{title}", "Khóa học của {tutor}: {language}, {level}, {sessions} buổi."),
+    ),
+    "missing": Entry(
+        Text("Nothing here", "This link leads nowhere, or not any more."),
+        Text("Không có gì ở đây", "Liên kết này không còn dẫn đến đâu."),
+    ),
+    "open": Entry(Text("Open", ""), Text("Mở", "")),
+}
+
+
+# What a buyer reads before the confirmation, by kind of purchase.
+REFUND_RULES: Final[dict[str, Entry]] = {
+    "session": Entry(
+        Text(
+            "Refunds",
+            "Cancel until the session starts and everything comes back. If you then attend less than 20 % of it, or"
+            " the tutor does not come, everything comes back too.",
+        ),
+        Text(
+            "Hoàn tiền",
+            "Hủy trước khi buổi học bắt đầu thì được hoàn toàn bộ. Nếu bạn tham dự dưới 20 % buổi học, hoặc gia sư"
+            " không đến, bạn cũng được hoàn toàn bộ.",
+        ),
+    ),
+    "full_course": Entry(
+        Text(
+            "Refunds",
+            "Cancel at any time and the part of every session that has not begun comes back. So does the part of a"
+            " session of which you attend less than 20 %, to which the tutor does not come, or which is never held.",
+        ),
+        Text(
+            "Hoàn tiền",
+            "Bạn có thể hủy bất cứ lúc nào và được hoàn phần của mọi buổi chưa bắt đầu. Phần của buổi mà bạn tham dự"
+            " dưới 20 %, gia sư không đến, hoặc không được tổ chức cũng được hoàn lại.",
+        ),
+    ),
+}
+
+# Why money moved, where nobody gave a reason, by kind of movement.
+ENTRIES: Final[dict[str, Entry]] = {
+    "purchase": Entry(Text("Purchase", "Held for a purchase"), Text("Mua", "Tạm giữ cho một lượt mua")),
+    "refund": Entry(Text("Refund", "Given back"), Text("Hoàn tiền", "Đã hoàn lại")),
+    "settlement": Entry(
+        Text("Settlement", "A lesson was settled by its attendance"),
+        Text("Thanh toán", "Một buổi học đã được thanh toán theo tham dự"),
+    ),
+    "adjustment": Entry(
+        Text("Correction", "Later evidence corrected a settled lesson"),
+        Text("Điều chỉnh", "Bằng chứng đến sau đã điều chỉnh một buổi học"),
+    ),
+    "admin_adjustment": Entry(
+        Text("Adjustment", "An administrator adjusted the balance"),
+        Text("Điều chỉnh", "Quản trị viên đã điều chỉnh số dư"),
+    ),
+}
+
+
+def fill(entry: Entry, locale: str, **facts: Any) -> Text:
+    """Return a text in one language, English for any that we do not have."""
+    found = entry.vi if locale == "vi" else entry.en
+    shown = {name: money(fact, locale) if isinstance(fact, Money) else fact for name, fact in facts.items()}
+    return Text(found.title.format(**shown), found.body.format(**shown))
+
+
+def money(amount: Money, locale: str) -> str:
+    """Return an amount as people of a language write it."""
+    whole, cents = divmod(abs(amount.amount), 100)
+    sign = "-" if amount.amount < 0 else ""
+    if locale == "vi":
+        return f"{sign}{whole:,}".replace(",", ".") + f",{cents:02} {amount.currency}"
+    return f"{sign}{whole:,}.{cents:02} {amount.currency}"
