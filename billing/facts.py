@@ -49,7 +49,8 @@ class LessonFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> bytes:
         """Return the SHA-256 of the facts in canonical JSON."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).digest()
+        plain = msgspec.to_builtins(self, str_keys=True)
+        return hashlib.sha256(msgspec.json.encode(plain, order="deterministic")).digest()
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

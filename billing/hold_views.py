@@ -156,7 +156,7 @@ async def _views(session: AsyncSession, holds: Sequence[Hold]) -> list[HoldView]
         .order_by(Settlement.hold_id, Settlement.number)
     )
     settled: dict[UUID, list[tuple[Settlement, Attendance | None]]] = {}
-    for settlement, facts, presence in rows.tuples():
+    for settlement, facts, presence in rows:
         settled.setdefault(settlement.hold_id, []).append(
             (settlement, _attendance(settlement, facts, presence))
         )

@@ -201,7 +201,7 @@ class Journal(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """Made by `ledger_post`: milliseconds of the database's clock, then 22 bits of a sequence."""
+    """Made by `ledger_post`: milliseconds of the database's clock, then 20 bits of a sequence."""
     kind: Mapped[str]
     actor: Mapped[str]
     """`user:<id>`, `admin:<id>` or `system:<what>`."""

@@ -363,7 +363,7 @@ async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, 
             cancelled=facts.cancelled,
             absence_percent=terms.attendance_percent,
             ended_at=facts.ended_at,
-            evidence=msgspec.to_builtins(facts.evidence),
+            evidence=msgspec.to_builtins(facts.evidence, str_keys=True),
             digest=facts.digest,
             recorded_at=now,
         )
@@ -389,7 +389,7 @@ async def _attended(session: AsyncSession, lesson_id: UUID) -> Mapping[UUID, int
             PresenceRow.lesson_id == lesson_id, PresenceRow.version == FROZEN
         )
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def _row(hold: Hold, decision: Decision) -> dict[str, object]:

@@ -26,6 +26,8 @@ from billing.models import (
 )
 from billing.money import Money
 
+ID_MOST = 2**63 - 1
+
 
 class Balances(msgspec.Struct, frozen=True, kw_only=True):
     """What one person has in one currency."""
@@ -66,7 +68,7 @@ async def balances(session: AsyncSession, owner_id: OwnerId, currency: str = "US
             Account.owner_id == owner_id, Account.currency == currency, Account.kind.in_(_PERSONAL)
         )
     )
-    amounts = dict(rows.tuples().all())
+    amounts = dict(rows.all())
     held = await session.scalar(
         select(cast(func.coalesce(func.sum(Hold.amount), 0), BigInteger)).where(
             Hold.student_id == owner_id, Hold.currency == currency, Hold.status == HoldStatus.HELD
@@ -188,5 +190,9 @@ _PERSONAL = (AccountKind.WALLET, AccountKind.EARNINGS_PENDING, AccountKind.EARNI
 
 
 def _position(cursor: str) -> tuple[int, int]:
-    journal_id, account_id = cursor.split("-")
-    return int(journal_id), int(account_id)
+    journal_id, dash, account_id = cursor.partition("-")
+    parts = (journal_id, account_id)
+    # Nineteen digits may pass 64 bits, and the database would not take them.
+    if not dash or not all(part.isascii() and part.isdigit() and len(part) <= 19 for part in parts):
+        raise ValueError(f"{cursor!r} is no cursor of entries")
+    return min(int(journal_id), ID_MOST), min(int(account_id), ID_MOST)

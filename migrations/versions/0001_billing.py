@@ -21,7 +21,8 @@ down_revision = None
 # Journal ids begin with milliseconds since 1970, so a partition holds a span of time. Years of their own can be
 # detached when the law no longer asks for them; what comes after the last one lands in the default partition.
 YEARS = range(2026, 2031)
-SEQUENCE_BITS = 22
+# A million journals a millisecond before two could meet, and milliseconds enough until the year 2248.
+SEQUENCE_BITS = 20
 
 PARTITIONED = {"ledger_journal": "id", "ledger_transfer": "journal_id"}
 
@@ -103,8 +104,8 @@ begin
     raise exception 'NO_LEGS' using errcode = 'invalid_parameter_value';
   end if;
 
-  journal_id := (floor(extract(epoch from clock_timestamp()) * 1000)::bigint << 22)
-    | (nextval('ledger_journal_number') & 4194303);
+  journal_id := (floor(extract(epoch from clock_timestamp()) * 1000)::bigint << 20)
+    | (nextval('ledger_journal_number') & 1048575);
   insert into ledger_request (scope, key, request_hash, journal_id)
     values (p_scope, p_key, p_hash, journal_id) on conflict do nothing;
   if not found then

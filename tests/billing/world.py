@@ -1,0 +1,141 @@
+"""People, money and lessons for the tests of billing."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from billing import checks, holds, settlement, wallet
+from billing.facts import Interval, LessonFacts, Presence
+from billing.holds import NewHold
+from billing.models import HoldId, OwnerId, SourceKind
+from billing.money import Money
+
+Sessions = async_sessionmaker[AsyncSession]
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PLANNED_S = 5_400
+
+
+def owner() -> OwnerId:
+    return OwnerId(uuid4())
+
+
+def usd(amount: int) -> Money:
+    return Money(amount, "USD")
+
+
+def new_hold(
+    amount: int = 10_000,
+    *,
+    lesson_id: UUID | None = None,
+    tutor_id: OwnerId | None = None,
+    tutor_bps: int = 3_000,
+    source_kind: SourceKind = SourceKind.COURSE_SESSION,
+    source_id: UUID | None = None,
+    slice_no: int = 1,
+    policy_version: int = 1,
+) -> NewHold:
+    return NewHold(
+        id=HoldId(uuid4()),
+        lesson_id=lesson_id,
+        slice_no=slice_no,
+        tutor_id=tutor_id or owner(),
+        money=usd(amount),
+        tutor_bps=tutor_bps,
+        attribution="platform",
+        policy_version=policy_version,
+        source_kind=source_kind,
+        source_id=source_id or uuid4(),
+    )
+
+
+def facts(
+    lesson_id: UUID,
+    attended: dict[OwnerId, int] | None = None,
+    *,
+    tutor_id: OwnerId | None = None,
+    tutor_attended_s: int = PLANNED_S,
+    total_s: int = PLANNED_S,
+    cancelled: bool = False,
+    ended_at: datetime = NOW,
+) -> LessonFacts:
+    """Facts of a lesson of 90 minutes whose students were there for so many seconds, from the start."""
+    start = ended_at - timedelta(seconds=PLANNED_S)
+    return LessonFacts(
+        lesson_id=lesson_id,
+        tutor_id=tutor_id or owner(),
+        planned_s=PLANNED_S,
+        total_s=total_s,
+        tutor_attended_s=tutor_attended_s,
+        tutor_absent=tutor_attended_s * 100 < 20 * PLANNED_S,
+        cancelled=cancelled,
+        ended_at=ended_at,
+        students={
+            student_id: Presence(
+                seconds, (Interval(start, start + timedelta(seconds=seconds), ("socket",)),), "full"
+            )
+            for student_id, seconds in (attended or {}).items()
+        },
+    )
+
+
+async def fund(sessions: Sessions, owner_id: OwnerId, amount: int) -> None:
+    async with sessions.begin() as session:
+        await wallet.adjust(
+            session,
+            owner_id,
+            usd(amount),
+            actor="admin:test",
+            reason="Money for the test.",
+            key=str(uuid4()),
+            now=NOW,
+        )
+
+
+async def buy(
+    sessions: Sessions, student_id: OwnerId, *wanted: NewHold, key: str | None = None
+) -> list[HoldId]:
+    async with sessions.begin() as session:
+        return await holds.place(
+            session, holds=wanted, student_id=student_id, key=key or str(uuid4()), now=NOW
+        )
+
+
+async def end(sessions: Sessions, known: LessonFacts, *, now: datetime = NOW) -> settlement.Settled | None:
+    """Freeze the facts of a lesson and settle it, as the end of a room does."""
+    async with sessions.begin() as session:
+        await settlement.due(session, known, now=now)
+        return await settlement.settle(session, known.lesson_id, now=now)
+
+
+async def balance(sessions: Sessions, owner_id: OwnerId) -> int:
+    async with sessions() as session:
+        return (await wallet.balances(session, owner_id)).balance.amount
+
+
+async def earnings(sessions: Sessions, owner_id: OwnerId) -> int:
+    async with sessions() as session:
+        return (await wallet.balances(session, owner_id)).earnings_available.amount
+
+
+async def revenue(sessions: Sessions) -> int:
+    async with sessions() as session:
+        total = await session.scalar(
+            text(
+                "select coalesce(sum(balance), 0)::bigint from ledger_account where kind = 'platform_revenue'"
+            )
+        )
+    return int(total or 0)
+
+
+async def events(sessions: Sessions) -> list[str]:
+    """Types of all recorded events, in order."""
+    async with sessions() as session:
+        return list((await session.scalars(text("select type from outbox order by id"))).all())
+
+
+async def violations(sessions: Sessions) -> list[str]:
+    async with sessions() as session:
+        return [violation.name for violation in await checks.run(session)]
