@@ -14,6 +14,7 @@ RoomError                     kind, code, facts
 ├── ConflictError             the state of the room forbids this
 ├── IdempotencyMismatchError  the same key came with another command
 ├── OverloadedError           mailbox full, database away, owner unreachable: repeat later
+├── UnknownOutcomeError       no answer in time: repeat with the same key
 └── FencedError               this node no longer owns the room (callers see it as overloaded)
 ```
 """
@@ -155,6 +156,16 @@ class OverloadedError(RoomError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"The room cannot answer now: {why}.")
+
+
+class UnknownOutcomeError(RoomError):
+    """No answer came in time; whether the command was carried out is unknown."""
+
+    kind = "unavailable"
+    code = "timeout_unknown_outcome"
+
+    def __init__(self) -> None:
+        super().__init__("No answer in time; repeat the command with the same key.")
 
 
 class FencedError(RoomError):

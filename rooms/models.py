@@ -48,6 +48,7 @@ class Room(Base):
         CheckConstraint("cap > 0 AND seated BETWEEN 0 AND cap", name="seats"),
         CheckConstraint("kind = 'talk' OR ends_at > starts_at", name="window"),
         CheckConstraint("state IN ('open', 'live', 'closing', 'closed')", name="state"),
+        Index("ix_room_seated", "id", postgresql_where=text("seated > 0")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -135,8 +136,6 @@ class RoomTimer(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     due_at: Mapped[datetime]
     clock: Mapped[str]
-    soft: Mapped[bool]
-    """A periodic look; an advance of the clock runs it once at its end, not once for each period."""
 
 
 class Node(Base):

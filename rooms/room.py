@@ -85,7 +85,8 @@ def _timer_due(turn: Turn, signal: m.TimerDue) -> None:
 
 def _adopt(turn: Turn, signal: m.Adopt) -> None:
     """Go on with a room that another process ran before."""
-    if not turn.state.takes_people:
+    state = turn.state
+    if not state.takes_people or not (state.seats or state.queue or state.media):
         return
     lessons.outage(turn, signal)
     seats.adopt(turn)

@@ -1,0 +1,481 @@
+"""One room at work: a bounded mailbox of two lanes and, only while there is mail, one task.
+
+A turn is: decide, one transaction, publish, answer. Up to 64 waiting messages share a transaction. Nothing is
+believed, shown or answered before it is committed.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+import structlog
+from sqlalchemy import insert
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from rooms import finish, journal, messages as m, ownership, published, wishes
+from rooms.effects import Effects
+from rooms.errors import FencedError, OverloadedError, RoomError
+from rooms.journal import Claim, Write
+from rooms.messages import ConnectionId, PublicEvent, RoomStatus
+from rooms.models import DeadLetter
+from rooms.room import decide
+from rooms.state import State
+from rooms.turn import Decision
+from rooms.wishes import Timer
+
+log = structlog.get_logger()
+
+# Every seat of a room may repeat itself dozens of times; more than this waits longer than a client does.
+LANE_MAX = 256
+# Larger batches save nothing more per message and let the first wait for the last.
+BATCH_MAX = 64
+# A message that fails this often is no accident.
+TRIES = 3
+# So many given up messages within `CRASH_WINDOW_S` mean that the room itself is broken.
+CRASHES_MAX = 5
+CRASH_WINDOW_S = 60.0
+# While the database is away: quick after a hiccup, and never longer than a client waits for its answer.
+BACKOFF_FIRST_S = 0.1
+BACKOFF_LAST_S = 2.0
+# Loading again costs some ms; waking for a timer that is this near costs more than staying.
+TIMER_NEAR = timedelta(seconds=60)
+# A node that beats every 5 s has missed four beats: its sockets are gone with it.
+SOCKET_SILENT_S = 20.0
+
+# These read stored rows before they are decided, so nothing else may be undecided beside them.
+ALONE = (m.InboxChanged, m.TimerDue, m.ReadAttendance, m.Adopt)
+DATABASE_AWAY = (SQLAlchemyError, OSError, TimeoutError)
+# The database is there and refuses: that is the message's fault, or ours.
+REFUSED = (IntegrityError, DataError, ProgrammingError)
+
+
+class Letter:
+    """A message on its way, and who waits for the answer."""
+
+    __slots__ = ("answer", "at", "failures", "message")
+
+    def __init__(
+        self, message: m.Message, answer: "asyncio.Future[m.Reply] | None" = None, at: datetime | None = None
+    ) -> None:
+        self.message = message
+        self.answer = answer
+        self.at = at
+        """Business time at which it counts, when that is not now (time travel)."""
+        self.failures = 0
+
+    def succeed(self, reply: m.Reply | None) -> None:
+        """Answer."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(reply if reply is not None else m.Done())
+
+    def fail(self, error: Exception) -> None:
+        """Refuse."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    """What a committed turn led to."""
+
+    state: State
+    decisions: Sequence[tuple[datetime, Decision]]
+    armed: dict[str, Timer]
+    answers: "Sequence[tuple[Letter, m.Reply | RoomError | None]]"
+    at: datetime | None
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What an actor needs from the process; the same for all of them."""
+
+    sessions: async_sessionmaker[AsyncSession]
+    now: Callable[[], datetime]
+    wall: Callable[[], datetime]
+    publish: Callable[[UUID, Sequence[PublicEvent]], None]
+    effects: Effects
+    spawn: Callable[..., object]
+    is_paused: Callable[[], bool]
+    """True while this node may have lost its lease."""
+    changed: "Callable[[Actor], None]"
+    """Called after each turn: timers may have moved."""
+    gone: "Callable[[Actor], None]"
+    """Called once, when the actor has stopped for good."""
+
+
+class Actor:
+    """The single writer of one room."""
+
+    __slots__ = (
+        "_around", "_backoff_s", "_crashes", "_idlers", "_is_doubtful", "_is_running", "_sockets", "_system", "_user",
+        "armed", "claim", "is_dirty", "is_gone", "looks", "state", "used_at",
+    )  # fmt: skip
+
+    def __init__(self, claim: Claim, state: State, armed: dict[str, Timer], around: Surroundings) -> None:
+        self.claim = claim
+        self.state = state
+        self.armed = armed
+        """Timers as they are stored."""
+        self.looks: dict[str, datetime] = {}
+        """Next periodic looks, in memory only."""
+        self.used_at = time.monotonic()
+        self.is_gone = False
+        self.is_dirty = False
+        self._around = around
+        # Lanes are made with the first letter and dropped with the last: an idle room keeps neither.
+        self._system: deque[Letter] | None = None
+        self._user: deque[Letter] | None = None
+        self._sockets: dict[ConnectionId, tuple[float, datetime]] = {}
+        self._crashes: tuple[float, ...] = ()
+        self._is_running = False
+        self._is_doubtful = False
+        self._idlers: list[asyncio.Future[None]] | None = None
+        self._backoff_s = BACKOFF_FIRST_S
+
+    @property
+    def room_id(self) -> UUID:
+        """The room."""
+        return self.claim.room_id
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is neither mail nor a task."""
+        return not self._is_running and not self._system and not self._user
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether the room failed too often lately to be written to."""
+        since = time.monotonic() - CRASH_WINDOW_S
+        return len(self._crashes) >= CRASHES_MAX and self._crashes[-CRASHES_MAX] > since
+
+    # --- Mail -----------------------------------------------------------------------------------------------
+
+    def ask(self, letter: Letter) -> None:
+        """Put a command into the user lane.
+
+        Raises:
+            OverloadedError: The lane is full, or the room in quarantine.
+        """
+        if self.is_gone:
+            raise FencedError(self.room_id)
+        if self.is_quarantined and not isinstance(letter.message, m.ReadAttendance):
+            raise OverloadedError("the room is in quarantine")
+        if self._user is not None and len(self._user) >= LANE_MAX:
+            raise OverloadedError("too many commands are waiting")
+        self._user = self._user if self._user is not None else deque()
+        self._user.append(letter)
+        self._wake()
+
+    def tell(self, letter: Letter) -> None:
+        """Put a signal into the system lane; when it is full, remember to look at the stored rows instead."""
+        if self.is_gone:
+            return
+        if self._system is not None and len(self._system) >= LANE_MAX:
+            self.is_dirty = True
+            return
+        self._system = self._system if self._system is not None else deque()
+        self._system.append(letter)
+        self._wake()
+
+    async def idle(self) -> None:
+        """Wait until there is no mail left."""
+        while not self.is_idle:
+            self._idlers = self._idlers or []
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idlers.append(waiting)
+            await waiting
+
+    def _wake(self) -> None:
+        self.used_at = time.monotonic()
+        if not self._is_running:
+            self._is_running = True
+            self._around.spawn(self._work())
+
+    async def _work(self) -> None:
+        """Work through the mail, then end: an idle room has no task."""
+        try:
+            while not self.is_gone and (batch := self._next_batch()):
+                await self._turn(batch)
+        finally:
+            self._is_running = False
+            self._drop_empty_lanes()
+            idlers, self._idlers = self._idlers or (), None
+            for waiting in idlers:
+                if not waiting.done():
+                    waiting.set_result(None)
+        if self.is_gone:
+            self._refuse_all()
+
+    def _next_batch(self) -> list[Letter]:
+        """Take letters from the lanes, the system's first; one that reads stored rows comes alone."""
+        batch: list[Letter] = []
+        for lane in (self._system, self._user):
+            while lane and len(batch) < BATCH_MAX:
+                if isinstance(lane[0].message, ALONE) and batch:
+                    return batch
+                batch.append(lane.popleft())
+                if isinstance(batch[-1].message, ALONE):
+                    return batch
+        if not batch and self.is_dirty:
+            self.is_dirty = False
+            return [Letter(m.InboxChanged())]
+        return batch
+
+    def _drop_empty_lanes(self) -> None:
+        self._system = self._system or None
+        self._user = self._user or None
+
+    def _refuse_all(self) -> None:
+        for lane in (self._system, self._user):
+            for letter in lane or ():
+                letter.fail(FencedError(self.room_id))
+        self._system = self._user = None
+
+    # --- A turn ---------------------------------------------------------------------------------------------
+
+    async def _turn(self, batch: list[Letter]) -> None:
+        try:
+            turn = await self._commit(batch)
+        except FencedError as error:
+            log.warning("room_fenced", room_id=str(self.room_id), fence=self.claim.fence)
+            self._stop(batch, error)
+        except REFUSED as error:
+            self._is_doubtful = True
+            await self._failed(batch, error)
+        except DATABASE_AWAY as error:
+            self._is_doubtful = True
+            await self._wait_for_database(batch, error)
+        except Exception as error:  # noqa: BLE001  (whatever a rule does, only its message may suffer)
+            await self._failed(batch, error)
+        else:
+            self._backoff_s = BACKOFF_FIRST_S
+            self._committed(turn)
+
+    async def _commit(self, batch: list[Letter]) -> "_Turn":
+        if self._around.is_paused():
+            raise TimeoutError("the lease could not be renewed")
+        if self._is_doubtful:
+            await self._reload()
+        state, wall = self.state, self._around.wall()
+        decisions: list[tuple[datetime, Decision]] = []
+        answers: list[tuple[Letter, m.Reply | RoomError | None]] = []
+        read: list[str] = []
+        async with self._around.sessions.begin() as session:
+            for letter in batch:
+                now = letter.at or self._around.now()
+                answer: m.Reply | RoomError | None = None
+                try:
+                    if isinstance(letter.message, m.ReadAttendance):
+                        answer = await finish.view(session, state, now=now)
+                    for message in await self._prepare(session, letter.message, now, read):
+                        decision = decide(state, message, now=now, wall=wall)
+                        state, answer = decision.state, decision.reply
+                        decisions.append((now, decision))
+                except RoomError as error:
+                    answer = error
+                answers.append((letter, answer))
+            wanted = wishes.timers(state, now=batch[-1].at or self._around.now(), wall=wall)
+            await self._write(session, Write(self.state, state, decisions, self.armed, wanted, read))
+        return _Turn(state, decisions, wanted, answers, batch[-1].at)
+
+    async def _reload(self) -> None:
+        """Read the room anew: when a commit got no answer, nobody but the database knows whether it was made."""
+        async with self._around.sessions.begin() as session:
+            await journal.require_fence(session, self.claim)
+            self.state = await journal.load(session, self.room_id)
+            self.armed = await journal.armed_timers(session, self.room_id)
+        self._is_doubtful = False
+
+    async def _prepare(
+        self, session: AsyncSession, message: m.Message, now: datetime, read: list[str]
+    ) -> Sequence[m.Message]:
+        """Turn a message that only points at stored rows into messages that say what they hold."""
+        match message:
+            case m.ReadAttendance():
+                return ()
+            case m.InboxChanged():
+                return await self._read_inbox(session, read)
+            case m.TimerDue("look") if self.state.status is RoomStatus.LIVE:
+                return (await finish.assess(session, self.state, now=now),)
+            case m.TimerDue("finish"):
+                # What lies unread in the inbox is evidence too; a turn of its own stores it first.
+                self.tell(Letter(m.InboxChanged(), at=now))
+                self.tell(Letter(m.TimerDue("freeze"), at=now))
+                return ()
+            case m.TimerDue("freeze") if self.state.finish_at is not None:
+                return (await finish.assess(session, self.state, now=now, finish=True),)
+            case m.Join(connection=connection) if connection is not None:
+                self._sockets[connection] = (time.monotonic(), now)
+                return (message,)
+            case m.SocketsSeen(sockets=sockets):
+                seen = (time.monotonic(), now)
+                self._sockets.update(dict.fromkeys((c for known in sockets.values() for c in known), seen))
+                return (message,)
+            case _:
+                return (message,)
+
+    async def _read_inbox(self, session: AsyncSession, read: list[str]) -> Sequence[m.MediaChanged]:
+        if self.state.outcome is not None and not self.state.settled:
+            return ()  # evidence that comes after the end is judged after the settlement
+        changes, ids = await journal.inbox(session, self.room_id)
+        read.extend(ids)
+        if len(ids) == journal.INBOX_PAGE:
+            self.is_dirty = True
+        return changes
+
+    async def _write(self, session: AsyncSession, write: Write) -> None:
+        if write.is_empty:
+            return
+        await journal.append(session, self.claim, write)
+        for now, decision in write.decisions:
+            if decision.assessed is not None:
+                await finish.record(session, write.after, decision.assessed, now=now)
+        came_late = write.before.settled and any(d.evidence for _, d in write.decisions)
+        if came_late:
+            await finish.reconsider(session, write.after, now=write.decisions[-1][0])
+
+    def _committed(self, turn: "_Turn") -> None:
+        """Believe, show, answer and pursue what was committed. Synchronous, so nothing comes between."""
+        self.state, self.armed = turn.state, turn.armed
+        try:
+            self._show(turn)
+        except Exception:
+            # It is committed, so it must be answered; the relay shows it again from the outbox.
+            log.exception("room_not_shown", room_id=str(self.room_id))
+        for letter, answer in turn.answers:
+            if isinstance(answer, RoomError):
+                letter.fail(answer)
+            else:
+                letter.succeed(answer)
+        self._plan_looks()
+        if any(d.look for _, d in turn.decisions) and "look" in self.looks:
+            self.tell(Letter(m.TimerDue("look"), at=turn.at))
+        if any(isinstance(n.event, m.Settled) for _, d in turn.decisions for n in d.events):
+            self.tell(Letter(m.InboxChanged(), at=turn.at))
+        self.pursue([effect for _, d in turn.decisions for effect in d.effects], at=turn.at)
+        self._around.changed(self)
+
+    def _show(self, turn: "_Turn") -> None:
+        events = [
+            published.public(n.event, off=n.off, at=now, is_lesson=turn.state.is_lesson)
+            for now, decision in turn.decisions
+            for n in decision.events
+            if n.off is not None
+        ]
+        if events:
+            self._around.publish(self.room_id, events)
+
+    def pursue(self, asked: Sequence[m.Effect] = (), *, at: datetime | None = None) -> None:
+        """Start what the state wishes to have done outside, and what was asked for besides."""
+        self._around.effects.pursue(
+            self.room_id,
+            [*wishes.effects(self.state), *asked],
+            cap=self.state.spec.cap,
+            at=at,
+            is_wanted=lambda effect: not self.is_gone and effect in wishes.effects(self.state),
+        )
+
+    def _plan_looks(self) -> None:
+        now = self._around.now()
+        wanted = wishes.looks(self.state)
+        # After a journey in time a look may lie far in the past or, backwards, too far ahead: plan it anew.
+        self.looks = {
+            name: due if (due := self.looks.get(name, now + every)) > now else now + every
+            for name, every in wanted.items()
+        }
+
+    # --- When something goes wrong ---------------------------------------------------------------------------
+
+    async def _failed(self, batch: list[Letter], error: Exception) -> None:
+        """Try the messages of a failed turn one by one; give up the one that keeps failing."""
+        if len(batch) > 1:
+            for letter in batch:
+                await self._turn([letter])
+            return
+        (letter,) = batch
+        letter.failures += 1
+        if letter.failures < TRIES:
+            await self._turn(batch)
+            return
+        self._crashes = (*self._crashes, time.monotonic())[-CRASHES_MAX:]
+        kind = type(letter.message).__name__
+        log.error("message_given_up", room_id=str(self.room_id), message=kind, exc_info=error)
+        if self.is_quarantined:
+            log.error("room_quarantined", room_id=str(self.room_id))
+        letter.fail(error)
+        await self._keep_dead_letter(letter, error)
+
+    async def _keep_dead_letter(self, letter: Letter, error: Exception) -> None:
+        row = {
+            "room_id": self.room_id,
+            "message": msgspec.json.decode(msgspec.json.encode(letter.message)),
+            "error": f"{type(error).__name__}: {error}"[:2000],
+        }
+        try:
+            async with self._around.sessions.begin() as session:
+                await session.execute(insert(DeadLetter), [row])
+                if isinstance(letter.message, m.InboxChanged):
+                    await journal.skip_inbox(session, self.room_id)
+        except DATABASE_AWAY as away:
+            log.warning("dead_letter_lost", room_id=str(self.room_id), error=str(away))
+
+    async def _wait_for_database(self, batch: list[Letter], error: Exception) -> None:
+        """Refuse the commands, keep the signals, and try again in a moment."""
+        log.warning("room_without_database", room_id=str(self.room_id), error=str(error))
+        commands = [letter for letter in batch if letter.answer is not None]
+        signals = [letter for letter in batch if letter.answer is None]
+        for letter in commands:
+            letter.fail(OverloadedError("the database is away"))
+        if signals:
+            self._system = self._system if self._system is not None else deque()
+            self._system.extendleft(reversed(signals))
+        await asyncio.sleep(self._backoff_s)
+        self._backoff_s = min(2 * self._backoff_s, BACKOFF_LAST_S)
+
+    def _stop(self, batch: Sequence[Letter], error: Exception) -> None:
+        self.is_gone = True
+        for letter in batch:
+            letter.fail(error)
+        self._around.gone(self)
+
+    # --- Rest -----------------------------------------------------------------------------------------------
+
+    def may_rest(self, after_s: float) -> bool:
+        """Whether nobody is in, nothing is due soon, and nothing happened for a while."""
+        state = self.state
+        if not self.is_idle or state.seats or state.queue or time.monotonic() - self.used_at < after_s:
+            return False
+        clocks = {"business": self._around.now(), "wall": self._around.wall()}
+        return all(timer.due_at - clocks[timer.clock] > TIMER_NEAR for timer in self.armed.values())
+
+    async def rest(self) -> None:
+        """Keep a snapshot, let go of the room and stop. Letters that come meanwhile are refused as fenced."""
+        self.is_gone = True
+        try:
+            async with self._around.sessions.begin() as session:
+                await journal.require_fence(session, self.claim)
+                await journal.save_snapshot(session, self.state)
+                await ownership.release(session, self.claim)
+        except (FencedError, *DATABASE_AWAY) as error:
+            # Then the lease decides: it runs out with this process.
+            log.warning("room_not_released", room_id=str(self.room_id), error=str(error))
+        finally:
+            self._refuse_all()
+
+    def silent_sockets(self) -> list[m.SocketGone]:
+        """Return the sockets nobody has spoken of for too long: their gateway died without a word."""
+        found: list[m.SocketGone] = []
+        known: dict[ConnectionId, tuple[float, datetime]] = {}
+        clock = (time.monotonic(), self._around.now())
+        held = {seat.identity: seat.connections for seat in self.state.seats.values()}
+        held |= {waiting.identity: waiting.connections for waiting in self.state.queue}
+        for identity, connections in held.items():
+            for connection in connections:
+                seen, seen_at = known[connection] = self._sockets.get(connection, clock)
+                if clock[0] - seen > SOCKET_SILENT_S:
+                    found.append(m.SocketGone(identity, connection, seen_at))
+        self._sockets = known
+        return found

@@ -1,0 +1,190 @@
+"""Which node runs a room: leases of nodes, claims on rooms, and the search for rooms nobody runs.
+
+A lease is only a hint, kept by the database's clock. What protects a room is the fence that every write checks
+(`rooms.journal`), so a node that slept through its lease does no harm.
+"""
+
+from datetime import datetime, timedelta
+from typing import TypeVarTuple
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import CompoundSelect, Select, delete, exists, func, or_, select, union_all, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.elements import ColumnElement
+
+from rooms.errors import RoomNotFoundError
+from rooms.journal import Claim
+from rooms.models import MediaEvent, Node, Room, RoomOwner, RoomTimer
+
+Columns = TypeVarTuple("Columns")
+
+# At most so many rooms are adopted in one look: a dead node's thousands are shared by those that live on.
+ADOPT_PAGE = 50
+# Rows of dead nodes say since when a room was without owner; after a day nothing asks any more.
+NODE_KEPT = timedelta(days=1)
+
+
+class Leases(msgspec.Struct, frozen=True):
+    """How fast a dead node is noticed. Tests shorten them together."""
+
+    beat_s: float = 2.0
+    """A beat is one small write a node; four may be lost before the lease is."""
+    ttl_s: float = 10.0
+    """Shorter would take rooms from nodes that only wait for the database; longer keeps people waiting."""
+    pause_s: float = 7.0
+    """A node that could not renew for this long stops working before others may start."""
+    scan_s: float = 2.0
+    """With the lease this gives 12 s from a crash to the next answer."""
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """A living node runs the room."""
+
+    node_id: UUID
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """The room is ours now."""
+
+    claim: Claim
+    silent_for: timedelta | None
+    """Time since the last sign of life of the owner before; None when nobody had it, or we ourselves."""
+
+
+async def beat(session: AsyncSession, node_id: UUID, address: str, ttl_s: float) -> None:
+    """Renew, or begin, this node's lease."""
+    values = {
+        "address": address,
+        "renewed_at": func.clock_timestamp(),
+        "expires_at": func.clock_timestamp() + timedelta(seconds=ttl_s),
+    }
+    statement = postgresql.insert(Node).values(id=node_id, **values)
+    await session.execute(statement.on_conflict_do_update(index_elements=[Node.id], set_=values))
+
+
+async def outlive_all_others(session: AsyncSession, node_id: UUID) -> None:
+    """End every other lease. Only for a process that knows to be the only one: it holds the data dir's lock."""
+    await session.execute(
+        update(Node)
+        .where(Node.id != node_id, Node.expires_at > func.clock_timestamp())
+        .values(expires_at=func.clock_timestamp())
+    )
+
+
+async def retire(session: AsyncSession, node_id: UUID) -> None:
+    """End this node's lease and let go of what it still has."""
+    await session.execute(
+        update(RoomOwner)
+        .where(RoomOwner.node_id == node_id)
+        .values(node_id=None, released_at=func.clock_timestamp())
+    )
+    await session.execute(delete(Node).where(Node.id == node_id))
+
+
+async def forget_old_nodes(session: AsyncSession) -> None:
+    """Remove the rows of nodes that are long dead and own nothing any more."""
+    owns = exists().where(RoomOwner.node_id == Node.id)
+    old = Node.expires_at < func.clock_timestamp() - NODE_KEPT
+    await session.execute(delete(Node).where(old, ~owns))
+
+
+async def claim(session: AsyncSession, room_id: UUID, node_id: UUID) -> Taken | Elsewhere:
+    """Take a room unless a living other node has it. Every claim raises the fence.
+
+    Raises:
+        RoomNotFoundError: There is no such room.
+    """
+    query = (
+        select(
+            RoomOwner.node_id,
+            RoomOwner.fence,
+            _is_alive(),
+            # An owner that died was last alive at its last beat; one that let go, when it did.
+            func.clock_timestamp() - func.coalesce(RoomOwner.released_at, Node.renewed_at),
+        )
+        .outerjoin(Node, Node.id == RoomOwner.node_id)
+        .where(RoomOwner.room_id == room_id)
+        .with_for_update(of=RoomOwner, key_share=True)
+    )
+    row = (await session.execute(query)).first()
+    if row is None:
+        raise RoomNotFoundError(room_id)
+    owner, fence, is_alive, silent_for = row
+    if owner is not None and owner != node_id and is_alive:
+        return Elsewhere(owner)
+    taken = update(RoomOwner).where(RoomOwner.room_id == room_id)
+    await session.execute(taken.values(node_id=node_id, fence=fence + 1, released_at=None))
+    return Taken(Claim(room_id, node_id, fence + 1), None if owner == node_id else silent_for)
+
+
+async def release(session: AsyncSession, ours: Claim) -> None:
+    """Let go of a room; whoever needs it next takes it at once."""
+    await session.execute(
+        update(RoomOwner)
+        .where(
+            RoomOwner.room_id == ours.room_id,
+            RoomOwner.node_id == ours.node_id,
+            RoomOwner.fence == ours.fence,
+        )
+        .values(node_id=None, released_at=func.clock_timestamp())
+    )
+
+
+async def abandoned(session: AsyncSession, *, now: datetime, wall: datetime) -> list[UUID]:
+    """Return rooms that nobody runs and that have people, something due or unread news."""
+    # Three indexed looks instead of one condition: closed rooms pile up and must cost nothing here.
+    busy: CompoundSelect[UUID | None] = union_all(
+        select(Room.id).where(Room.seated > 0),
+        select(RoomTimer.room_id).where(_due(now=now, wall=wall)),
+        select(MediaEvent.room_id).where(MediaEvent.read_at.is_(None)),
+    )
+    query = (
+        select(RoomOwner.room_id)
+        .outerjoin(Node, Node.id == RoomOwner.node_id)
+        .where(RoomOwner.room_id.in_(busy), or_(RoomOwner.node_id.is_(None), ~_is_alive()))
+        .with_for_update(of=RoomOwner, key_share=True, skip_locked=True)
+        .limit(ADOPT_PAGE)
+    )
+    return list(await session.scalars(query))
+
+
+async def with_news(session: AsyncSession, node_id: UUID) -> list[UUID]:
+    """Return this node's rooms whose inbox has something unread: the message that said so was lost."""
+    query = select(MediaEvent.room_id).join(RoomOwner, RoomOwner.room_id == MediaEvent.room_id)
+    unread = query.where(MediaEvent.read_at.is_(None), RoomOwner.node_id == node_id).distinct()
+    return [room_id for room_id in await session.scalars(unread) if room_id is not None]
+
+
+async def next_due(session: AsyncSession, node_id: UUID, *, until: datetime) -> datetime | None:
+    """Return when the first business timer of the rooms that this node may run falls due, up to `until`."""
+    first = select(func.min(RoomTimer.due_at)).join(RoomOwner, RoomOwner.room_id == RoomTimer.room_id)
+    return await session.scalar(_runnable(first, node_id).where(RoomTimer.due_at <= until))
+
+
+async def due_timers(session: AsyncSession, node_id: UUID, *, at: datetime) -> list[tuple[UUID, str]]:
+    """Return the business timers that are due at `at`, of rooms that this node may run, in order."""
+    query = select(RoomTimer.room_id, RoomTimer.name).join(RoomOwner, RoomOwner.room_id == RoomTimer.room_id)
+    rows = await session.execute(
+        _runnable(query, node_id)
+        .where(RoomTimer.due_at <= at)
+        .order_by(RoomTimer.due_at, RoomTimer.room_id, RoomTimer.name)
+    )
+    return [(room_id, name) for room_id, name in rows]
+
+
+def _runnable(query: Select[*Columns], node_id: UUID) -> Select[*Columns]:
+    return query.outerjoin(Node, Node.id == RoomOwner.node_id).where(
+        RoomTimer.clock == "business",
+        or_(RoomOwner.node_id.is_(None), RoomOwner.node_id == node_id, ~_is_alive()),
+    )
+
+
+def _is_alive() -> ColumnElement[bool]:
+    return func.coalesce(Node.expires_at > func.clock_timestamp(), False)
+
+
+def _due(*, now: datetime, wall: datetime) -> ColumnElement[bool]:
+    business = (RoomTimer.clock == "business") & (RoomTimer.due_at <= now)
+    return business | ((RoomTimer.clock == "wall") & (RoomTimer.due_at <= wall))

@@ -1,0 +1,553 @@
+"""Every room of this process: find or adopt its actor, hand on what belongs to another node, watch over all.
+
+Whoever needs a room asks here. If a living other node runs it, the message travels there through the function
+`forward` that the server hands in; nobody else has to know where a room is.
+"""
+
+import asyncio
+import heapq
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from rooms import errors, journal, messages as m, ownership, published
+from rooms.actor import DATABASE_AWAY, Actor, Letter, Surroundings
+from rooms.effects import Effects
+from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
+from rooms.media import Media
+from rooms.messages import PublicEvent, Snapshot
+from rooms.ownership import Elsewhere, Leases, Taken
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+Forward = Callable[[UUID, UUID, bytes], Awaitable[bytes]]
+Publish = Callable[[UUID, Sequence[PublicEvent]], None]
+
+# A timer is at most so late; ten looks at two sorted lists a second cost nothing.
+TICK_S = 0.1
+# A client waits this long for an answer; then it repeats with the same key (PROTOCOL 3).
+ASK_TIMEOUT_S = 5.0
+# A room that nobody used for so long lets go of its memory; loading it again takes a few ms.
+REST_AFTER_S = 120.0
+# CreateRoom takes 2 ms, and 3 s when LiveKit looks for a node; a longer wait is a client's time-out.
+MEDIA_LOOK_S = 0.05
+MEDIA_LOOKS = 60
+# How long a stopping process gives its rooms to finish what they have begun.
+DRAIN_TIMEOUT_S = 10.0
+FORGET_NODES_EVERY_S = 3600.0
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A message to a room on another node."""
+
+    room_id: UUID
+    command: m.Command | None = None
+    signal: m.Signal | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the other node says."""
+
+    reply: m.Reply | None = None
+    error: str | None = None
+    """Name of the error's class."""
+    words: str = ""
+    facts: dict[str, Any] = {}
+
+
+_envelopes = msgspec.msgpack.Decoder(Envelope)
+_answers = msgspec.msgpack.Decoder(Answer)
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Registry:
+    """The rooms of one process. Start and drain it in the same task, or use it as a context manager.
+
+    Leaving the context by an error or by cancelling it is a crash: nothing is handed over.
+
+    Args:
+        sessions: Factory of database sessions.
+        now: Business clock.
+        wall: Wall clock.
+        publish: Gets the public events of every committed turn; must neither block nor raise.
+        forward: Sends bytes to a room on another node and returns its answer; without it this is the only node.
+        media: The media server, if there is one.
+        address: Where this node is, for people.
+        exclusive: This process knows to be the only one; rooms of all others are taken over at once.
+        leases: How fast a dead node is noticed.
+        rest_after_s: After how long an unused room lets go of its memory.
+    """
+
+    def __init__(  # noqa: PLR0913  (one argument a collaborator; `server/app.py` names each)
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        *,
+        now: Callable[[], datetime],
+        wall: Callable[[], datetime],
+        publish: Publish,
+        forward: Forward | None = None,
+        media: Media | None = None,
+        address: str = "",
+        exclusive: bool = False,
+        leases: Leases | None = None,
+        rest_after_s: float = REST_AFTER_S,
+    ) -> None:
+        self.node_id = uuid4()
+        self._sessions = sessions
+        self._now = now
+        self._wall = wall
+        self._forward = forward
+        self._address = address
+        self._exclusive = exclusive
+        self._leases = leases or Leases()
+        self._rest_after_s = rest_after_s
+        self._actors: dict[UUID, Actor] = {}
+        self._opening: dict[UUID, asyncio.Task[Actor | Elsewhere | Exception | None]] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._loops: list[asyncio.Task[None]] = []
+        self._running: set[asyncio.Task[Any]] = set()
+        self._timers = _Timers()
+        self._is_draining = False
+        self._is_stopped = False
+        self._renewed = 0.0
+        self._effects = Effects(sessions, media=media, now=now, spawn=self._spawn, deliver=self._deliver)
+        self._around = Surroundings(
+            sessions=sessions,
+            now=now,
+            wall=wall,
+            publish=publish,
+            effects=self._effects,
+            spawn=self._spawn,
+            is_paused=self._is_paused,
+            changed=self._timers.plan,
+            gone=self._gone,
+        )
+
+    # --- Life -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take a lease and begin to watch; adopts what nobody runs."""
+        await self._beat()
+        if self._exclusive:
+            async with self._sessions.begin() as session:
+                await ownership.outlive_all_others(session, self.node_id)
+        await self._tasks.__aenter__()
+        self._loops = [
+            self._tasks.create_task(self._every(self._leases.beat_s, self._beat)),
+            self._tasks.create_task(self._every(self._leases.scan_s, self._watch)),
+            self._tasks.create_task(self._every(TICK_S, self._tick)),
+            self._tasks.create_task(self._every(FORGET_NODES_EVERY_S, self._forget_nodes)),
+        ]
+
+    async def drain(self) -> None:
+        """Finish what was begun, hand every room over and stop. Whoever asks meanwhile is told to come back."""
+        self._is_draining = True
+        for loop in self._loops[1:]:
+            loop.cancel()
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                for actor in list(self._actors.values()):
+                    await self._quiet(actor)
+                    await actor.rest()
+                    self._gone(actor)
+        except TimeoutError:
+            log.warning("rooms_not_drained", left=len(self._actors))
+        self._loops[0].cancel()
+        try:
+            async with self._sessions.begin() as session:
+                await ownership.retire(session, self.node_id)
+        except DATABASE_AWAY as error:
+            log.warning("node_not_retired", error=str(error))
+        await self._stop_tasks()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.drain()
+        else:
+            self._is_draining = self._is_stopped = True
+            await self._tasks.__aexit__(kind, error, trace)
+
+    # --- Asking and telling ---------------------------------------------------------------------------------
+
+    async def ask(self, room_id: UUID, command: m.Command) -> m.Reply:
+        """Have a room carry out a command, wherever it runs, and return its reply.
+
+        Raises:
+            RoomError: The room refuses, is not there, or cannot answer now.
+        """
+        self._require_service()
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                return await self._ask(room_id, command)
+        except TimeoutError:
+            raise UnknownOutcomeError from None
+
+    def tell(self, room_id: UUID, signal: m.Signal) -> None:
+        """Let a room know something; never blocks. What must not be lost stands in a row besides."""
+        self._deliver(room_id, signal, None)
+
+    async def snapshot(self, room_id: UUID) -> Snapshot:
+        """Return what a room looks like, from memory where it runs here, else from the journal.
+
+        Raises:
+            RoomNotFoundError: There is no such room.
+        """
+        actor = self._actors.get(room_id)
+        if actor is not None and not actor.is_gone:
+            return published.snapshot(actor.state)
+        async with self._sessions() as session:
+            return published.snapshot(await journal.load(session, room_id))
+
+    async def media_ready(self, room_id: UUID) -> bool:
+        """Wait, for a moment only, until the room's media room exists; say whether it does."""
+        for _ in range(MEDIA_LOOKS):
+            if (await self.snapshot(room_id)).media_ready:
+                return True
+            await asyncio.sleep(MEDIA_LOOK_S)
+        return False
+
+    async def handle_forwarded(self, payload: bytes) -> bytes:
+        """Serve a message that another node forwarded to this one."""
+        envelope = _envelopes.decode(payload)
+        try:
+            self._require_service()
+            answer = Answer(await self._handle(envelope))
+        except RoomError as error:
+            answer = Answer(error=type(error).__name__, words=str(error), facts=error.facts)
+        except Exception:
+            log.exception("forwarded_message_failed", room_id=str(envelope.room_id))
+            answer = Answer(error=OverloadedError.__name__, words="The room could not answer.")
+        return _encoder.encode(answer)
+
+    async def _handle(self, envelope: Envelope) -> m.Reply | None:
+        target = await self._open(envelope.room_id)
+        if isinstance(target, Elsewhere):
+            # It moved on while the message was under way; the sender looks again.
+            raise FencedError(envelope.room_id)
+        if envelope.signal is not None:
+            target.tell(Letter(envelope.signal))
+        return None if envelope.command is None else await self._ask_actor(target, envelope.command)
+
+    async def _ask(self, room_id: UUID, command: m.Command) -> m.Reply:
+        for _ in range(3):
+            try:
+                target = await self._open(room_id)
+                if isinstance(target, Actor):
+                    return await self._ask_actor(target, command)
+                return await self._ask_node(target.node_id, room_id, command)
+            except FencedError:
+                continue  # the room has moved, or went to rest, between finding and asking it
+        raise OverloadedError("the room is moving")
+
+    async def _ask_actor(self, actor: Actor, command: m.Command) -> m.Reply:
+        answer: asyncio.Future[m.Reply] = asyncio.get_running_loop().create_future()
+        actor.ask(Letter(command, answer))
+        return await answer
+
+    async def _ask_node(self, node_id: UUID, room_id: UUID, command: m.Command) -> m.Reply:
+        answer = _answers.decode(await self._send(node_id, Envelope(room_id, command=command)))
+        if answer.error is not None:
+            raise _error(answer)
+        assert answer.reply is not None, "a command has a reply"
+        return answer.reply
+
+    async def _send(self, node_id: UUID, envelope: Envelope) -> bytes:
+        if self._forward is None:
+            raise OverloadedError("its node cannot be reached")
+        try:
+            return await self._forward(node_id, envelope.room_id, _encoder.encode(envelope))
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise OverloadedError("its node cannot be reached") from error
+
+    def _deliver(self, room_id: UUID, signal: m.Signal, at: datetime | None) -> None:
+        actor = self._actors.get(room_id)
+        if actor is not None and not actor.is_gone:
+            actor.tell(Letter(signal, at=at))
+        else:
+            self._spawn(self._bring(room_id, signal, at))
+
+    async def _bring(self, room_id: UUID, signal: m.Signal, at: datetime | None) -> None:
+        try:
+            target = await self._open(room_id)
+            if isinstance(target, Actor):
+                target.tell(Letter(signal, at=at))
+            else:
+                async with asyncio.timeout(ASK_TIMEOUT_S):
+                    await self._send(target.node_id, Envelope(room_id, signal=signal))
+        except (RoomError, TimeoutError) as error:
+            # Signals are repeated (beats) or stand in rows (webhooks, timers).
+            log.info(
+                "signal_not_delivered", room_id=str(room_id), signal=type(signal).__name__, why=str(error)
+            )
+
+    # --- Opening and closing actors -------------------------------------------------------------------------
+
+    async def _open(self, room_id: UUID) -> Actor | Elsewhere:
+        """Return the room's actor, adopting the room if no living node has it.
+
+        Raises:
+            RoomNotFoundError: There is no such room.
+            OverloadedError: The database is away.
+        """
+        while True:
+            actor = self._actors.get(room_id)
+            if actor is not None and not actor.is_gone:
+                return actor
+            self._require_service()
+            opening = self._opening.get(room_id)
+            if opening is None:
+                opening = self._opening[room_id] = self._task(self._load(room_id))
+            # Shielded: whoever waits first may give up, the others still want the room.
+            found = await asyncio.shield(opening)
+            if isinstance(found, Exception):
+                raise found
+            if found is not None:
+                return found
+
+    async def _load(self, room_id: UUID) -> Actor | Elsewhere | Exception | None:
+        try:
+            async with self._sessions.begin() as session:
+                taken = await ownership.claim(session, room_id, self.node_id)
+                if isinstance(taken, Elsewhere):
+                    return taken
+                state = await journal.load(session, room_id)
+                armed = await journal.armed_timers(session, room_id)
+        except RoomError as error:
+            return error
+        except DATABASE_AWAY as error:
+            log.warning("room_not_opened", room_id=str(room_id), error=str(error))
+            return OverloadedError("the database is away")
+        except Exception:
+            log.exception("room_unreadable", room_id=str(room_id))
+            return OverloadedError("it cannot be read")
+        finally:
+            del self._opening[room_id]
+        actor = self._actors[room_id] = Actor(taken.claim, state, armed, self._around)
+        self._greet(actor, taken)
+        return actor
+
+    def _greet(self, actor: Actor, taken: Taken) -> None:
+        """Let a room that was just opened catch up with what happened while nobody ran it."""
+        if taken.silent_for is not None:
+            actor.tell(Letter(m.Adopt(self._now() - taken.silent_for)))
+        if actor.state.uses_livekit:
+            actor.tell(Letter(m.InboxChanged()))
+        actor.pursue()
+        self._timers.plan(actor)
+
+    def _gone(self, actor: Actor) -> None:
+        if self._actors.get(actor.room_id) is actor:
+            del self._actors[actor.room_id]
+        self._timers.forget(actor.room_id)
+
+    def _send_to_rest(self, actor: Actor) -> None:
+        # Whoever asks for the room meanwhile waits for the end of this, and opens it again.
+        self._opening[actor.room_id] = self._task(self._rest(actor))
+
+    async def _rest(self, actor: Actor) -> None:
+        try:
+            if actor.is_idle:
+                await actor.rest()
+                self._gone(actor)
+        finally:
+            del self._opening[actor.room_id]
+
+    # --- Watching -------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        started = time.monotonic()
+        async with self._sessions.begin() as session:
+            await ownership.beat(session, self.node_id, self._address, self._leases.ttl_s)
+        self._renewed = started
+
+    def _is_paused(self) -> bool:
+        return time.monotonic() - self._renewed > self._leases.pause_s
+
+    def _require_service(self) -> None:
+        if self._is_draining:
+            raise OverloadedError("the server is stopping")
+        if self._is_paused():
+            raise OverloadedError("the database is away")
+
+    async def _watch(self) -> None:
+        """Adopt what nobody runs, hear what was not told, let rest what nobody uses."""
+        async with self._sessions.begin() as session:
+            abandoned = await ownership.abandoned(session, now=self._now(), wall=self._wall())
+            with_news = await ownership.with_news(session, self.node_id)
+        for room_id in abandoned:
+            self._spawn(self._adopt(room_id))
+        for room_id in with_news:
+            self._deliver(room_id, m.InboxChanged(), None)
+        for actor in list(self._actors.values()):
+            for gone in actor.silent_sockets():
+                actor.tell(Letter(gone))
+            if actor.may_rest(self._rest_after_s) and actor.room_id not in self._opening:
+                self._send_to_rest(actor)
+            else:
+                self._timers.plan(actor)
+
+    async def _adopt(self, room_id: UUID) -> None:
+        try:
+            await self._open(room_id)
+        except RoomError as error:
+            log.warning("room_not_adopted", room_id=str(room_id), why=str(error))
+
+    async def _tick(self) -> None:
+        for room_id, name in self._timers.due(now=self._now(), wall=self._wall()):
+            actor = self._actors.get(room_id)
+            if actor is not None:
+                actor.tell(Letter(m.TimerDue(name)))
+
+    async def _forget_nodes(self) -> None:
+        async with self._sessions.begin() as session:
+            await ownership.forget_old_nodes(session)
+
+    async def _every(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            try:
+                await work()
+            except DATABASE_AWAY as error:
+                log.warning("watch_interrupted", work=work.__name__, error=str(error))
+            except Exception:
+                log.exception("watch_failed", work=work.__name__)
+
+    # --- Time travel ----------------------------------------------------------------------------------------
+
+    async def next_due(self, until: datetime) -> datetime | None:
+        """Return when the next business timer falls due, up to `until`."""
+        async with self._sessions() as session:
+            return await ownership.next_due(session, self.node_id, until=until)
+
+    async def run_next(self, at: datetime) -> None:
+        """Run the business timers that are due at `at`, with `at` as now, and wait for all that follows.
+
+        Raises:
+            OverloadedError: A timer could not be run; time must not go on.
+        """
+        async with self._sessions() as session:
+            due = await ownership.due_timers(session, self.node_id, at=at)
+        for room_id, name in due:
+            actor = await self._open(room_id)
+            if isinstance(actor, Elsewhere):
+                continue  # taken over this moment by a node that runs it on its own clock
+            actor.tell(Letter(m.Travelled(), at=at))
+            actor.tell(Letter(m.TimerDue(name), at=at))
+            await self._quiet(actor)
+            timer = actor.armed.get(name)
+            if timer is not None and timer.due_at <= at:
+                raise OverloadedError(f"timer {name} of a room could not be run")
+
+    async def catch_up(self, until: datetime) -> None:
+        """After an advance: who is connected was so all the while, and sees their time now."""
+        actors = [actor for actor in self._actors.values() if actor.looks]
+        for actor in actors:
+            actor.tell(Letter(m.Travelled(), at=until))
+            for name in actor.looks:
+                actor.tell(Letter(m.TimerDue(name), at=until))
+        for actor in actors:
+            await self._quiet(actor)
+
+    async def run_due(self, until: datetime) -> None:
+        """Run every business timer up to `until` in order, each with its own due time as now."""
+        while (at := await self.next_due(until)) is not None:
+            await self.run_next(at)
+        await self.catch_up(until)
+
+    async def _quiet(self, actor: Actor) -> None:
+        """Wait until a room has no mail and every effect it asked for was tried."""
+        await actor.idle()
+        while await self._effects.tried(actor.room_id):
+            await actor.idle()
+
+    # --- Tasks ----------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Let something run beside everything else. It may fail, but never takes the other rooms with it."""
+        if self._is_stopped:
+            work.close()
+        else:
+            _ = self._task(self._guarded(work))
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("room_task_failed", work=getattr(work, "__qualname__", "?"))
+
+    async def _stop_tasks(self) -> None:
+        self._is_stopped = True
+        for task in list(self._running):
+            task.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+
+class _Timers:
+    """When which room has to be woken: one sorted list for each clock, instead of a sleeping task a timer."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[str, list[tuple[datetime, UUID, str]]] = {"business": [], "wall": []}
+        self._planned: dict[UUID, dict[str, datetime]] = {}
+
+    def plan(self, actor: Actor) -> None:
+        """Take over the timers of a room as they are now; those it has no more are passed over when due."""
+        wanted = {name: (timer.clock, timer.due_at) for name, timer in actor.armed.items()}
+        wanted |= {name: ("business", due_at) for name, due_at in actor.looks.items()}
+        planned = self._planned.get(actor.room_id, {})
+        for name, (clock, due_at) in wanted.items():
+            if planned.get(name) != due_at:
+                heapq.heappush(self._heaps[clock], (due_at, actor.room_id, name))
+        if wanted:
+            self._planned[actor.room_id] = {name: due_at for name, (_, due_at) in wanted.items()}
+        else:
+            self.forget(actor.room_id)
+
+    def forget(self, room_id: UUID) -> None:
+        """Let a room that is gone sleep."""
+        self._planned.pop(room_id, None)
+
+    def due(self, *, now: datetime, wall: datetime) -> list[tuple[UUID, str]]:
+        """Take out what is due."""
+        found: list[tuple[UUID, str]] = []
+        for clock, moment in (("business", now), ("wall", wall)):
+            heap = self._heaps[clock]
+            while heap and heap[0][0] <= moment:
+                due_at, room_id, name = heapq.heappop(heap)
+                planned = self._planned.get(room_id, {})
+                if planned.get(name) == due_at:
+                    del planned[name]
+                    found.append((room_id, name))
+        return found
+
+
+def _error(answer: Answer) -> RoomError:
+    """Return the error that another node's room raised."""
+    kind = getattr(errors, answer.error or "", OverloadedError)
+    if not (isinstance(kind, type) and issubclass(kind, RoomError)):
+        kind = OverloadedError
+    error: RoomError = kind.__new__(kind)
+    RoomError.__init__(error, answer.words, **answer.facts)
+    return error
