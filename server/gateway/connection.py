@@ -174,7 +174,7 @@ class Connection:
     def lost(self, code: int) -> None:
         """Forget everything: the socket is gone."""
         self._end()
-        self._gateway.remove(self, code)
+        self._gateway.remove(self, int(code))
 
     # --- Life ---
 

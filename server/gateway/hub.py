@@ -38,7 +38,10 @@ log = structlog.get_logger()
 # wait for its end and share one frame. 5 ms are below what anybody sees, and a hot room costs a quarter of the CPU
 # (a write a member is the cost, not a message).
 WINDOW_S = 0.005
-# Every channel is compared with its history this often, and this often while the bus is down.
+# More than this goes out at once: a frame is written whole, and a socket that is full should hold one of them, not ten.
+WINDOW_BYTES = 32 * 1024
+# Every channel is compared with its history this often: a message that Redis lost is rare, a query for thousands of
+# channels is not free. While the bus is down it is the only way that events of other nodes come, so every second.
 CHECK_S = 30.0
 CHECK_DOWN_S = 1.0
 # Channels asked for in one query.
@@ -111,7 +114,7 @@ class Channel:
 
     __slots__ = (
         "_writers", "ahead", "check_at", "epoch", "fast", "flushed_at", "held", "is_filling", "is_scheduled", "is_shared",
-        "last", "name", "pending", "ready", "target",
+        "last", "name", "pending", "pending_bytes", "ready", "target",
     )  # fmt: skip
 
     def __init__(self, name: str, ready: asyncio.Future[None]) -> None:
@@ -125,6 +128,7 @@ class Channel:
         self.fast: dict[Receiver, Member] = {}
         self.held: dict[Receiver, Member] = {}
         self.pending: list[_Pending] = []
+        self.pending_bytes = 0
         self.ahead: dict[int, Publication] = {}
         self.is_filling = False
         self.is_scheduled = False
@@ -228,7 +232,12 @@ class Hub:
             self._flush(channel)
 
     def _push(self, channel: Channel, publication: Publication, but: Receiver | None = None) -> None:
-        channel.pending.append(_Pending(publication, event_json(channel.name, publication), but))
+        json = event_json(channel.name, publication)
+        channel.pending.append(_Pending(publication, json, but))
+        channel.pending_bytes += len(json)
+        if channel.pending_bytes >= WINDOW_BYTES:
+            self._flush(channel)
+            return
         if channel.is_scheduled:
             return
         channel.is_scheduled = True
@@ -246,7 +255,7 @@ class Hub:
         pending = channel.pending
         if not pending:
             return
-        channel.pending = []
+        channel.pending, channel.pending_bytes = [], 0
         channel.flushed_at = self._loop.time()
         senders = {item.but for item in pending if item.but is not None and item.but in channel.fast}
         if senders:
@@ -618,12 +627,12 @@ class Hub:
         while True:
             await asyncio.sleep(CHECK_DOWN_S)
             now = self._loop.time()
-            due = [
-                channel for channel in self._channels.values() if channel.is_open and channel.check_at <= now
-            ]
-            every = CHECK_S if self._bus.is_up else CHECK_DOWN_S
+            # While nothing arrives from other nodes, everybody is due each time.
+            is_down = not self._bus.is_up
+            open_channels = [channel for channel in self._channels.values() if channel.is_open]
+            due = [channel for channel in open_channels if is_down or channel.check_at <= now]
             for channel in due:
-                channel.check_at = now + every * random.uniform(0.8, 1.0)  # noqa: S311 - spreads checks
+                channel.check_at = now + CHECK_S * random.uniform(0.8, 1.0)  # noqa: S311 - spreads checks
             try:
                 await self._check(due)
             except Exception:

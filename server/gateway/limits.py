@@ -50,13 +50,14 @@ class Limits(msgspec.Struct, frozen=True):
     """A page in the background is woken once a second; a phone that changes its network is away for some seconds."""
     expiring_s: float = 60.0
     """Time for a client to get a new token, also when its first attempt fails."""
-    stalled_s: float = 5.0
+    stalled_s: float = 4.0
     """A reader that takes nothing for this long is closed; with the grace below it is gone within 10 s (PROTOCOL 3)."""
     close_s: float = 3.0
     """Time for the close frame to arrive and be answered, then the transport is aborted."""
     errors: int = 20
-    """A broken client must not spin. With `errors_s`: 20 wrong messages in 10 s."""
+    """A broken client must not spin; a form that is filled in badly makes some errors, not twenty in `errors_s`."""
     errors_s: float = 10.0
+    """The time in which `errors` are counted: people make mistakes more slowly, loops faster."""
     typing_s: float = 2.0
     """Repeated `typing.start` of one person in one place within this time say nothing new."""
     ops: Rate = Rate(20, 40)

@@ -325,7 +325,10 @@ class JsonCodec:
     heartbeat: ClassVar[bytes]
 
     def decode(self, frame: bytes) -> list[Request | BadMessage]:
-        """Return the messages of a frame; none of them raises."""
+        """Return the messages of a frame; what cannot be read is one too, nothing raises."""
+        if not frame.isascii() and not _is_utf8(frame):
+            # In a text frame the wire has seen this; parts of a message are relayed as they are, so it matters here too.
+            return [BadMessage("not UTF-8")]
         if b"\n" not in frame:
             return [_read(frame)]
         lines = [line for line in frame.split(b"\n", MESSAGES_PER_FRAME) if line.strip()]
@@ -379,6 +382,14 @@ def event_json(channel: str, publication: Publication) -> bytes:
     """Return the event's JSON, made once for every receiver."""
     off = UNSET if publication.off is None else publication.off
     return encode(Event(channel, publication.ev, publication.ts, Raw(publication.d), off))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _read(text: bytes) -> Request | BadMessage:

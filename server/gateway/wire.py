@@ -6,7 +6,10 @@ uvicorn 0.54 `WebSocketsSansIOProtocol`). A faster engine can take its place: ev
 """
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from typing import Any, Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -63,7 +66,7 @@ class Wire(Protocol):
 
     @property
     def taken(self) -> int:
-        """Return how many bytes the kernel has taken so far; it stands still while the peer reads nothing."""
+        """Return how many bytes the peer's host has taken so far; it stands still while the peer reads nothing."""
 
     def listen(self, peer: Peer) -> None:
         """Send what comes in to `peer` from now on, beginning with what has come already."""
@@ -139,8 +142,8 @@ class FourtalkWire(WebSocketsSansIOProtocol):
 
     @property
     def taken(self) -> int:
-        """See `Wire`."""
-        return self._written - self.transport.get_write_buffer_size()
+        """See `Wire`. The kernel accepts more only in steps of a third of its buffer, so what it holds counts too."""
+        return self._written - self.transport.get_write_buffer_size() - self._unacknowledged()
 
     def listen(self, peer: Peer) -> None:
         """See `Wire`."""
@@ -278,6 +281,15 @@ class FourtalkWire(WebSocketsSansIOProtocol):
         self.close_sent = True
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)
         self._abort_after(CLOSE_S)
+
+    def _unacknowledged(self) -> int:
+        """Return how many bytes the kernel holds for the peer (Linux: SIOCOUTQ); 0 where it cannot be asked."""
+        raw = self.transport.get_extra_info("socket")
+        try:
+            answer = fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+        except OSError:
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
 
     def _abort_after(self, delay_s: float) -> asyncio.TimerHandle:
         if self._abort_timer is None:

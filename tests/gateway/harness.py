@@ -102,7 +102,9 @@ class Memory:
         self.delay_s = 0.0
         self.reads = 0
 
-    def write(self, channel: str, d: object = None, *, ev: str = "message.created", ts: int | None = None) -> Publication:
+    def write(
+        self, channel: str, d: object = None, *, ev: str = "message.created", ts: int | None = None
+    ) -> Publication:
         events = self.events.setdefault(channel, [])
         now = time.time_ns() // 1_000_000 if ts is None else ts
         events.append(Publication(len(events) + 1, ev, now, msgspec.json.encode(d or {})))
@@ -185,7 +187,16 @@ TABLE = (
 class Node:
     """One server process, as far as the gateway is concerned."""
 
-    def __init__(self, redis: Redis, *, node: str, limits: Limits, history: Memory, people: People, extra: Mapping[str, History]) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        node: str,
+        limits: Limits,
+        history: Memory,
+        people: People,
+        extra: Mapping[str, History],
+    ) -> None:
         self.history = history
         self.people = people
         self.seats = Seats()
@@ -409,6 +420,10 @@ async def client(
         stack.push_async_callback(opened.close)
         tasks.create_task(found.read())
         if token is not None:
-            d = {"token": token or str(uuid.uuid4()), "client": {"name": "test", "version": "1"}, "since": since}
+            d = {
+                "token": token or str(uuid.uuid4()),
+                "client": {"name": "test", "version": "1"},
+                "since": since,
+            }
             found.connected = await found.call("connect", d)
         yield found

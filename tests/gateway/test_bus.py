@@ -1,0 +1,279 @@
+"""Two nodes over one Valkey; Valkey that forgets everything, or goes away."""
+
+import asyncio
+import socket
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from server.gateway.bus import BusError
+from server.gateway.limits import Limits
+from server.gateway.protocol import Publication
+from tests.gateway.harness import Client, Memory, Node, People, Refused, client, serving
+
+
+@asynccontextmanager
+async def two_nodes(redis_url: str, **options: Any) -> AsyncIterator[tuple[Node, Node]]:
+    """Two nodes with one history and one set of people, which know of each other."""
+    history, people = Memory(), People()
+    async with (
+        serving(redis_url, history=history, people=people, **options) as one,
+        serving(redis_url, history=history, people=people, **options) as other,
+    ):
+        async with asyncio.timeout(5):
+            while (
+                one.gateway.bus.node not in other.gateway.bus._peers
+                or other.gateway.bus.node not in one.gateway.bus._peers
+            ):
+                await asyncio.sleep(0.01)
+        yield one, other
+
+
+@asynccontextmanager
+async def relay(target: str) -> AsyncIterator["Relay"]:
+    found = Relay(target)
+    server = await asyncio.start_server(found.take, "127.0.0.1", 0)
+    found.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield found
+    finally:
+        server.close()
+        found.cut()
+        await found.idle()
+
+
+class Relay:
+    """A way to Valkey that can be cut and mended."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.url = ""
+        self.is_cut = False
+        self._open: set[asyncio.StreamWriter] = set()
+        self._running = 0
+
+    def cut(self) -> None:
+        self.is_cut = True
+        for writer in list(self._open):
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self.is_cut = False
+
+    async def idle(self) -> None:
+        while self._running:
+            await asyncio.sleep(0.01)
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_cut:
+            writer.transport.abort()
+            return
+        self._running += 1
+        far = await connect_to(self.target)
+        both = {writer, far[1]}
+        self._open |= both
+        await asyncio.gather(self._pump(reader, far[1]), self._pump(far[0], writer))
+        self._open -= both
+        self._running -= 1
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65_536):
+                writer.write(chunk)
+                await writer.drain()
+        except OSError:
+            pass
+        writer.close()
+
+
+async def connect_to(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    from redis.asyncio.connection import parse_url
+
+    parts = parse_url(url)
+    if "path" in parts:
+        return await asyncio.open_unix_connection(parts["path"])
+    return await asyncio.open_connection(parts["host"], parts["port"], family=socket.AF_INET)
+
+
+async def test_events_reach_the_members_of_every_node_once(redis_url: str) -> None:
+    room_id = str(uuid.uuid4())
+    channel = f"room:{room_id}"
+    async with two_nodes(redis_url) as (here, there), client(here) as one, client(there) as two:
+        await one.call("room.join", {"room_id": room_id})
+        await two.call("room.join", {"room_id": room_id})
+        for node in (here, there, here, there):
+            node.post(channel)
+        for each in (one, two):
+            await each.until(lambda each=each: len(each.offs(channel)) == 4)
+        await one.call("room.send", {"kind": "wave"}, ch=channel)
+        await two.until(lambda: two.events[-1]["ev"] == "room.message")
+        await two.call("typing.start", ch=channel)
+        await one.until(lambda: one.events[-1]["ev"] == "typing")
+
+    assert one.offs(channel) == two.offs(channel) == [1, 2, 3, 4]
+
+
+async def test_node_without_members_publishes_to_those_that_have_some(redis_url: str) -> None:
+    user = str(uuid.uuid4())
+    channel = f"user:{user}"
+    async with two_nodes(redis_url) as (here, there), client(there, token=user) as one:
+        here.post(channel, {"n": 1})
+        here.gateway.publish(channel, [Publication(None, "room.signal", 1, b'{"data":1}')])
+        await one.until(lambda: len(one.events) == 2)
+
+    assert one.offs(channel) == [1]
+
+
+async def test_account_change_reaches_the_other_node(redis_url: str) -> None:
+    user = str(uuid.uuid4())
+    async with two_nodes(redis_url) as (here, there), client(there, token=user) as one:
+        here.people.blocked.add(user)
+        await here.gateway.recheck(user)
+
+        assert await one.closed(within_s=1) == 4001
+
+
+async def test_kick_reaches_the_other_node(redis_url: str) -> None:
+    user, room_id = str(uuid.uuid4()), str(uuid.uuid4())
+    channel = f"room:{room_id}"
+    async with two_nodes(redis_url) as (here, there), client(there, token=user) as one:
+        await one.call("room.join", {"room_id": room_id})
+        here.post(channel, {"user_id": user}, ev="participant.kicked")
+        await one.until(lambda: one.controls)
+        with pytest.raises(Refused):
+            await one.call("room.send", {"kind": "x"}, ch=channel)
+
+    assert one.events[-1]["ev"] == "participant.kicked"
+
+
+async def test_connections_of_a_user_are_counted_on_all_nodes(redis_url: str) -> None:
+    user = str(uuid.uuid4())
+    async with two_nodes(redis_url, limits=Limits(connections=2)) as (here, there):
+        async with client(here, token=user), client(there, token=user):
+            async with client(there, token=None) as third:
+                await third.send_raw(f'{{"id":1,"op":"connect","d":{{"token":"{user}"}}}}')
+                assert await third.closed() == 4005
+        await asyncio.sleep(0.4)
+        async with client(there, token=user) as again:
+            assert again.connected["conn"]
+
+
+async def test_budget_of_a_user_is_shared_between_nodes(redis_url: str) -> None:
+    user = str(uuid.uuid4())
+
+    async def good(one: Client, times: int) -> int:
+        answers = await asyncio.gather(*(one.call("ping") for _ in range(times)), return_exceptions=True)
+        return sum(isinstance(answer, dict) for answer in answers)
+
+    async with (
+        two_nodes(redis_url) as (here, there),
+        client(here, token=user) as one,
+        client(there, token=user) as two,
+    ):
+        await asyncio.sleep(0.1)
+        first = await good(one, 38)
+        await good(two, 1)
+        await asyncio.sleep(0.6)
+        second = await good(two, 40)
+
+    assert first == 38
+    assert 5 <= second <= 25
+
+
+async def test_call_and_answer(redis_url: str) -> None:
+    async def answer(payload: bytes) -> bytes:
+        if payload == b"crash":
+            raise RuntimeError
+        await asyncio.sleep(0.3 if payload == b"slow" else 0)
+        return payload[::-1]
+
+    async with two_nodes(redis_url) as (here, there):
+        there.gateway.bus.serve(answer)
+        node = there.gateway.bus.node
+
+        assert await here.gateway.bus.call(node, b"abc", 1) == b"cba"
+        with pytest.raises(BusError, match="did not answer"):
+            await here.gateway.bus.call(node, b"slow", 0.1)
+        with pytest.raises(BusError, match="busy"):
+            await here.gateway.bus.call(node, b"crash", 1)
+        with pytest.raises(BusError):
+            await here.gateway.bus.call("nobody", b"abc", 0.1)
+        answers = await asyncio.gather(
+            *(here.gateway.bus.call(node, b"%d" % number, 2) for number in range(10, 99))
+        )
+
+    assert answers == [
+        b"%d" % int(str(number)[::-1]) if number % 10 else b"0%d" % (number // 10) for number in range(10, 99)
+    ]
+
+
+async def test_forgetful_redis_resets_nobody(redis_url: str) -> None:
+    user, room_id = str(uuid.uuid4()), str(uuid.uuid4())
+    channel = f"room:{room_id}"
+    async with two_nodes(redis_url) as (here, there), client(here, token=user) as one, client(there) as two:
+        for each in (one, two):
+            await each.call("room.join", {"room_id": room_id})
+        here.post(channel)
+        async with Redis.from_url(redis_url, socket_timeout=None) as redis:
+            await redis.flushall()
+        here.post(channel)
+        there.post(channel)
+        await one.call("ping")
+        since = [{"ch": channel, "epoch": "e1", "off": 1}]
+        for each in (one, two):
+            await each.until(lambda each=each: len(each.offs(channel)) == 3)
+        async with client(there, token=user, since=since) as again:
+            view = again.connected["subs"][channel]
+
+    assert one.offs(channel) == two.offs(channel) == [1, 2, 3]
+    assert one.controls == two.controls == []
+    assert view["recovered"]
+    assert [event["off"] for event in view["events"]] == [2, 3]
+
+
+async def test_redis_that_goes_away_costs_latency_not_events(redis_url: str) -> None:
+    room_id = str(uuid.uuid4())
+    channel = f"room:{room_id}"
+    async with (
+        relay(redis_url) as way,
+        two_nodes(way.url) as (here, there),
+        client(here) as one,
+        client(there) as two,
+    ):
+        for each in (one, two):
+            await each.call("room.join", {"room_id": room_id})
+        here.post(channel)
+        await two.until(lambda: two.offs(channel) == [1])
+        way.cut()
+        await asyncio.sleep(0.05)
+        here.post(channel)
+        await one.until(lambda: one.offs(channel) == [1, 2])
+        async with client(here, since=[{"ch": channel, "epoch": "e1", "off": 1}]) as late:
+            assert late.connected["subs"][channel]["recovered"]
+        async with asyncio.timeout(1):
+            await here.gateway.recheck(uuid.uuid4())
+        await two.until(lambda: two.offs(channel) == [1, 2])  # found by the check of heads
+        way.mend()
+        async with asyncio.timeout(5):
+            while not (here.gateway.bus.is_up and there.gateway.bus.is_up):
+                await asyncio.sleep(0.02)
+        here.post(channel)
+        for each in (one, two):
+            await each.until(lambda each=each: each.offs(channel) == [1, 2, 3])
+
+    assert one.controls == two.controls == []
+
+
+async def test_account_change_during_an_outage_is_found_afterwards(redis_url: str) -> None:
+    user = str(uuid.uuid4())
+    async with relay(redis_url) as way, serving(way.url) as node, client(node, token=user) as one:
+        way.cut()
+        node.people.blocked.add(user)
+        await asyncio.sleep(0.05)
+        way.mend()
+
+        assert await one.closed() == 4001
