@@ -79,8 +79,8 @@ class Relay:
         node: Id of this process, as its sessions record it.
         publish: Delivers to everybody who follows a channel, on every node (the gateway's).
         reactions: What follows, by the event's type.
-        after: What follows outside of the database, by the event's type: when the reactions are committed, at
-            least once, and never the reason why an event is tried again.
+        after: What follows outside of the database once the reactions are committed, by the event's type; a
+            failure of it is logged, and no reason to try the event again.
         wall: The wall clock.
     """
 

@@ -93,8 +93,11 @@ NOTICES: Final[dict[str, Entry]] = {
 
 PAGES: Final[dict[str, Entry]] = {
     "talk": Entry(
-        Text("{title}", "{host} invites you to a free talk. {seated} of {cap} places are taken."),
-        Text("{title}", "{host} mời bạn vào một buổi trò chuyện. Đã có {seated} trên {cap} chỗ."),
+        Text(
+            "{title}",
+            "{host} invites you to a free talk. {seated} of {cap} places are taken. Its code is {code}.",
+        ),
+        Text("{title}", "{host} mời bạn vào một buổi trò chuyện. Đã có {seated} trên {cap} chỗ. Mã: {code}."),
     ),
     "talk_closed": Entry(
         Text("{title}", "This talk is over."),
@@ -108,7 +111,6 @@ PAGES: Final[dict[str, Entry]] = {
         Text("Nothing here", "This link leads nowhere, or not any more."),
         Text("Không có gì ở đây", "Liên kết này không còn dẫn đến đâu."),
     ),
-    "open": Entry(Text("Open", ""), Text("Mở", "")),
 }
 
 

@@ -1,6 +1,5 @@
 """How somebody with a seat gets to the others' picture and sound."""
 
-import asyncio
 from uuid import UUID
 
 from rooms.media import LiveKitMedia, room_name
@@ -11,11 +10,6 @@ from server.context import Principal
 from server.errors import OverloadedError
 from server.features.lessons.messages import LiveKitAccess, PeerAccess
 
-# An operation has 5 s. LiveKit makes a room in some milliseconds; what takes longer is an outage, and the client,
-# whose seat waits for it, asks again.
-READY_TIMEOUT_S = 3.5
-READY_POLL_S = 0.05
-
 
 async def ready(rooms: Registry, room: Snapshot) -> Snapshot:
     """Return the room once its media room exists, so that no token leads to a room that nobody made.
@@ -23,16 +17,11 @@ async def ready(rooms: Registry, room: Snapshot) -> Snapshot:
     Raises:
         OverloadedError: The media server did not make it in time.
     """
-    try:
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            while not room.media_ready:
-                await asyncio.sleep(READY_POLL_S)
-                room = await rooms.snapshot(room.id)
-    except TimeoutError:
-        raise OverloadedError(
-            "The media server is away; your seat is kept for a moment, try again."
-        ) from None
-    return room
+    if room.media_ready:
+        return room
+    if not await rooms.media_ready(room.id):
+        raise OverloadedError("The media server is away; your seat is kept for a moment, try again.")
+    return await rooms.snapshot(room.id)
 
 
 def access(room: Snapshot, livekit: LiveKit, person: Principal) -> LiveKitAccess | PeerAccess:
