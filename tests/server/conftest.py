@@ -7,9 +7,11 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from rooms.registry import Registry
 from server import config
 from server.clock import Clock
 from server.config import Settings
+from tests.server.school import START, School
 from tests.server.world import World, open_world
 
 
@@ -34,3 +36,22 @@ async def world(
     """The edge with the product's command table."""
     async with open_world(settings, sessions, redis, clock) as world:
         yield world
+
+
+@pytest.fixture
+async def school(world: World) -> School:
+    """A tutor, an administrator and students to come; lessons are played without rooms."""
+    return await School.open(world)
+
+
+@pytest.fixture
+async def live_school(
+    settings: Settings, sessions: async_sessionmaker[AsyncSession], redis: Redis, clock: Clock
+) -> AsyncIterator[School]:
+    """The same over a registry of real rooms."""
+    clock.pin(START)
+    async with (
+        Registry(sessions, now=clock.now, wall=clock.wall, publish=lambda *_: None) as rooms,
+        open_world(settings, sessions, redis, clock, rooms=rooms) as world,
+    ):
+        yield await School.open(world)

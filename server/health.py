@@ -1,0 +1,166 @@
+"""Is the process alive, can it work, is the money right, and the numbers of Prometheus (PROTOCOL 2)."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+import structlog
+from alembic.script import ScriptDirectory
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from billing import checks
+from server import migrate, outage
+from server.clock import Clock
+from server.config import Settings
+
+log = structlog.get_logger()
+
+Probe = Callable[[], Awaitable[None]]
+"""Asks one dependency; raises when it does not answer."""
+
+# A load balancer asks every few seconds and waits for about five; a part that needs longer than this is away.
+_PROBE_TIMEOUT_S = 2.0
+# DESIGN §5: the invariants are checked hourly.
+_INTEGRITY_TTL_S = 3600.0
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether this process can work, and what each part says."""
+
+    status: str
+    checks: dict[str, str]
+    warnings: list[str]
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One broken invariant; the rows stay in `fourtalk check`, this page is public."""
+
+    name: str
+    rows: int
+
+
+class IntegrityReport(msgspec.Struct, frozen=True):
+    """What the last check of the invariants found."""
+
+    status: str
+    checked_at: datetime
+    violations: list[Violation]
+
+
+class Integrity:
+    """The last result of the invariants' check, made anew when it is older than an hour."""
+
+    def __init__(
+        self,
+        check: Callable[[AsyncSession], Awaitable[Sequence[checks.Violation]]],
+        *,
+        sessions: async_sessionmaker[AsyncSession],
+        clock: Clock,
+    ) -> None:
+        self._check = check
+        self._sessions = sessions
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._report: IntegrityReport | None = None
+        self._until = 0.0
+
+    async def report(self) -> IntegrityReport:
+        """Return the last result; who asks meanwhile waits for the one check that runs."""
+        async with self._lock:
+            if self._report is None or self._until < time.monotonic():
+                self._report = await self._run()
+                self._until = time.monotonic() + _INTEGRITY_TTL_S
+            return self._report
+
+    async def refresh(self) -> IntegrityReport:
+        """Check now: the hourly job's."""
+        self._until = 0.0
+        return await self.report()
+
+    async def _run(self) -> IntegrityReport:
+        with outage.refused():
+            async with self._sessions() as session:
+                found = await self._check(session)
+        violations = [Violation(one.name, len(one.rows)) for one in found]
+        for violation in violations:
+            log.error("invariant_broken", name=violation.name, rows=violation.rows)
+        return IntegrityReport("violated" if violations else "ok", self._clock.wall(), violations)
+
+
+def probes(
+    sessions: async_sessionmaker[AsyncSession], redis: Redis, others: Mapping[str, Probe]
+) -> dict[str, Probe]:
+    """Return a probe for each dependency: the database, its migrations, Valkey, and what the caller adds."""
+    head = ScriptDirectory.from_config(migrate.alembic_config("postgresql://")).get_current_head()
+
+    async def ask_database() -> None:
+        async with sessions() as session:
+            await session.execute(text("select 1"))
+
+    async def ask_migrations() -> None:
+        async with sessions() as session:
+            at = await session.scalar(text("select version_num from alembic_version"))
+        if at != head:
+            raise RuntimeError(f"the database is at {at}, the code at {head}")
+
+    async def ask_redis() -> None:
+        await redis.ping()
+
+    return {"database": ask_database, "migrations": ask_migrations, "redis": ask_redis, **others}
+
+
+def routes(
+    settings: Settings, probes: Mapping[str, Probe], integrity: Integrity, *, is_draining: Callable[[], bool]
+) -> list[HTTPRouteHandler]:
+    """Return the routes of health and metrics; they are neither limited nor guarded."""
+
+    @get("/health/live", include_in_schema=False)
+    async def get_live() -> Response[bytes]:
+        """Answer that the process runs its loop."""
+        return _json({"status": "ok"})
+
+    @get("/health/ready", include_in_schema=False)
+    async def get_ready() -> Response[bytes]:
+        """Answer whether this process can work, with each dependency."""
+        answers = await asyncio.gather(*(_ask(name, probe) for name, probe in probes.items()))
+        parts = dict(zip(probes, answers, strict=True))
+        if is_draining():
+            parts["process"] = "draining"
+        ready = set(parts.values()) <= {"ok"}
+        warnings = [] if settings.rate_limits else ["RATE_LIMITS is off: for load tests only"]
+        report = Readiness("ok" if ready else "unavailable", parts, warnings)
+        return _json(report, status=200 if ready else 503)
+
+    @get("/health/integrity", include_in_schema=False)
+    async def get_integrity() -> Response[bytes]:
+        """Answer whether every invariant held when it was last looked at."""
+        report = await integrity.report()
+        return _json(report, status=503 if report.violations else 200)
+
+    @get("/metrics", include_in_schema=False)
+    async def get_metrics() -> Response[bytes]:
+        """Answer the process's numbers for Prometheus."""
+        return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    return [get_live, get_ready, get_integrity, get_metrics]
+
+
+async def _ask(name: str, probe: Probe) -> str:
+    try:
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            await probe()
+    except Exception as error:  # noqa: BLE001 - whatever a part says instead of yes means no
+        log.warning("dependency_away", dependency=name, error=type(error).__name__)
+        return "unavailable"
+    return "ok"
+
+
+def _json(value: object, *, status: int = 200) -> Response[bytes]:
+    return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")
