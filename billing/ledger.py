@@ -14,7 +14,7 @@ from typing import NoReturn
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ARRAY, BigInteger, Row, bindparam, select, text, tuple_
+from sqlalchemy import Row, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -161,14 +161,12 @@ async def lock_lessons(session: AsyncSession, lesson_ids: Iterable[UUID], *, sha
     A lesson is no row of billing, so the lock is an advisory one, by the last 64 bits of its id. Two lessons that
     collide share a lock, which costs a wait and nothing else.
     """
-    lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
     keys = sorted({int.from_bytes(lesson_id.bytes[8:], signed=True) for lesson_id in lesson_ids})
-    await session.execute(
-        text(f"select {lock}(key) from unnest(:keys) as key").bindparams(
-            bindparam("keys", keys, ARRAY(BigInteger))
-        )
-    )
+    await session.execute(_LOCK_SHARED if shared else _LOCK_ALONE, {"keys": keys})
 
+
+_LOCK_SHARED = text("select pg_advisory_xact_lock_shared(key) from unnest(cast(:keys as bigint[])) as key")
+_LOCK_ALONE = text("select pg_advisory_xact_lock(key) from unnest(cast(:keys as bigint[])) as key")
 
 _POST = text(
     "select journal_id, replayed from ledger_post(:kind, :scope, :key, :hash, :actor, :reason, :ref_type, :ref_id,"

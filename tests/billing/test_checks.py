@@ -1,0 +1,69 @@
+"""Each check finds the fault it is there for: the guards are switched off and the fault is planted."""
+
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from billing import checks
+from tests.billing.world import PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
+
+ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
+
+FAULTS = {
+    "ledger_sum": ["update ledger_account set balance = balance + 1 where kind = 'platform_revenue'"],
+    "account_drift": ["update ledger_account set balance = balance + 1 where kind = 'platform_expense'"],
+    "account_floor": [
+        "alter table ledger_account drop constraint ck_ledger_account_floor",
+        "update ledger_account set balance = -1 where kind = 'wallet'",
+    ],
+    "escrow_is_held": ["update ledger_account set balance = balance + 1 where kind = 'escrow'"],
+    "hold_placed": [f"update hold set amount = amount + 1 where id = {ANY_HOLD}"],
+    "hold_status": ["update hold set status = 'refunded' where status = 'released'"],
+    "hold_adds_up": [
+        "alter table hold_settlement drop constraint ck_hold_settlement_parts_add_up",
+        "update hold_settlement set to_platform = to_platform + 1",
+    ],
+    "hold_moved": ["delete from ledger_transfer where hold_id in (select hold_id from hold_settlement)"],
+    "settled_by_facts": ["update lesson_presence set attended_s = 0"],
+    "facts_by_intervals": ["update lesson_presence set attended_s = attended_s + 1"],
+    "tutor_absence": ["update lesson_facts set tutor_attended_s = 0"],
+    "held_after_settlement": [
+        f"update hold set lesson_id = (select lesson_id from lesson_facts limit 1) where id = {ANY_HOLD}"
+    ],
+}
+
+
+async def lived(sessions: Sessions) -> None:
+    """A world where one lesson is settled and another is still to come."""
+    came, missed, lesson = owner(), owner(), uuid4()
+    for student in (came, missed):
+        await fund(sessions, student, 30_000)
+        await buy(sessions, student, new_hold(lesson_id=lesson))
+        await buy(sessions, student, new_hold(lesson_id=uuid4()))
+    await end(sessions, facts(lesson, {came: PLANNED_S, missed: 1}))
+
+
+def test_every_check_has_its_fault() -> None:
+    assert [check.name for check in checks.CHECKS] == list(FAULTS)
+
+
+async def test_a_good_world_has_no_violations(sessions: Sessions) -> None:
+    await lived(sessions)
+
+    assert await violations(sessions) == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_planted_fault_is_found_and_named(sessions: Sessions, name: str) -> None:
+    await lived(sessions)
+
+    async with sessions() as session:
+        await session.execute(text("set local session_replication_role = replica"))
+        for fault in FAULTS[name]:
+            await session.execute(text(fault))
+        found = {violation.name: violation for violation in await checks.run(session)}
+
+    assert name in found
+    assert 1 <= len(found[name].rows) <= checks.ROWS_MOST
+    assert found[name].detail

@@ -1,0 +1,442 @@
+"""Each constraint and trigger of the money tables refuses what it is there for, by its own name.
+
+The rows are written past the ledger's own guard, so that what is tested is the constraint under it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, PrimaryKeyConstraint, UniqueConstraint, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing.models import Base, Hold
+from billing.money import Money
+from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner
+
+Row = dict[str, Any]
+
+
+class Stage:
+    """A world with one settled hold, one held, and for each table a row that may be added."""
+
+    def __init__(self, rows: Mapping[str, Row], others: Mapping[str, Any]) -> None:
+        self.rows = rows
+        self.others = others
+
+    def named(self, change: Row) -> Row:
+        """Put what the stage made where a change names it."""
+        return {
+            name: self.others[value[1:-1]] if isinstance(value, str) and value.startswith("<") else value
+            for name, value in change.items()
+        }
+
+
+@pytest.fixture
+async def stage(sessions: Sessions) -> Stage:
+    student, tutor, lesson, planned = owner(), owner(), uuid4(), uuid4()
+    await fund(sessions, student, 50_000)
+    [settled] = await buy(sessions, student, new_hold(lesson_id=lesson, tutor_id=tutor))
+    [held] = await buy(sessions, student, new_hold(lesson_id=planned, tutor_id=tutor))
+    known = facts(lesson, {student: PLANNED_S}, tutor_id=tutor)
+    await end(sessions, known)
+    async with sessions() as session:
+        hold = await session.get_one(Hold, held)
+        journal = await session.scalar(text("select max(id) from ledger_journal"))
+        expense = await session.scalar(text("select id from ledger_account where kind = 'platform_expense'"))
+    rows: dict[str, Row] = {
+        "outbox": {"type": "x", "data": "{}", "at": NOW},
+        "policy": {
+            "version": 2,
+            "effective_from": NOW,
+            "course_platform_bps": 1,
+            "course_referral_bps": 1,
+            "attendance_percent": 1,
+            "min_price": 1,
+            "course_risk_days": 0,
+            "booking_risk_days": 0,
+            "actor": "admin:1",
+            "reason": "A reason to change.",
+        },
+        "ledger_account": {"kind": "wallet", "owner_id": uuid4(), "currency": "USD"},
+        "ledger_journal": {
+            "id": 1,
+            "kind": "purchase",
+            "actor": "user:1",
+            "reason": None,
+            "ref_type": "x",
+            "ref_id": uuid4(),
+            "at": NOW,
+        },
+        "ledger_transfer": {
+            "journal_id": journal,
+            "leg": 100,
+            "debit_account": expense,
+            "credit_account": hold.wallet_account,
+            "currency": "USD",
+            "amount": 1,
+        },
+        "ledger_request": {"scope": "s", "key": "k", "request_hash": b"h" * 32, "journal_id": 1},
+        "hold": {
+            "id": uuid4(),
+            "student_id": student,
+            "tutor_id": tutor,
+            "lesson_id": uuid4(),
+            "source_kind": "course_session",
+            "source_id": uuid4(),
+            "slice_no": 1,
+            "amount": 1,
+            "currency": "USD",
+            "tutor_bps": 1,
+            "attribution": "platform",
+            "policy_version": 1,
+            "wallet_account": hold.wallet_account,
+            "escrow_account": hold.escrow_account,
+            "placed_at": NOW,
+            "place_journal": journal,
+        },
+        "lesson_facts": {
+            "lesson_id": uuid4(),
+            "version": 1,
+            "tutor_id": tutor,
+            "planned_s": 100,
+            "total_s": 100,
+            "tutor_attended_s": 100,
+            "tutor_absent": False,
+            "cancelled": False,
+            "absence_percent": 20,
+            "ended_at": NOW,
+            "evidence": "{}",
+            "digest": b"d",
+            "recorded_at": NOW,
+        },
+        "lesson_presence": {
+            "lesson_id": lesson,
+            "version": 1,
+            "student_id": uuid4(),
+            "attended_s": 1,
+            "intervals": "[]",
+            "confidence": "full",
+        },
+        "settle_due": {"lesson_id": lesson, "due_at": NOW},
+        "hold_settlement": {
+            "hold_id": held,
+            "number": 0,
+            "amount": 10_000,
+            "tutor_bps": 3_000,
+            "to_tutor": 3_000,
+            "to_platform": 7_000,
+            "to_student": 0,
+            "cause": "attendance",
+            "actor": "system:settlement",
+            "lesson_id": lesson,
+            "facts_version": 1,
+            "attended_s": 20,
+            "total_s": 100,
+            "threshold_percent": 20,
+            "journal_id": journal,
+            "settled_at": NOW,
+        },
+        "hold_review": {
+            "hold_id": held,
+            "lesson_id": lesson,
+            "facts_version": 1,
+            "to_student": 1,
+            "opened_at": NOW,
+        },
+    }
+    others = {
+        "settled": settled,
+        "held": held,
+        "student": student,
+        "planned": planned,
+        "lesson": lesson,
+        "journal": journal,
+        "source": hold.source_id,
+        "wallet": hold.wallet_account,
+        "expense": expense,
+        "tutor": tutor,
+    }
+    return Stage(rows, others)
+
+
+async def add(session: AsyncSession, table: str, row: Row) -> None:
+    await session.execute(text("select set_config('ledger.posting', 'on', true)"))
+    names = ", ".join(row)
+    values = ", ".join(f"cast(:{name} as jsonb)" if name in JSON else f":{name}" for name in row)
+    await session.execute(text(f"insert into {table} ({names}) values ({values})"), row)
+
+
+async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
+    """Name of the constraint that refuses a row; a primary key has a name of its own in each partition."""
+    async with sessions() as session:
+        try:
+            await add(session, table, row)
+        except DBAPIError as error:
+            name = str(getattr(getattr(error.orig, "__cause__", None), "constraint_name", error))
+            return f"pk_{table}" if name == f"{table}_p_2026_pkey" else name
+    return None
+
+
+JSON = ("data", "evidence", "intervals")
+
+# Constraint → the change of a good row that breaks it. A name in angle brackets stands for what the stage made.
+BAD: dict[str, tuple[str, Row]] = {
+    "pk_policy": ("policy", {"version": 1}),
+    "ck_policy_bps_range": ("policy", {"course_platform_bps": 10_001}),
+    "ck_policy_percent_range": ("policy", {"attendance_percent": 101}),
+    "ck_policy_min_price_positive": ("policy", {"min_price": 0}),
+    "ck_policy_risk_not_negative": ("policy", {"booking_risk_days": -1}),
+    "ck_policy_reason_given": ("policy", {"reason": "short"}),
+    "uq_ledger_account_kind_owner_id_currency_shard": ("ledger_account", {"owner_id": "<student>"}),
+    "ck_ledger_account_kind_known": ("ledger_account", {"kind": "pocket"}),
+    "ck_ledger_account_currency_code": ("ledger_account", {"currency": "usd"}),
+    "pk_ledger_journal": ("ledger_journal", {"id": "<journal>"}),
+    "ck_ledger_journal_kind_known": ("ledger_journal", {"kind": "theft"}),
+    "ck_ledger_journal_admin_needs_reason": ("ledger_journal", {"actor": "admin:1"}),
+    "pk_ledger_transfer": ("ledger_transfer", {"leg": 1}),
+    "fk_ledger_transfer_journal_id": ("ledger_transfer", {"journal_id": 7}),
+    "fk_ledger_transfer_debit_account_currency": ("ledger_transfer", {"debit_account": 10**9}),
+    "fk_ledger_transfer_credit_account_currency": ("ledger_transfer", {"credit_account": 10**9}),
+    "ck_ledger_transfer_amount_positive": ("ledger_transfer", {"amount": 0}),
+    "ck_ledger_transfer_two_accounts": ("ledger_transfer", {"debit_account": "<wallet>"}),
+    "ck_ledger_account_floor": (
+        "ledger_transfer",
+        {"debit_account": "<wallet>", "credit_account": "<expense>", "amount": 10**6},
+    ),
+    "ck_ledger_account_sane": ("ledger_transfer", {"amount": 9 * 10**15 + 1}),
+    "ck_ledger_request_key_length": ("ledger_request", {"key": ""}),
+    "ck_ledger_request_hash_length": ("ledger_request", {"request_hash": b"h"}),
+    "pk_hold": ("hold", {"id": "<held>"}),
+    "uq_hold_source_id_slice_no": ("hold", {"source_id": "<source>"}),
+    "uq_hold_one_open": ("hold", {"lesson_id": "<planned>"}),
+    "fk_hold_wallet": ("hold", {"wallet_account": 10**9}),
+    "fk_hold_escrow": ("hold", {"escrow_account": 10**9}),
+    "fk_hold_policy_version": ("hold", {"policy_version": 99}),
+    "fk_hold_place_journal": ("hold", {"place_journal": 7}),
+    "ck_hold_source_kind_known": ("hold", {"source_kind": "gift"}),
+    "ck_hold_amount_positive": ("hold", {"amount": 0}),
+    "ck_hold_bps_range": ("hold", {"tutor_bps": 10_001}),
+    "ck_hold_slice_positive": ("hold", {"slice_no": 0}),
+    "ck_hold_two_people": ("hold", {"student_id": "<tutor>"}),
+    "pk_lesson_facts": ("lesson_facts", {"lesson_id": "<lesson>"}),
+    "ck_lesson_facts_version_positive": ("lesson_facts", {"version": 0}),
+    "ck_lesson_facts_seconds_sane": ("lesson_facts", {"tutor_attended_s": -1}),
+    "ck_lesson_facts_total_within_plan": ("lesson_facts", {"total_s": 101}),
+    "ck_lesson_facts_total_needed": ("lesson_facts", {"total_s": 0}),
+    "ck_lesson_facts_percent_range": ("lesson_facts", {"absence_percent": 101}),
+    "pk_lesson_presence": ("lesson_presence", {"student_id": "<student>"}),
+    "fk_lesson_presence_lesson_id_version": ("lesson_presence", {"version": 9}),
+    "ck_lesson_presence_attended_not_negative": ("lesson_presence", {"attended_s": -1}),
+    "fk_settle_due_lesson_id_version": ("settle_due", {"lesson_id": UUID(int=1)}),
+    "ck_settle_due_first_version": ("settle_due", {"version": 2}),
+    "pk_hold_settlement": (
+        "hold_settlement",
+        {"hold_id": "<settled>"},
+    ),
+    "fk_hold_settlement_hold_id_amount_tutor_bps": ("hold_settlement", {"hold_id": UUID(int=1)}),
+    "fk_hold_settlement_hold_id_previous": (
+        "hold_settlement",
+        {"hold_id": "<settled>", "number": 2, "cause": "adjustment"},
+    ),
+    "fk_hold_settlement_lesson_id_facts_version": ("hold_settlement", {"lesson_id": UUID(int=1)}),
+    "fk_hold_settlement_journal_id": ("hold_settlement", {"journal_id": 7}),
+    "ck_hold_settlement_cause_known": (
+        "hold_settlement",
+        {"cause": "mood"},
+    ),
+    "ck_hold_settlement_number_fits_cause": ("hold_settlement", {"number": 1}),
+    "ck_hold_settlement_number_not_negative": ("hold_settlement", {"number": -1, "cause": "adjustment"}),
+    "ck_hold_settlement_parts_not_negative": (
+        "hold_settlement",
+        {
+            "to_platform": 7_001,
+            "to_student": -1,
+            "to_tutor": 3_000,
+            "cause": "admin",
+            "reason": "long enough",
+        },
+    ),
+    "ck_hold_settlement_parts_add_up": ("hold_settlement", {"to_platform": 6_999}),
+    "ck_hold_settlement_frozen_split": ("hold_settlement", {"to_tutor": 7_000, "to_platform": 3_000}),
+    "ck_hold_settlement_attendance_rule": ("hold_settlement", {"attended_s": 19}),
+    "ck_hold_settlement_undelivered_is_refunded": ("hold_settlement", {"cause": "cancelled"}),
+    "ck_hold_settlement_facts_decide": ("hold_settlement", {"lesson_id": None, "facts_version": None}),
+    "ck_hold_settlement_facts_whole": (
+        "hold_settlement",
+        {"cause": "admin", "reason": "x" * 10, "lesson_id": None},
+    ),
+    "ck_hold_settlement_admin_needs_reason": ("hold_settlement", {"cause": "admin", "reason": None}),
+    "fk_hold_review_hold_id": ("hold_review", {"hold_id": UUID(int=1)}),
+    "fk_hold_review_lesson_id_facts_version": ("hold_review", {"facts_version": 9}),
+    "ck_hold_review_part_not_negative": ("hold_review", {"to_student": -1}),
+}
+
+# The same constraint, broken in ways that a first version let pass.
+MORE: list[tuple[str, str, Row]] = [
+    ("ck_hold_settlement_attendance_rule", "hold_settlement", {"attended_s": None}),
+    ("ck_hold_settlement_attendance_rule", "hold_settlement", {"total_s": 0}),
+    ("ck_hold_settlement_attendance_rule", "hold_settlement", {"threshold_percent": None}),
+    (
+        "ck_hold_settlement_attendance_rule",
+        "hold_settlement",
+        {"to_tutor": 0, "to_platform": 0, "to_student": 10_000},
+    ),
+    (
+        "ck_hold_settlement_attendance_rule",
+        "hold_settlement",
+        {"to_tutor": 1_500, "to_platform": 3_500, "to_student": 5_000},
+    ),
+    ("ck_hold_settlement_undelivered_is_refunded", "hold_settlement", {"cause": "tutor_absent"}),
+    ("ck_ledger_request_key_length", "ledger_request", {"key": "k" * 256}),
+    ("fk_ledger_transfer_credit_account_currency", "ledger_transfer", {"currency": "EUR"}),
+    ("ck_ledger_journal_admin_needs_reason", "ledger_journal", {"actor": "admin:1", "reason": "short"}),
+    ("ck_hold_settlement_facts_decide", "hold_settlement", {"facts_version": None}),
+]
+
+# Not reachable by a single bad row, with the reason.
+ELSEWHERE = {
+    "pk_outbox": "identity always",
+    "pk_ledger_account": "identity always",
+    "uq_ledger_account_id_currency": "id is the key already; the pair is there to be referred to",
+    "uq_hold_id_amount_tutor_bps": "id is the key already; the three are there to be referred to",
+    "ck_hold_status_known": "the trigger lets a hold begin held only, and closing writes two words",
+    "pk_ledger_request": "test_a_key_is_taken_once",
+    "pk_settle_due": "test_a_lesson_is_due_once",
+    "pk_hold_review": "test_a_hold_is_in_review_once",
+}
+
+
+def names() -> set[str]:
+    """Every constraint and unique index of the models."""
+    found: set[str] = set()
+    for table in Base.metadata.tables.values():
+        found |= {str(index.name) for index in table.indexes if index.unique}
+        found |= {
+            str(constraint.name)
+            for constraint in table.constraints
+            if isinstance(
+                constraint, CheckConstraint | ForeignKeyConstraint | PrimaryKeyConstraint | UniqueConstraint
+            )
+        }
+    return found
+
+
+def test_every_constraint_has_a_row_that_breaks_it() -> None:
+    assert names() == BAD.keys() | ELSEWHERE.keys()
+
+
+async def test_the_good_rows_are_good(sessions: Sessions, stage: Stage) -> None:
+    for table, row in stage.rows.items():
+        async with sessions() as session:
+            await add(session, table, row)
+
+
+async def test_a_bad_row_is_refused_by_its_constraint(sessions: Sessions, stage: Stage) -> None:
+    cases = [(name, *bad) for name, bad in BAD.items()] + MORE
+
+    refused = [
+        await refusal(sessions, table, stage.rows[table] | stage.named(bad)) for _, table, bad in cases
+    ]
+
+    assert refused == [name for name, _, _ in cases]
+
+
+@pytest.mark.parametrize("table", ["ledger_request", "settle_due", "hold_review"])
+async def test_a_key_is_taken_once(sessions: Sessions, stage: Stage, table: str) -> None:
+    async with sessions() as session:
+        await add(session, table, stage.rows[table])
+        with pytest.raises(DBAPIError, match=f"pk_{table}"):
+            await add(session, table, stage.rows[table])
+
+
+GUARDED = [
+    # The ledger is written by ledger_post alone, whoever asks.
+    ("LEDGER_ONLY", "update ledger_account set balance = balance + 1"),
+    ("LEDGER_ONLY", "delete from ledger_account"),
+    (
+        "LEDGER_ONLY",
+        "insert into ledger_account (kind, owner_id, currency, balance) values ('wallet', gen_random_uuid(), 'USD', 5)",
+    ),
+    (
+        "LEDGER_ONLY",
+        "insert into ledger_journal select 9, kind, actor, reason, ref_type, ref_id, at from ledger_journal limit 1",
+    ),
+    (
+        "LEDGER_ONLY",
+        "insert into ledger_transfer select journal_id, 99, debit_account, credit_account, currency, 1 from ledger_transfer limit 1",
+    ),
+    (
+        "LEDGER_ONLY",
+        "insert into ledger_transfer_p_2026 select journal_id, 99, debit_account, credit_account, currency, 1 from ledger_transfer limit 1",
+    ),
+    ("LEDGER_ONLY", "insert into ledger_request values ('s', 'k', sha256('x'), 1)"),
+    ("APPEND_ONLY", "truncate ledger_account cascade"),
+    # What was written stays.
+    ("APPEND_ONLY", "update policy set reason = 'Rewritten history.'"),
+    ("APPEND_ONLY", "delete from policy"),
+    ("APPEND_ONLY", "truncate policy cascade"),
+    ("APPEND_ONLY", "update ledger_journal set reason = 'other'"),
+    ("APPEND_ONLY", "delete from ledger_journal"),
+    ("APPEND_ONLY", "delete from ledger_journal_p_2026"),
+    ("APPEND_ONLY", "truncate ledger_journal cascade"),
+    ("APPEND_ONLY", "update ledger_transfer set amount = amount + 1"),
+    ("APPEND_ONLY", "delete from ledger_transfer"),
+    ("APPEND_ONLY", "truncate ledger_transfer"),
+    ("APPEND_ONLY", "update ledger_request set key = 'other'"),
+    ("APPEND_ONLY", "delete from ledger_request"),
+    ("APPEND_ONLY", "truncate ledger_request"),
+    ("APPEND_ONLY", "update lesson_facts set total_s = 1"),
+    ("APPEND_ONLY", "delete from lesson_facts"),
+    ("APPEND_ONLY", "truncate lesson_facts cascade"),
+    ("APPEND_ONLY", "update lesson_presence set attended_s = 1"),
+    ("APPEND_ONLY", "delete from lesson_presence"),
+    ("APPEND_ONLY", "truncate lesson_presence"),
+    ("APPEND_ONLY", "update hold_settlement set to_tutor = 0"),
+    ("APPEND_ONLY", "delete from hold_settlement"),
+    ("APPEND_ONLY", "truncate hold_settlement"),
+    # A hold changes its status by its settlement, and gets its lesson once.
+    ("HOLD_GUARD", "update hold set status = 'refunded' where status = 'held'"),
+    ("HOLD_GUARD", "update hold set status = 'held' where status = 'released'"),
+    ("HOLD_GUARD", "update hold set amount = amount + 1"),
+    ("HOLD_GUARD", "update hold set tutor_bps = 10000"),
+    ("HOLD_GUARD", "update hold set lesson_id = gen_random_uuid()"),
+    ("HOLD_GUARD", "update hold set lesson_id = null"),
+    ("HOLD_GUARD", "delete from hold"),
+    ("APPEND_ONLY", "truncate hold cascade"),
+]
+
+
+async def test_nobody_writes_past_the_guards(sessions: Sessions, stage: Stage) -> None:
+    refused = []
+    for _, statement in GUARDED:
+        async with sessions() as session:
+            with pytest.raises(DBAPIError) as error:
+                await session.execute(text(statement))
+        refused.append((str(getattr(error.value.orig, "__cause__", "")).partition(":")[0], statement))
+
+    assert refused == GUARDED
+
+
+async def test_a_hold_begins_held(sessions: Sessions, stage: Stage) -> None:
+    async with sessions() as session:
+        with pytest.raises(DBAPIError, match="HOLD_GUARD"):
+            await add(session, "hold", stage.rows["hold"] | {"status": "released"})
+
+
+async def test_a_hold_for_a_lesson_that_is_over_is_refused(sessions: Sessions, stage: Stage) -> None:
+    async with sessions() as session:
+        with pytest.raises(DBAPIError, match="LESSON_OVER"):
+            await add(session, "hold", stage.rows["hold"] | {"lesson_id": stage.others["lesson"]})
+
+
+async def test_money_written_down_by_hand_moves_no_balance_without_its_other_half(
+    sessions: Sessions, stage: Stage
+) -> None:
+    async with sessions() as session:
+        await add(session, "ledger_transfer", stage.rows["ledger_transfer"])
+        total = await session.scalar(text("select sum(balance)::bigint from ledger_account"))
+
+    assert Money(int(total or 0)) == Money(0)
