@@ -9,11 +9,12 @@ import msgspec
 
 from billing import checks
 from server import config, contract, log, run, seed
+from server.clock import Clock
 from server.context import Role
 from server.demo import play
 from server.embedded import DataDirBusyError, EmbeddedError
 from server.errors import ServerError
-from server.features.accounts import handlers as accounts
+from server.features.accounts import registration
 
 Run = Callable[[config.Settings, argparse.Namespace], int]
 
@@ -92,12 +93,13 @@ def _demo(_: config.Settings, options: argparse.Namespace) -> int:
 def _create_user(settings: config.Settings, options: argparse.Namespace) -> int:
     user = run.in_transaction(
         settings,
-        lambda session: accounts.create_user(
+        lambda session: registration.create_user(
             session,
             email=options.email,
             password=options.password,
             role=Role(options.role),
             approved=options.approved,
+            now=Clock().wall(),
         ),
     )
     _print_json({"user_id": user.id, "email": user.email, "role": user.role})
@@ -107,7 +109,7 @@ def _create_user(settings: config.Settings, options: argparse.Namespace) -> int:
 def _mint_users(settings: config.Settings, options: argparse.Namespace) -> int:
     minted = run.in_transaction(
         settings,
-        lambda session: accounts.mint(
+        lambda session: registration.mint(
             session, count=options.count, role=Role(options.role), ttl_s=options.ttl_s, settings=settings
         ),
     )
@@ -117,7 +119,9 @@ def _mint_users(settings: config.Settings, options: argparse.Namespace) -> int:
 
 
 def _seed(settings: config.Settings, _: argparse.Namespace) -> int:
-    run.in_transaction(settings, lambda session: seed.plant(session, settings))
+    planted = run.in_database(settings, lambda sessions: seed.plant(sessions, settings))
+    print("The demo world was there already." if planted.existed else "The demo world is made.")
+    print(f"Log in with the password {planted.password} as one of: {', '.join(planted.accounts)}")
     return 0
 
 

@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from http import HTTPStatus
 from types import FrameType
 from typing import TypeVar
 
+import aiohttp
 import msgspec
 import uvicorn
-from sqlalchemy.ext.asyncio import AsyncSession
+import uvloop
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from server import db, embedded, migrate
-from server.app import Application
+from server import app, db, embedded, migrate
 from server.config import ConfigError, Settings
 from server.gateway.wire import FourtalkWire
 from server.integrations import livekit_server
@@ -37,33 +39,41 @@ def serve(settings: Settings, *, host: str, port: int, time_travel: bool) -> int
     with _backends(settings, port=port) as complete:
         assert complete.database_url is not None, "the backends have filled it in"
         migrate.upgrade(complete.database_url)
-        application = Application(complete, time_travel=time_travel)
-        server = _Server(
+
+        async def run() -> int:
+            async with app.running(
+                complete,
+                time_travel=time_travel,
+                # Holding the lock of the data dir proves that no other process runs rooms of this database.
+                exclusive=settings.database_url is None,
+                own_media=complete.livekit.url != settings.livekit.url,
+            ) as application:
+                server = _Server(application, host=host, port=port)
+                await server.serve()
+                return 0 if server.was_ready else 1
+
+        return uvloop.run(run())
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but its end first drains the sockets (realtime.md 5.6, trap 4)."""
+
+    def __init__(self, application: app.Application, *, host: str, port: int) -> None:
+        super().__init__(
             uvicorn.Config(
                 application.asgi,
                 host=host,
                 port=port,
-                loop="uvloop",
                 http="httptools",
                 ws=FourtalkWire,
-                lifespan="on",
+                lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
-            ),
-            application,
+            )
         )
-        server.run()
-        return 0 if server.was_ready else 1
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, but its end first drains the sockets and hands the rooms over (realtime.md 5.6, trap 4)."""
-
-    def __init__(self, config: uvicorn.Config, application: Application) -> None:
-        super().__init__(config)
         self.was_ready = False
         self._application = application
 
@@ -76,10 +86,13 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so once `/health/ready` answers 200."""
         await super().startup(sockets)
-        while self.started and not self.should_exit and not self.was_ready:
-            self.was_ready = await self._application.is_ready()
-            if not self.was_ready:
-                await asyncio.sleep(READY_POLL_S)
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.config.host, self.config.host)  # noqa: S104
+        async with aiohttp.ClientSession() as http:
+            while self.started and not self.should_exit and not self.was_ready:
+                async with http.get(f"http://{host}:{self.config.port}/health/ready") as answer:
+                    self.was_ready = answer.status == HTTPStatus.OK
+                if not self.was_ready:
+                    await asyncio.sleep(READY_POLL_S)
         if self.was_ready:
             print(f"fourtalk is ready at http://{self.config.host}:{self.config.port}", flush=True)
 
@@ -110,13 +123,22 @@ def _backends(settings: Settings, *, port: int) -> Iterator[Settings]:
 
 
 def in_transaction(settings: Settings, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    """Do the work of a command beside the server in one transaction of the migrated database, and return its result."""
+    """Do the work of a command beside the server in one transaction, and return its result."""
+
+    async def run(sessions: async_sessionmaker[AsyncSession]) -> T:
+        async with sessions.begin() as session:
+            return await work(session)
+
+    return in_database(settings, run)
+
+
+def in_database(settings: Settings, work: Callable[[async_sessionmaker[AsyncSession]], Awaitable[T]]) -> T:
+    """Do the work of a command beside the server in the migrated database, and return its result."""
 
     async def run(url: str) -> T:
         engine = db.create_engine(url, pool_size=1)
         try:
-            async with db.create_sessions(engine).begin() as session:
-                return await work(session)
+            return await work(db.create_sessions(engine))
         finally:
             await engine.dispose()
 

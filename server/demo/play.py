@@ -129,7 +129,7 @@ async def _server(folder: Path, port: int, environment: dict[str, str]) -> Async
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "server.cli",
+            "server",
             *arguments,
             "--data-dir",
             str(folder),

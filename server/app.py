@@ -1,0 +1,199 @@
+"""Builds every object and joins them: the only place that knows all."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Litestar
+from redis.asyncio import Redis
+
+from billing import checks, outbox
+from rooms.media import LiveKitMedia
+from rooms.messages import PublicEvent
+from rooms.registry import Registry
+from server import bridge, commands, contract, db, health, http, jobs, problem, reactions, share, travel
+from server.clock import Clock
+from server.config import Settings
+from server.context import Parts
+from server.edge import ASGIApp, Edge
+from server.features.accounts.messages import AccountChanged
+from server.features.accounts.tokens import Authenticator
+from server.gateway.gateway import Gateway
+from server.gateway.history import TableHistory
+from server.gateway.limits import Limits
+from server.gateway.metrics import Metrics
+from server.gateway.protocol import Publication
+from server.gateway.socket import websocket_route
+from server.integrations.geo import Locator
+from server.limits import Limiter
+from server.relay import Relay
+from server.webhooks.livekit import livekit_route
+
+# A room on another node answers within this time, or the caller is told to come back; less than the 5 s after which
+# the caller's own deadline would speak.
+FORWARD_TIMEOUT_S = 4.0
+# Objects made at the start live as long as the process: the collector need not look at them again, and the rest is
+# so much that its oldest generation is worth a look only rarely (realtime.md 5.6).
+GC_THRESHOLDS = (10_000, 20, 50)
+
+
+class Application(msgspec.Struct, frozen=True):
+    """What the process runs: the ASGI application, and the way to end it in good order."""
+
+    asgi: ASGIApp
+    gateway: Gateway
+    rooms: Registry
+
+    async def drain(self) -> None:
+        """Send the sockets elsewhere; the rooms are handed over when the context of `running` ends."""
+        await self.gateway.drain()
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, *, time_travel: bool, exclusive: bool, own_media: bool
+) -> AsyncIterator[Application]:
+    """Build everything, run what runs by itself, and yield the application.
+
+    Args:
+        settings: With every address filled in.
+        time_travel: Business time may be moved over HTTP.
+        exclusive: No other process uses this database, so rooms are taken over at once.
+        own_media: The media server was started by us and runs on wall time, whatever business time says.
+    """
+    assert settings.database_url is not None, "the caller has filled it in"
+    assert settings.redis_url is not None, "the caller has filled it in"
+    async with AsyncExitStack() as stack:
+        clock = Clock()
+
+        def wake() -> None:
+            relay.wake()
+
+        engine = db.create_engine(settings.database_url)
+        stack.push_async_callback(engine.dispose)
+        sessions = db.create_sessions(engine, committed=wake)
+        await travel.load(sessions, clock)
+        # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
+        redis = Redis.from_url(settings.redis_url, socket_timeout=None)
+        stack.push_async_callback(redis.aclose)
+        locator = stack.enter_context(Locator(settings.geoip_db))
+
+        def shift() -> timedelta:
+            return clock.offset if own_media else timedelta()
+
+        def publish(room_id: UUID, events: Sequence[PublicEvent]) -> None:
+            gateway.publish(f"{bridge.ROOM}{room_id}", bridge.publications(events))
+
+        def show(channel: str, posts: Sequence[Publication]) -> None:
+            gateway.publish(channel, posts)
+
+        async def forward(node: UUID, _room_id: UUID, payload: bytes) -> bytes:
+            return await gateway.bus.call(str(node), payload, FORWARD_TIMEOUT_S)
+
+        async def recheck(changed: AccountChanged) -> None:
+            await gateway.recheck(changed.user_id)
+
+        rooms = Registry(
+            sessions,
+            now=clock.now,
+            wall=clock.wall,
+            publish=publish,
+            forward=forward,
+            media=await _media(stack, settings, shift),
+            exclusive=exclusive,
+        )
+        sessions.configure(info={outbox.NODE: rooms.node_id})
+        authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
+        parts = Parts(
+            settings,
+            clock,
+            sessions,
+            redis,
+            rooms,
+            locator,
+            show,
+        )
+        gateway = Gateway(
+            node=str(rooms.node_id),
+            redis=redis,
+            doors=bridge.Doors(authenticator, sessions),
+            seats=bridge.Seats(rooms, clock),
+            histories={"user:": TableHistory(sessions), bridge.ROOM: bridge.RoomHistory(sessions)},
+            rows=[row for row in commands.TABLE if row.on_socket],
+            execute=bridge.executor(parts),
+            origins=settings.allowed_origins,
+            limits=Limits(),
+            metrics=Metrics(),
+        )
+        gateway.bus.serve(rooms.handle_forwarded)
+        relay = Relay(
+            sessions,
+            node=rooms.node_id,
+            publish=gateway.publish,
+            reactions=reactions.TABLE,
+            after={AccountChanged: recheck},
+            wall=clock.wall,
+        )
+        integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
+        worker = jobs.Jobs(sessions, node=rooms.node_id, clock=clock, integrity=integrity)
+        await stack.enter_async_context(gateway.running())
+        await stack.enter_async_context(_forever(relay.run(), worker.run()))
+        # Entered last, so left first: what rooms say while they are handed over is still relayed.
+        await stack.enter_async_context(rooms)
+        litestar = Litestar(
+            route_handlers=[
+                *http.routes(commands.TABLE, parts, authenticate=authenticator.authenticate),
+                websocket_route(gateway),
+                livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
+                *share.routes(parts),
+                *contract.routes(),
+                *health.routes(
+                    settings,
+                    health.probes(sessions, redis, {}),
+                    integrity,
+                    is_draining=lambda: gateway.is_draining,
+                ),
+                *(travel.routes(parts, relay, worker) if time_travel else ()),
+            ],
+            exception_handlers={Exception: problem.answer},
+            openapi_config=None,
+            logging_config=None,
+        )
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        yield Application(Edge(litestar, settings=settings, limiter=Limiter(redis)), gateway, rooms)
+
+
+async def _media(
+    stack: AsyncExitStack, settings: Settings, shift: Callable[[], timedelta]
+) -> LiveKitMedia | None:
+    livekit = settings.livekit
+    if livekit.url is None or livekit.api_key is None or livekit.api_secret is None:
+        return None
+    return await stack.enter_async_context(
+        LiveKitMedia(livekit.url, livekit.api_key, livekit.api_secret, shift=shift)
+    )
+
+
+def _keys(settings: Settings) -> dict[str, str]:
+    """Return the keys whose webhooks are believed."""
+    key, secret = settings.livekit.api_key, settings.livekit.api_secret
+    return {} if key is None or secret is None else {key: secret}
+
+
+@asynccontextmanager
+async def _forever(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run loops beside the block; they end with it, and it ends when one of them breaks."""
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(loop) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in started:
+                task.cancel()

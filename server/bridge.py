@@ -1,0 +1,129 @@
+"""What the gateway asks of accounts and rooms, and what rooms send through it. The two know nothing of each other."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from rooms import journal
+from rooms.errors import RoomNotFoundError
+from rooms.messages import ConnectionId, Identity, PublicEvent, SocketGone, SocketsSeen
+from rooms.registry import Registry
+from server.clock import Clock
+from server.context import Command, Context, Parts, Principal
+from server.errors import NotFoundError
+from server.execute import execute
+from server.features.accounts.tokens import Authenticator
+from server.features.lessons import access
+from server.gateway.connection import Login
+from server.gateway.dispatch import Call, Execute
+from server.gateway.protocol import Position, Publication
+
+ROOM = "room:"
+
+
+class Doors:
+    """Who somebody is, and what they may follow."""
+
+    def __init__(self, authenticator: Authenticator, sessions: async_sessionmaker[AsyncSession]) -> None:
+        self._authenticator = authenticator
+        self._sessions = sessions
+
+    async def authenticate(self, token: str) -> Login:
+        """See `gateway.Doors`."""
+        person = await self._authenticator.authenticate(token)
+        return Login(person, self._authenticator.expires_at(token))
+
+    async def redeem(self, ticket: str) -> Login:
+        """See `gateway.Doors`."""
+        return Login(await self._authenticator.redeem(ticket), None)
+
+    async def review(self, login: Login) -> Login | None:
+        """See `gateway.Doors`: a change of role, password or block ends what was known before it."""
+        assert isinstance(login.person, Principal), "logins are made above"
+        person = await self._authenticator.review(login.person)
+        return None if person is None else msgspec.structs.replace(login, person=person)
+
+    async def may_read(self, login: Login, channel: str) -> bool:
+        """See `gateway.Doors`."""
+        assert isinstance(login.person, Principal), "logins are made above"
+        room_id = _room_id(channel)
+        if room_id is None:
+            return False
+        async with self._sessions() as session:
+            try:
+                return await access.may_read(session, room_id, login.person)
+            except (NotFoundError, RoomNotFoundError):
+                return False
+
+
+class Seats:
+    """What rooms hear of sockets. The gateway speaks in wall time, rooms keep presence in business time."""
+
+    def __init__(self, rooms: Registry, clock: Clock) -> None:
+        self._rooms = rooms
+        self._clock = clock
+
+    def gone(self, room_id: UUID, user_id: str, connection_id: str, heard_at: datetime) -> None:
+        """See `gateway.Seats`."""
+        silent = max(timedelta(), self._clock.wall() - heard_at)
+        signal = SocketGone(
+            Identity(user_id), ConnectionId(connection_id), seen_at=self._clock.now() - silent
+        )
+        self._rooms.tell(room_id, signal)
+
+    def seen(self, room_id: UUID, sockets: Mapping[str, Sequence[str]]) -> None:
+        """See `gateway.Seats`."""
+        people = {
+            Identity(user_id): tuple(ConnectionId(connection) for connection in connections)
+            for user_id, connections in sockets.items()
+        }
+        self._rooms.tell(room_id, SocketsSeen(str(self._rooms.node_id), people, self._clock.now()))
+
+
+class RoomHistory:
+    """The past of `room:` channels: the journal, so it survives every process and the loss of Valkey."""
+
+    def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
+        self._sessions = sessions
+
+    async def heads(self, channels: Sequence[str]) -> Mapping[str, Position]:
+        """See `gateway.History`."""
+        rooms = {room_id: channel for channel in channels if (room_id := _room_id(channel))}
+        async with self._sessions() as session:
+            found = await journal.heads(session, list(rooms))
+        return {rooms[room_id]: Position(epoch, off) for room_id, (epoch, off) in found.items()}
+
+    async def read(self, channel: str, *, after: int, limit: int) -> Sequence[Publication]:
+        """See `gateway.History`."""
+        room_id = _room_id(channel)
+        if room_id is None:
+            return []
+        async with self._sessions() as session:
+            return publications(await journal.public_events(session, room_id, after, limit))
+
+
+def publications(events: Sequence[PublicEvent]) -> list[Publication]:
+    """Return a room's events as the gateway publishes them."""
+    return [Publication(event.off, event.ev, event.ts_ms, event.data) for event in events]
+
+
+def executor(parts: Parts) -> Execute:
+    """Return the function with which the socket door runs a row of the command table."""
+
+    async def run(row: Command, call: Call, request: msgspec.Struct, key: str | None) -> msgspec.Raw:
+        person = call.login.person
+        assert isinstance(person, Principal), "logins are made above"
+        ctx = Context(parts, person, now=parts.clock.now(), address=call.address, connection=call, key=key)
+        return msgspec.Raw((await execute(row, ctx, request)).body)
+
+    return run
+
+
+def _room_id(channel: str) -> UUID | None:
+    try:
+        return UUID(channel.removeprefix(ROOM))
+    except ValueError:
+        return None
