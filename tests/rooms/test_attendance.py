@@ -109,9 +109,9 @@ def test_fractions_are_cut_once_at_the_end() -> None:
 
 
 def test_an_aborted_join_has_no_time() -> None:
-    result = attended(Evidence("aborted", at(60), MAI, "PA_1", reason="JOIN_FAILURE", joined_at=at(0)))
+    aborted = Evidence("aborted", at(60), MAI, "PA_1", reason="JOIN_FAILURE", joined_at=at(0))
 
-    assert result.attended_s == 0
+    assert attended(aborted, seen(30, joined_s=0)).attended_s == 0
 
 
 def test_a_joined_after_the_left_of_the_same_visit_does_not_revive_it() -> None:
@@ -147,6 +147,10 @@ def test_a_fresh_poll_vouches_for_who_is_still_in() -> None:
 
     assert result.attended_s == 90
     assert result.confidence is RECONCILED
+
+
+def test_an_old_poll_vouches_for_nobody() -> None:
+    assert attended(joined(0), seen(60), until=121).confidence is INFERRED
 
 
 def test_a_poll_after_the_window_makes_an_open_end_exact() -> None:
@@ -246,6 +250,12 @@ def test_a_timeout_ends_22_seconds_before_it_was_noticed() -> None:
     assert result.confidence is INFERRED
 
 
+def test_an_exact_left_wins_over_a_timeout_of_the_same_visit() -> None:
+    result = attended(joined(0), left(600), left(610, reason="CONNECTION_TIMEOUT"))
+
+    assert spans(result) == [(0, 600)]
+
+
 def test_newer_evidence_moves_the_end_of_a_timeout() -> None:
     result = attended(
         joined(0), Evidence("track", at(590), MAI, "PA_1"), left(600, reason="CONNECTION_TIMEOUT")
@@ -322,6 +332,28 @@ def test_who_is_seen_after_the_outage_never_left() -> None:
 
     assert spans(result) == [(0, 600)]
     assert result.confidence is EXACT
+
+
+def test_who_is_seen_after_the_outage_is_still_in() -> None:
+    result = attended(joined(0), outage(310, 340), seen(345), until=600)
+
+    assert spans(result) == [(0, 600)]
+
+
+def test_the_first_return_after_the_outage_is_the_one_that_counts() -> None:
+    result = attended(
+        joined(-100, "PA_0"),
+        left(-50, "PA_0"),
+        joined(0),
+        seen(300),
+        outage(310, 340),
+        joined(400, "PA_2"),
+        left(500, "PA_2"),
+        joined(520, "PA_3"),
+        left(600, "PA_3"),
+    )
+
+    assert spans(result) == [(0, 278), (278, 400), (400, 500), (520, 600)]
 
 
 def test_who_left_before_the_outage_gets_nothing_from_it() -> None:
@@ -451,6 +483,12 @@ def test_a_goodbye_starts_no_grace() -> None:
     result = attended(stay(0, 300, goodbye=True), stay(310, 600, "2"), provider="socket")
 
     assert result.attended_s == 590
+
+
+def test_a_goodbye_on_another_device_ends_the_grace() -> None:
+    result = attended(stay(0, 300), stay(250, 310, "2", goodbye=True), stay(325, 600, "3"), provider="socket")
+
+    assert spans(result) == [(0, 310), (325, 600)]
 
 
 def test_our_outage_is_nobodys_absence() -> None:
