@@ -12,6 +12,7 @@ from server import config
 from server.clock import Clock
 from server.config import Settings
 from tests.server.school import START, School
+from tests.server.stage import Stage, open_stage
 from tests.server.world import World, open_world
 
 
@@ -55,3 +56,16 @@ async def live_school(
         open_world(settings, sessions, redis, clock, rooms=rooms) as world,
     ):
         yield await School.open(world)
+
+
+@pytest.fixture
+async def stage(
+    settings: Settings,
+    sessions: async_sessionmaker[AsyncSession],
+    redis: Redis,
+    clock: Clock,
+    tmp_path: Path,
+) -> AsyncIterator[Stage]:
+    """Live rooms, commands and a relay, without sockets and HTTP."""
+    async with open_stage(settings, sessions, redis, clock, tmp_path) as stage:
+        yield stage

@@ -1,5 +1,6 @@
 """The commands of courses and their sessions (B-14); those of buying are in `purchases.py`."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -56,6 +57,8 @@ WORDS = ("title", "description", "language", "level", "category", "duration_hour
 
 async def create_course(ctx: Context, command: CreateCourse) -> CourseView:
     """Make a draft of the caller's."""
+    terms = {name: _stored(getattr(command, name)) for name in TERMS}
+    await _check_prices(ctx, terms)
     course = Course(
         id=uuid4(),
         tutor_id=ctx.user.user_id,
@@ -64,9 +67,9 @@ async def create_course(ctx: Context, command: CreateCourse) -> CourseView:
         publication=Publication.DRAFT,
         created_at=ctx.now,
         updated_at=ctx.now,
-        **{name: _stored(getattr(command, name)) for name in (*WORDS, *TERMS)},
+        **terms,
+        **{name: getattr(command, name) for name in WORDS},
     )
-    await _check_prices(ctx, course)
     ctx.session.add(course)
     await ctx.session.flush()
     return await _view(ctx, ctx.session, course)
@@ -97,9 +100,9 @@ async def update_course(ctx: Context, command: UpdateCourse) -> CourseView:
         )
     if changes.get("total_sessions", course.total_sessions) < max(numbers, default=0):
         raise ConflictError("A session with a higher number exists.", code="sessions_exist")
+    await _check_prices(ctx, {name: changes.get(name, getattr(course, name)) for name in TERMS})
     for name, value in changes.items():
         setattr(course, name, value)
-    await _check_prices(ctx, course)
     course.updated_at = ctx.now
     if is_sold:
         outbox.record(ctx.session, CourseChanged(course_id=course.id, title=course.title), at=ctx.now)
@@ -335,13 +338,13 @@ def _check_changeable(course: Course) -> None:
         raise ConflictError(f"The course is {course.status}.", code="course_over")
 
 
-async def _check_prices(ctx: Context, course: Course) -> None:
-    terms = await policy.current(ctx.session, ctx.now)
+async def _check_prices(ctx: Context, terms: Mapping[str, Any]) -> None:
+    least = (await policy.current(ctx.session, ctx.now)).min_price
     rules.check_prices(
-        PriceType(course.price_type),
-        per_session=course.price_per_session,
-        full_course=course.price_full_course,
-        least=terms.min_price,
+        PriceType(terms["price_type"]),
+        per_session=terms["price_per_session"],
+        full_course=terms["price_full_course"],
+        least=least,
     )
 
 

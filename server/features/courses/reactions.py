@@ -37,8 +37,9 @@ async def end_session(occasion: Occasion, event: LessonEnded) -> Sequence[Post]:
         if event.outcome == "cancelled":
             await _cancel(occasion, course, row, event.reason)
             return ()
-        # The event of its start is still on the way.
+        # The event of its start is still on the way; the database wants to see both arrows walked.
         life.start_session(course, row, at=event.started_at or row.starts_at)
+        await occasion.session.flush()
     if row.status == SessionStatus.IN_PROGRESS:
         await life.complete_session(occasion.session, course, row, reason=event.reason, at=event.ended_at)
     return ()
@@ -56,8 +57,12 @@ async def close_purchase(occasion: Occasion, event: HoldReleased | HoldRefunded)
     """A single session's money is settled: the student attended, missed it, or it was cancelled (C-08)."""
     if event.source_kind is not SourceKind.COURSE_SESSION:
         return ()
-    purchase = await occasion.session.get(Purchase, event.source_id, with_for_update={"key_share": True})
-    if purchase is None or purchase.status != PurchaseStatus.ACTIVE:
+    purchase = await occasion.session.get(Purchase, event.source_id)
+    if purchase is None:
+        return ()
+    await models.course_of(occasion.session, purchase.course_id, lock=True)
+    await occasion.session.refresh(purchase)
+    if purchase.status != PurchaseStatus.ACTIVE:
         return ()
     if isinstance(event, HoldReleased):
         purchase.status = PurchaseStatus.ATTENDED

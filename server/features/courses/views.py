@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.models import Hold, HoldStatus, Settlement
@@ -259,7 +260,7 @@ def _last_settlements() -> Subquery:
     """Return the newest settlement of each hold: an adjustment has the whole new division."""
     return (
         select(Settlement.hold_id, Settlement.to_tutor, Settlement.to_platform, Settlement.to_student)
-        .distinct(Settlement.hold_id)
+        .ext(distinct_on(Settlement.hold_id))
         .order_by(Settlement.hold_id, Settlement.number.desc())
         .subquery()
     )
