@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from server import errors
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import Publication
 
@@ -38,7 +39,7 @@ CALLS = 256
 RECONNECT_S = (0.1, 2.0)
 
 
-class BusError(Exception):
+class BusError(errors.OverloadedError):
     """Another node cannot be reached, or did not answer in time."""
 
 
@@ -108,7 +109,8 @@ class Bus:
         self._metrics = metrics
         self._listener: Listener | None = None
         self._serve: Callable[[bytes], Awaitable[bytes]] | None = None
-        self._tag = node.encode().ljust(16, b"\0")[:16]
+        name = node.encode()
+        self._tag = bytes((len(name),)) + name
         self._pubsub: PubSub | None = None
         self._channels: set[str] = set()
         self._confirmed: dict[str, asyncio.Future[None]] = {}
@@ -318,12 +320,13 @@ class Bus:
         data: bytes = message["data"]
         if data.startswith(self._tag):
             return  # an echo of our own
+        size = 1 + data[0]
         try:
-            decoded = _decode(memoryview(data)[16:])
+            message_of_peer = _decode(memoryview(data)[size:])
         except msgspec.DecodeError:
             log.warning("bus_message_unreadable")
             return
-        self._dispatch(data[:16].rstrip(b"\0").decode(), decoded)
+        self._dispatch(data[1:size].decode(), message_of_peer)
 
     def _dispatch(self, sender: str, message: _Message) -> None:  # noqa: C901 - one branch a kind of message
         listener = self._listener

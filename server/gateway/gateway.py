@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -182,7 +183,7 @@ class Gateway:
         connection = Connection(self, wire, codec, address=address)
         self._connections[connection.id] = connection
         self.metrics.connections.inc()
-        connection.log.debug("connection_opened")
+        connection.log.info("connection_opened")
         wire.listen(connection)
         await wire.closed()
 
@@ -285,7 +286,7 @@ class Gateway:
                 self._by_user.pop(connection.user_id, None)
         self.metrics.connections.dec()
         self.metrics.closes.labels(str(code)).inc()
-        connection.log.debug("connection_closed", code=code)
+        connection.log.info("connection_closed", code=code)
 
     def check_channels(self, connection: Connection) -> None:
         """Raise if the connection follows as many channels as it may."""
@@ -341,12 +342,10 @@ class Gateway:
 
     def _end_seat(self, channel: str, user_id: str) -> None:
         room_id = _room_of(channel)
-        bound = [item for item in self._by_room.get(room_id, ()) if item.user_id == user_id]
-        if bound:
-            self.hub.flush(channel)
-        for connection in bound:
+        error = CommandError(errors.SEAT_EXPIRED, "the seat is given up")
+        for connection in [item for item in self._by_room.get(room_id, ()) if item.user_id == user_id]:
             self.unbind(connection, room_id)
-            self.unsubscribe(connection, channel, CommandError(errors.SEAT_EXPIRED, "the seat is given up"))
+            self.hub.dismiss(connection, channel, partial(self.unsubscribe, connection, channel, error))
 
     async def _beat_forever(self) -> None:
         while True:

@@ -96,7 +96,7 @@ class _Pending:
 class Member:
     """One connection's membership of one channel."""
 
-    __slots__ = ("buffer", "channel", "last", "paging_until", "receiver")
+    __slots__ = ("buffer", "channel", "farewell", "last", "paging_until", "receiver")
 
     def __init__(self, channel: "Channel", receiver: Receiver) -> None:
         self.channel = channel
@@ -107,6 +107,8 @@ class Member:
         """What was published while the subscription opens; None once it is open."""
         self.paging_until: float | None = None
         """While the client reads pages of history, live events are kept back (and read with the last page)."""
+        self.farewell: Callable[[], None] | None = None
+        """Ends the membership as soon as it has opened."""
 
 
 class Channel:
@@ -193,7 +195,7 @@ class Hub:
 
     def knows(self, channel: str) -> bool:
         """Return whether channels of this kind exist."""
-        return channel.partition(":")[0] in self._histories
+        return _prefix(channel) in self._histories
 
     # --- Publishing ---
 
@@ -224,12 +226,6 @@ class Hub:
                 self._push(channel, publication, but)
                 if channel.ahead:
                     self._drain_ahead(channel)
-
-    def flush(self, name: str) -> None:
-        """Send what waits for the end of the tick now."""
-        channel = self._channels.get(name)
-        if channel is not None:
-            self._flush(channel)
 
     def _push(self, channel: Channel, publication: Publication, but: Receiver | None = None) -> None:
         json = event_json(channel.name, publication)
@@ -421,6 +417,19 @@ class Hub:
         for item in buffered:
             self._give(member, item)
         self._promote(member)
+        if member.farewell is not None:
+            member.farewell()
+
+    def dismiss(self, receiver: Receiver, name: str, farewell: Callable[[], None]) -> None:
+        """End a membership by `farewell`, which leaves, once everything published before has been sent."""
+        member = receiver.memberships.get(name)
+        if member is None:
+            return
+        self._flush(member.channel)
+        if member.buffer is None:
+            farewell()
+        else:
+            member.farewell = farewell
 
     async def history(self, member: Member | None, name: str, since: Since, limit: int) -> HistoryPage:
         """Return a page after a position; a subscriber that was told `more` is caught up by its last page.
@@ -621,7 +630,7 @@ class Hub:
         return heads[name]
 
     def _history_of(self, name: str) -> History:
-        return self._histories[name.partition(":")[0]]
+        return self._histories[_prefix(name)]
 
     async def _check_forever(self) -> None:
         while True:
@@ -650,7 +659,7 @@ class Hub:
         """Compare channels with their history: what was lost on the way is found here."""
         by_prefix: dict[str, list[Channel]] = {}
         for channel in channels:
-            by_prefix.setdefault(channel.name.partition(":")[0], []).append(channel)
+            by_prefix.setdefault(_prefix(channel.name), []).append(channel)
         for prefix, some in by_prefix.items():
             for start in range(0, len(some), CHECK_BATCH):
                 batch = some[start : start + CHECK_BATCH]
@@ -685,6 +694,11 @@ class Hub:
                 channel.is_shared = True
                 ours.append(name)
         return ours
+
+
+def _prefix(name: str) -> str:
+    """Return a channel's kind, `room:` of `room:9f…`."""
+    return name[: name.find(":") + 1]
 
 
 def _shared_frame(codec: Codec, pending: Sequence[_Pending]) -> bytes:

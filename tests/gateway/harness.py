@@ -209,7 +209,7 @@ class Node:
             redis=redis,
             doors=people,
             seats=self.seats,
-            histories={"room": history, "user": history, **extra},
+            histories={"room:": history, "user:": history, **extra},
             rows=TABLE,
             execute=self.execute,
             origins=[ORIGIN],
@@ -250,7 +250,7 @@ async def serving(
     redis = Redis.from_url(redis_url, socket_timeout=None)
     running = Node(
         redis,
-        node=node or uuid.uuid4().hex[:12],
+        node=node or str(uuid.uuid4()),
         limits=limits or Limits(),
         history=history or Memory(),
         people=people or People(),
@@ -268,8 +268,7 @@ async def serving(
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         serving_task = tasks.create_task(server._serve([listener]))
         await stack.enter_async_context(running.gateway.running())
-        while not server.started or not running.gateway.bus.is_up:
-            await asyncio.sleep(0.005)
+        await eventually(lambda: server.started and running.gateway.bus.is_up)
         try:
             yield running
         finally:
@@ -278,7 +277,14 @@ async def serving(
             await serving_task
 
 
-class Refused(Exception):
+async def eventually(is_so: Callable[[], object], within_s: float = 5.0) -> None:
+    """Wait until something inside the server is so."""
+    async with asyncio.timeout(within_s):
+        while not is_so():  # noqa: ASYNC110 - the server has no event for what tests want to know
+            await asyncio.sleep(0.005)
+
+
+class Refused(Exception):  # noqa: N818 - what the protocol calls it
     def __init__(self, err: dict[str, Any]) -> None:
         super().__init__(err["name"], err["message"])
         self.code: int = err["code"]
@@ -379,6 +385,22 @@ class Client:
             while not is_so():
                 self._news.clear()
                 await self._news.wait()
+
+    async def until_offs(self, channel: str, offs: Sequence[int]) -> None:
+        """Wait for exactly these events of a channel."""
+        await self.until(lambda: self.offs(channel) == list(offs))
+
+    async def until_events(self, count: int = 1) -> None:
+        """Wait for so many events."""
+        await self.until(lambda: len(self.events) >= count)
+
+    async def until_errors(self, count: int) -> None:
+        """Wait for answers to what was sent raw."""
+        await self.until(lambda: len(self.errors) >= count)
+
+    async def until_told(self) -> None:
+        """Wait for a control message."""
+        await self.until(lambda: self.controls)
 
     async def closed(self, within_s: float = 5.0) -> int:
         await self.until(lambda: self.close_code is not None, within_s)

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from server.gateway.bus import BusError
 from server.gateway.limits import Limits
 from server.gateway.protocol import Publication
-from tests.gateway.harness import Client, Memory, Node, People, Refused, client, serving
+from tests.gateway.harness import Client, Memory, Node, People, Refused, client, eventually, serving
 
 
 @asynccontextmanager
@@ -24,12 +24,8 @@ async def two_nodes(redis_url: str, **options: Any) -> AsyncIterator[tuple[Node,
         serving(redis_url, history=history, people=people, **options) as one,
         serving(redis_url, history=history, people=people, **options) as other,
     ):
-        async with asyncio.timeout(5):
-            while (
-                one.gateway.bus.node not in other.gateway.bus._peers
-                or other.gateway.bus.node not in one.gateway.bus._peers
-            ):
-                await asyncio.sleep(0.01)
+        here, there = one.gateway.bus, other.gateway.bus
+        await eventually(lambda: here.node in there._peers and there.node in here._peers)
         yield one, other
 
 
@@ -65,8 +61,7 @@ class Relay:
         self.is_cut = False
 
     async def idle(self) -> None:
-        while self._running:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not self._running)
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_cut:
@@ -108,7 +103,7 @@ async def test_events_reach_the_members_of_every_node_once(redis_url: str) -> No
         for node in (here, there, here, there):
             node.post(channel)
         for each in (one, two):
-            await each.until(lambda each=each: len(each.offs(channel)) == 4)
+            await each.until_offs(channel, range(1, 5))
         await one.call("room.send", {"kind": "wave"}, ch=channel)
         await two.until(lambda: two.events[-1]["ev"] == "room.message")
         await two.call("typing.start", ch=channel)
@@ -153,10 +148,9 @@ async def test_kick_reaches_the_other_node(redis_url: str) -> None:
 async def test_connections_of_a_user_are_counted_on_all_nodes(redis_url: str) -> None:
     user = str(uuid.uuid4())
     async with two_nodes(redis_url, limits=Limits(connections=2)) as (here, there):
-        async with client(here, token=user), client(there, token=user):
-            async with client(there, token=None) as third:
-                await third.send_raw(f'{{"id":1,"op":"connect","d":{{"token":"{user}"}}}}')
-                assert await third.closed() == 4005
+        async with client(here, token=user), client(there, token=user), client(there, token=None) as third:
+            await third.send_raw(f'{{"id":1,"op":"connect","d":{{"token":"{user}"}}}}')
+            assert await third.closed() == 4005
         await asyncio.sleep(0.4)
         async with client(there, token=user) as again:
             assert again.connected["conn"]
@@ -225,7 +219,7 @@ async def test_forgetful_redis_resets_nobody(redis_url: str) -> None:
         await one.call("ping")
         since = [{"ch": channel, "epoch": "e1", "off": 1}]
         for each in (one, two):
-            await each.until(lambda each=each: len(each.offs(channel)) == 3)
+            await each.until_offs(channel, range(1, 4))
         async with client(there, token=user, since=since) as again:
             view = again.connected["subs"][channel]
 
@@ -258,12 +252,10 @@ async def test_redis_that_goes_away_costs_latency_not_events(redis_url: str) -> 
             await here.gateway.recheck(uuid.uuid4())
         await two.until(lambda: two.offs(channel) == [1, 2])  # found by the check of heads
         way.mend()
-        async with asyncio.timeout(5):
-            while not (here.gateway.bus.is_up and there.gateway.bus.is_up):
-                await asyncio.sleep(0.02)
+        await eventually(lambda: here.gateway.bus.is_up and there.gateway.bus.is_up)
         here.post(channel)
         for each in (one, two):
-            await each.until(lambda each=each: each.offs(channel) == [1, 2, 3])
+            await each.until_offs(channel, [1, 2, 3])
 
     assert one.controls == two.controls == []
 

@@ -13,6 +13,8 @@ from server.gateway.limits import Limits
 from server.gateway.protocol import Publication
 from tests.gateway.harness import Client, Memory, Node, Refused, client, serving
 
+SOMEBODY = uuid.UUID(int=7)
+
 
 def a_room() -> str:
     return f"room:{uuid.uuid4()}"
@@ -46,8 +48,8 @@ async def test_subscriber_gets_what_follows_and_only_that(node: Node) -> None:
     [
         ("subscribe", "chat:1", 102),
         ("subscribe", "nonsense", 102),
-        ("subscribe", f"user:{uuid.uuid4()}", 103),
-        ("history", f"user:{uuid.uuid4()}", 103),
+        ("subscribe", f"user:{SOMEBODY}", 103),
+        ("history", f"user:{SOMEBODY}", 103),
         ("unsubscribe", "room:1", 102),
     ],
 )
@@ -339,7 +341,7 @@ async def test_every_member_gets_the_same_bytes_object(node: Node) -> None:
             connection.wire.transport = Spy(transport)  # type: ignore[attr-defined]
         node.post(channel, {"text": "hello"})
         for each in (one, two, three):
-            await each.until(lambda each=each: each.events)
+            await each.until_events()
 
         assert len(written) == 3
         assert written[0] is written[1] is written[2]
@@ -373,7 +375,7 @@ async def test_msgpack_says_the_same_as_json(node: Node) -> None:
             with pytest.raises(Refused) as refused:
                 await one.call("subscribe", {"ch": 7})
             node.gateway.publish(channel, [Publication(None, "typing", 1, b'{"a":[1,2]}')])
-            await one.until(lambda one=one: one.events)
+            await one.until_events()
             told.append((answers, refused.value.err, one.events))
             if subprotocol.endswith("msgpack"):
                 assert all(isinstance(frame, bytes) for frame in one.frames)
@@ -381,7 +383,7 @@ async def test_msgpack_says_the_same_as_json(node: Node) -> None:
                     {"id": 901, "op": "no"}
                 )
                 await one.send_raw(both)
-                await one.until(lambda one=one: len(one.errors) == 2)
+                await one.until_errors(2)
                 assert [error["id"] for error in one.errors] == [900, 901]
 
     assert told[0] == told[1]

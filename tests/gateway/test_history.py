@@ -105,7 +105,7 @@ async def test_what_is_forgotten_cannot_be_recovered_but_offsets_go_on(
     reader = TableHistory(sessions)
     epoch = (await reader.heads([channel]))[channel].epoch
 
-    async with serving(redis_url, extra={"user": reader}) as node:
+    async with serving(redis_url, extra={"user:": reader}) as node:
         views = []
         for off in (1, 3):
             async with client(node, token=user, since=[{"ch": channel, "epoch": epoch, "off": off}]) as one:

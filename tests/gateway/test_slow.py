@@ -10,7 +10,7 @@ from server.gateway.connection import Connection
 from server.gateway.limits import Limits
 from server.gateway.protocol import Publication
 from server.gateway.wire import WRITE_BUFFER_BYTES
-from tests.gateway.harness import Client, Node, client, serving
+from tests.gateway.harness import Client, Node, client, eventually, serving
 
 BIG = {"text": "x" * 2_000}
 
@@ -33,9 +33,7 @@ def connection_of(node: Node, one: Client) -> Connection:
 async def gone(node: Node, connection: Connection, within_s: float) -> float:
     loop = asyncio.get_running_loop()
     began = loop.time()
-    async with asyncio.timeout(within_s):
-        while connection.id in node.gateway._connections:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: connection.id not in node.gateway._connections, within_s)
     return loop.time() - began
 
 

@@ -7,7 +7,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from server.gateway.limits import Limits
-from tests.gateway.harness import ORIGIN, Node, Refused, client, serving
+from tests.gateway.harness import ORIGIN, Node, Refused, client, eventually, serving
 
 
 def room() -> tuple[str, str]:
@@ -50,7 +50,7 @@ async def test_ticket_opens_once(node: Node) -> None:
 
 @pytest.mark.parametrize(
     ("token", "error", "close"),
-    [("nonsense", 101, 4001), (f"{uuid.uuid4()}/-5", 109, 4001)],
+    [("nonsense", 101, 4001), (f"{uuid.UUID(int=7)}/-5", 109, 4001)],
 )
 async def test_wrong_token_closes_with_auth_failed(node: Node, token: str, error: int, close: int) -> None:
     async with client(node, token=None) as one:
@@ -166,8 +166,7 @@ async def test_ninth_connection_of_a_user_is_refused(node: Node) -> None:
         opened: list[object] = []
         for _ in range(8):
             tasks.create_task(stay())
-        while len(opened) < 8:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(opened) == 8)
 
         async with client(node, token=None) as ninth:
             await ninth.send_raw(f'{{"id":1,"op":"connect","d":{{"token":"{user}"}}}}')
@@ -291,7 +290,7 @@ async def test_typing_is_conflated(node: Node) -> None:
 
 @pytest.mark.parametrize("op", ["room.send", "typing.start", "typing.stop"])
 async def test_without_a_seat_nothing_is_sent(node: Node, op: str) -> None:
-    room_id, channel = room()
+    _, channel = room()
     async with client(node) as one:
         await one.call("subscribe", ch=channel)
         with pytest.raises(Refused) as refused:
@@ -308,7 +307,7 @@ async def test_seat_that_ended_ends_the_right_to_send(node: Node) -> None:
             await each.call("room.join", {"room_id": room_id})
         node.post(channel, {"user_id": user, "reason": "kicked"}, ev="participant.kicked")
         for each in (one, second_device):
-            await each.until(lambda each=each: each.controls)
+            await each.until_told()
             with pytest.raises(Refused) as refused:
                 await each.call("room.send", {"kind": "x"}, ch=channel)
             assert refused.value.code == 103
@@ -339,9 +338,7 @@ async def test_room_hears_of_a_socket_that_is_gone(node: Node) -> None:
         await one.call("room.join", {"room_id": room_id})
         connection_id = one.connected["conn"]
 
-    async with asyncio.timeout(2):
-        while not node.seats.ended:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: node.seats.ended)
     ended = node.seats.ended[0]
     assert (str(ended[0]), ended[1], ended[2]) == (room_id, user, connection_id)
 
@@ -358,12 +355,10 @@ async def test_left_room_hears_nothing_when_the_socket_closes(node: Node) -> Non
 
 
 async def test_everything_is_forgotten_at_the_end(node: Node) -> None:
-    room_id, channel = room()
+    room_id, _ = room()
     async with client(node) as one:
         await one.call("room.join", {"room_id": room_id})
-    async with asyncio.timeout(2):
-        while node.gateway._connections:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not node.gateway._connections)
 
     assert node.gateway._by_user == {}
     assert node.gateway.hub._channels == {}
