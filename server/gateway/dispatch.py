@@ -104,7 +104,9 @@ class Call:
         for member, off in self._opened:
             try:
                 await self._gateway.hub.follow(member, off)
-            except CommandError as error:
+            except Exception as error:
+                if not isinstance(error, CommandError):
+                    self.connection.log.exception("subscription_failed", channel=member.channel.name)
                 self._gateway.unsubscribe(self.connection, member.channel.name, error)
 
     def undo(self) -> None:
@@ -212,9 +214,6 @@ class Dispatch:
         try:
             async with deadline:
                 ok, after = await self._perform(call, request)
-            connection.reply(request.id, ok)
-            after()
-            await call.start()
         except Exception as error:
             call.undo()
             if isinstance(error, TimeoutError) and deadline.expired():
@@ -223,6 +222,10 @@ class Dispatch:
             if errors.socket_error_of(error) is errors.INTERNAL:
                 connection.log.exception("operation_failed", op=request.op)
             connection.fail(request.id, error)
+            return
+        connection.reply(request.id, ok)
+        after()
+        await call.start()
 
     def _too_late(self, request: Request) -> CommandError:
         row = self._rows.get(str(request.op))

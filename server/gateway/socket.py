@@ -1,6 +1,6 @@
 """The route `/ws`: the handshake, then the gateway takes over."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
 from litestar import WebSocket as LitestarWebSocket, websocket
@@ -13,10 +13,23 @@ from server.gateway.wire import EXTENSION, Wire
 WebSocket: TypeAlias = LitestarWebSocket[Any, Any, Any]
 
 
-def websocket_route(gateway: Gateway, path: str = "/ws") -> WebsocketRouteHandler:
-    """Return the handler that `server/app.py` mounts; uvicorn must run with `ws=FourtalkWire`."""
+Scope = Mapping[str, Any]
 
-    @websocket(path, opt={"exclude_from_auth": True})
+
+def _peer_of(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None
+
+
+def websocket_route(
+    gateway: Gateway, path: str = "/ws", *, address_of: Callable[[Scope], str | None] = _peer_of
+) -> WebsocketRouteHandler:
+    """Return the handler that `server/app.py` mounts; uvicorn must run with `ws=FourtalkWire`.
+
+    `address_of` says where the request of an ASGI scope came from; by default it is the other end of the connection.
+    """
+
+    @websocket(path)
     async def serve_socket(socket: WebSocket) -> None:
         if gateway.is_draining:
             await _refuse(socket, 503)
@@ -33,8 +46,7 @@ def websocket_route(gateway: Gateway, path: str = "/ws") -> WebsocketRouteHandle
             await _close(wire, CloseCode.PROTOCOL_VERSION, "no such subprotocol")
         else:
             codec: Codec = CODECS[chosen or JSON_SUBPROTOCOL]
-            address = socket.client.host if socket.client else None
-            await gateway.serve(wire, codec, address=address)
+            await gateway.serve(wire, codec, address=address_of(cast("Scope", socket.scope)))
 
     return serve_socket
 

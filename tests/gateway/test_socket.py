@@ -365,3 +365,58 @@ async def test_everything_is_forgotten_at_the_end(node: Node) -> None:
     assert node.gateway.shares._shares == {}
     assert node.count("fourtalk_connections") == 0
     assert node.count("fourtalk_channels") == 0
+
+
+async def test_kick_right_after_a_join_is_seen(node: Node) -> None:
+    room_id, channel = room()
+    user = str(uuid.uuid4())
+    async with client(node, token=user) as one:
+        node.history.delay_s = 0.1
+        await one.call("room.join", {"room_id": room_id})
+        node.post(channel, {"user_id": user}, ev="participant.kicked")
+        await one.until_told()
+
+    assert one.events[-1]["ev"] == "participant.kicked"
+    assert one.controls[-1]["ctl"] == "unsubscribed"
+    assert node.seats.ended == []
+
+
+async def test_closed_room_binds_nobody(node: Node) -> None:
+    room_id, channel = room()
+    async with client(node) as one:
+        await one.call("room.join", {"room_id": room_id})
+        node.post(channel, {"reason": "empty"}, ev="room.closed")
+        await one.until_events()
+        with pytest.raises(Refused) as refused:
+            await one.call("room.send", {"kind": "x"}, ch=channel)
+
+    assert refused.value.code == 103
+    assert node.seats.ended == []
+
+
+async def test_socket_that_goes_during_its_join_is_told_to_the_room(node: Node) -> None:
+    room_id, _ = room()
+
+    async def hang(_channel: str) -> None:
+        await asyncio.sleep(0.2)
+
+    node.on_snapshot = hang
+    async with client(node) as one:
+        await one.tell("room.join", {"room_id": room_id})
+        await one.call("ping")
+    await eventually(lambda: node.seats.ended)
+
+    assert [str(ended[0]) for ended in node.seats.ended] == [room_id]
+    assert node.gateway._by_room == {}
+    assert node.gateway.hub._channels == {}
+
+
+async def test_rooms_hear_of_their_sockets_again_and_again(node: Node) -> None:
+    room_id, _ = room()
+    user = str(uuid.uuid4())
+    async with client(node, token=user) as one:
+        await one.call("room.join", {"room_id": room_id})
+        await eventually(lambda: node.seats.beats, 6)
+        beat = node.seats.beats[0]
+
+    assert (str(beat[0]), beat[1]) == (room_id, {user: [one.connected["conn"]]})
