@@ -122,9 +122,6 @@ class Media(Protocol):
     async def delete_room(self, name: str) -> None:
         """Make sure that the room does not exist."""
 
-    def token(self, identity: Identity, *, name: str, room: str, ttl: timedelta = TOKEN_TTL) -> str:
-        """Return what lets one person into one room, once its own seat was given."""
-
 
 class LiveKitMedia:
     """`Media` on a LiveKit server. An async context manager, to be entered inside the running loop.
