@@ -105,7 +105,7 @@ async def place(
         for hold, leg in zip(holds, legs, strict=True)
     ]
     with _named():
-        await session.execute(insert(Hold).values(rows))
+        await session.execute(insert(Hold), rows)
     for hold in holds:
         outbox.record(session, _placed(hold, student_id), at=now)
     for currency in sorted({hold.money.currency for hold in holds}):
@@ -207,25 +207,24 @@ async def refund(
     ]
     posted = await ledger.post(session, order, legs)
     await session.execute(
-        insert(Settlement).values(
-            [
-                {
-                    "hold_id": hold.id,
-                    "number": 0,
-                    "amount": hold.amount,
-                    "tutor_bps": hold.tutor_bps,
-                    "to_tutor": 0,
-                    "to_platform": 0,
-                    "to_student": hold.amount,
-                    "cause": cause,
-                    "actor": actor,
-                    "reason": reason,
-                    "journal_id": posted.journal_id,
-                    "settled_at": now,
-                }
-                for hold in held
-            ]
-        )
+        insert(Settlement),
+        [
+            {
+                "hold_id": hold.id,
+                "number": 0,
+                "amount": hold.amount,
+                "tutor_bps": hold.tutor_bps,
+                "to_tutor": 0,
+                "to_platform": 0,
+                "to_student": hold.amount,
+                "cause": cause,
+                "actor": actor,
+                "reason": reason,
+                "journal_id": posted.journal_id,
+                "settled_at": now,
+            }
+            for hold in held
+        ],
     )
     for hold in held:
         outbox.record(session, refunded(hold, cause, reason), at=now)

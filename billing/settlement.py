@@ -209,7 +209,7 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
         }
         for hold, decision, risk_until in zip(holds, decisions, risks, strict=True)
     ]
-    await session.execute(insert(Settlement).values(rows))
+    await session.execute(insert(Settlement), rows)
     return _tell(session, lesson_id, list(zip(holds, decisions, strict=True)), now)
 
 
@@ -380,7 +380,7 @@ async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, 
         for student_id, presence in facts.students.items()
     ]
     if rows:
-        await session.execute(insert(PresenceRow).values(rows))
+        await session.execute(insert(PresenceRow), rows)
 
 
 async def _attended(session: AsyncSession, lesson_id: UUID) -> Mapping[UUID, int]:
