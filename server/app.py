@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import Publication
 from server.gateway.socket import websocket_route
-from server.integrations.geo import Locator
+from server.integrations.geo import Locator, client_address
 from server.limits import Limiter
 from server.relay import Relay
 from server.webhooks.livekit import livekit_route
@@ -95,6 +95,9 @@ async def running(
         async def forward(node: UUID, _room_id: UUID, payload: bytes) -> bytes:
             return await gateway.bus.call(str(node), payload, FORWARD_TIMEOUT_S)
 
+        def address_of(scope: Mapping[str, Any]) -> str | None:
+            return client_address(scope, settings.trusted_proxies)
+
         async def recheck(changed: AccountChanged) -> None:
             await gateway.recheck(changed.user_id)
 
@@ -127,7 +130,7 @@ async def running(
             rows=[row for row in commands.TABLE if row.on_socket],
             execute=bridge.executor(parts),
             origins=settings.allowed_origins,
-            limits=Limits(),
+            limits=Limits(are_rates_on=settings.rate_limits),
             metrics=Metrics(),
         )
         gateway.bus.serve(rooms.handle_forwarded)
@@ -148,7 +151,7 @@ async def running(
         litestar = Litestar(
             route_handlers=[
                 *http.routes(commands.TABLE, parts, authenticate=authenticator.authenticate),
-                websocket_route(gateway),
+                websocket_route(gateway, address_of=address_of),
                 livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
                 *share.routes(parts),
                 *contract.routes(),
