@@ -6,6 +6,7 @@ What a field may hold is said by the request's Struct; what no field may hold is
 import math
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -17,6 +18,9 @@ Request = TypeVar("Request", bound=msgspec.Struct)
 # The deepest request of the contract has four levels; each level of a hostile one costs stack.
 DEPTH_MAX = 32
 _INTEGER_MAX = 2**63 - 1
+# Nothing of ours happened before, and nothing is planned for after; near the ends of the calendar a time cannot be
+# moved by a minute.
+_TIMES = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 _PATH = re.compile(r" - at `(\$|key in \$)?\.?(?P<field>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`$")
 _NO_TEXTS: Mapping[str, str] = {}
@@ -52,7 +56,8 @@ def check_values(request: msgspec.Struct) -> None:
     """Refuse what no column can hold, wherever it stands in a decoded request: for every door.
 
     Raises:
-        BadRequestError: A text has NUL characters, an integer more than 64 bits, or something is nested too deep.
+        BadRequestError: A text has NUL characters, an integer more than 64 bits, a time no zone or an absurd year, or
+            something is nested too deep.
     """
     for name in request.__struct_fields__:
         if (trouble := _trouble(getattr(request, name))) is not None:
@@ -68,6 +73,8 @@ def _trouble(value: object, depth: int = 0) -> str | None:
         return None if abs(value) <= _INTEGER_MAX else "This number is too large."
     if isinstance(value, float):
         return None if math.isfinite(value) else "Expected a finite number."
+    if isinstance(value, datetime):
+        return _trouble_of_time(value)
     inner: Iterable[object] = ()
     if isinstance(value, msgspec.Struct):
         inner = (getattr(value, name) for name in value.__struct_fields__)
@@ -132,3 +139,9 @@ def _words(error: msgspec.ValidationError) -> str:
 def _refuse(errors: list[FieldError]) -> NoReturn:
     first = errors[0]
     raise BadRequestError(f"{first.field}: {first.message}" if first.field else first.message, tuple(errors))
+
+
+def _trouble_of_time(value: datetime) -> str | None:
+    if value.tzinfo is None:
+        return "This time needs a zone, `Z` at best."
+    return None if _TIMES[0] <= value < _TIMES[1] else "This time is out of range."

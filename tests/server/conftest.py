@@ -40,6 +40,18 @@ async def world(
 
 
 @pytest.fixture
+async def whole(
+    settings: Settings, sessions: async_sessionmaker[AsyncSession], redis: Redis, clock: Clock
+) -> AsyncIterator[World]:
+    """The edge over a registry of real rooms."""
+    async with (
+        Registry(sessions, now=clock.now, wall=clock.wall, publish=lambda *_: None) as rooms,
+        open_world(settings, sessions, redis, clock, rooms=rooms) as world,
+    ):
+        yield world
+
+
+@pytest.fixture
 async def school(world: World) -> School:
     """A tutor, an administrator and students to come; lessons are played without rooms."""
     return await School.open(world)

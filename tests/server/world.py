@@ -12,7 +12,6 @@ from litestar import Litestar
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms.errors import RoomNotFoundError
 from rooms.registry import Registry
 from server import commands, http, problem
 from server.clock import Clock
@@ -25,15 +24,6 @@ from server.integrations.geo import Locator
 from server.limits import Limiter
 
 PASSWORD = "Correct-horse-7"
-
-
-class NoRooms:
-    """A registry of a server without rooms: whatever is asked, there is none."""
-
-    async def ask(self, room_id: UUID, *_: object, **__: object) -> object:
-        raise RoomNotFoundError(room_id)
-
-    snapshot = ask
 
 
 class Person(msgspec.Struct, frozen=True):
