@@ -1,0 +1,132 @@
+"""Live rooms with everything around them but sockets and HTTP: commands in, publications out."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import msgspec
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet  # type: ignore[import-untyped]  # it has no types
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from billing import outbox
+from rooms.messages import PublicEvent
+from rooms.registry import Registry
+from server import reactions
+from server.bridge import publications
+from server.clock import Clock
+from server.commands import TABLE
+from server.config import Settings
+from server.context import Context, Parts, Principal, Role
+from server.execute import execute
+from server.gateway.protocol import Publication
+from server.integrations.geo import Locator
+from server.relay import Relay
+from tests.server.world import World
+
+ROWS = {row.op: row for row in TABLE}
+VIETNAM, AMERICA, NOWHERE = "14.160.0.1", "8.8.8.8", "192.0.2.1"
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """One publication as a receiver sees it."""
+
+    channel: str
+    off: int | None
+    ev: str
+    data: Any
+
+
+class Connection:
+    """A socket as commands see it; it remembers what it is bound to."""
+
+    def __init__(self) -> None:
+        self.id = uuid4().hex
+        self.bound: dict[UUID, int] = {}
+
+    def bind(self, room_id: UUID, *, off: int) -> None:
+        self.bound[room_id] = off
+
+    def unbind(self, room_id: UUID) -> None:
+        self.bound.pop(room_id, None)
+
+
+class Stage:
+    """One node of a server."""
+
+    def __init__(self, parts: Parts, relay: Relay, shown: list[Shown]) -> None:
+        self.parts = parts
+        self.relay = relay
+        self.shown = shown
+
+    async def people(self, count: int, role: Role = Role.STUDENT) -> list[Principal]:
+        world = World(self.parts, cast(Any, None), cast(Any, None), cast(Any, None))
+        made = await world.people(role, count)
+        return [Principal(one.id, role, f"Person {number}", 1) for number, one in enumerate(made, 1)]
+
+    async def do(
+        self,
+        op: str,
+        person: Principal | None,
+        *,
+        address: str | None = None,
+        connection: Connection | None = None,
+        key: str | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Run a command and return its answer as JSON says it."""
+        row = ROWS[op]
+        request = msgspec.json.decode(msgspec.json.encode(fields), type=row.request)
+        ctx = Context(
+            self.parts,
+            person,
+            now=self.parts.clock.now(),
+            address=address,
+            connection=connection,
+            key=key or (uuid4().hex if row.idempotent else None),
+        )
+        return msgspec.json.decode((await execute(row, ctx, request)).body)
+
+    def seen(self, channel: str, ev: str | None = None) -> list[Shown]:
+        """Return what was shown on a channel so far."""
+        return [one for one in self.shown if one.channel == channel and ev in (None, one.ev)]
+
+
+def locator_file(path: Path) -> Path:
+    """Write a country file that knows two networks."""
+    writer = MMDBWriter(ip_version=6, ipv4_compatible=True, database_type="GeoLite2-Country")
+    for country, network in (("VN", "14.160.0.0/11"), ("US", "8.8.8.0/24")):
+        writer.insert_network(IPSet([network]), {"country": {"iso_code": country}})
+    writer.to_db_file(str(path))
+    return path
+
+
+@contextlib.asynccontextmanager
+async def open_stage(
+    settings: Settings,
+    sessions: async_sessionmaker[AsyncSession],
+    redis: Redis,
+    clock: Clock,
+    folder: Path,
+) -> AsyncIterator[Stage]:
+    """Run a registry of rooms and have a relay at hand, which relays when told to."""
+    shown: list[Shown] = []
+
+    def publish(channel: str, found: Sequence[Publication]) -> None:
+        shown.extend(Shown(channel, one.off, one.ev, msgspec.json.decode(one.d)) for one in found)
+
+    def publish_room(room_id: UUID, events: Sequence[PublicEvent]) -> None:
+        publish(f"room:{room_id}", publications(events))
+
+    registry = Registry(sessions, now=clock.now, wall=clock.wall, publish=publish_room)
+    sessions.configure(info={outbox.NODE: registry.node_id})
+    relay = Relay(
+        sessions, node=registry.node_id, publish=publish, reactions=reactions.TABLE, after={}, wall=clock.wall
+    )
+    with Locator(locator_file(folder / "countries.mmdb")) as locator:
+        async with registry:
+            parts = Parts(settings, clock, sessions, redis, registry, locator, publish)
+            yield Stage(parts, relay, shown)

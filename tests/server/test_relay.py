@@ -1,0 +1,330 @@
+"""The relay: every committed event gets its reactions once, and is shown once, whatever dies in between."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from sqlalchemy import func, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from billing import outbox
+from billing.models import Outbox
+from rooms import journal
+from rooms.messages import Identity, RoomKind, RoomPublished, RoomSpec
+from server import relay as relay_module
+from server.gateway.models import StoredPublication
+from server.gateway.protocol import Publication
+from server.reaction import Occasion, Post, to_user
+from server.relay import Relay, parked
+from server.upkeep import RelayFailure
+
+Sessions = async_sessionmaker[AsyncSession]
+
+
+class Said(msgspec.Struct, frozen=True, tag="test.said"):
+    """Somebody said a word to somebody."""
+
+    to: str
+    word: str
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class Node:
+    """One node's relay and what it showed."""
+
+    def __init__(self, sessions: Sessions, *, after: Callable[[Said], Awaitable[None]] | None = None) -> None:
+        self.id = uuid4()
+        self.shown: list[tuple[str, int | None, str]] = []
+        self.ahead = timedelta()
+        self.poison: set[str] = set()
+        self.crash_in_push = False
+        self.crash_after_push = False
+        self._sessions = sessions
+        self.relay = Relay(
+            sessions,
+            node=self.id,
+            publish=self._publish,
+            reactions={Said: (self._react,)},
+            after={Said: after} if after else {},
+            wall=lambda: datetime.now(UTC) + self.ahead,
+        )
+
+    async def say(self, *words: str, to: str = "ann") -> None:
+        async with self._sessions.begin() as session:
+            session.info[outbox.NODE] = self.id
+            for word in words:
+                outbox.record(session, Said(to, word), at=datetime.now(UTC))
+
+    def die_in(self, step: str) -> None:
+        """Let the process die in its next reaction, push, or deletion."""
+
+        async def die(*_: object) -> Sequence[Post]:
+            raise Crash
+
+        match step:
+            case "reaction":
+                self.relay._reactions[Said] = (self._react, die)
+            case "push":
+                self.crash_in_push = True
+            case "delete":
+                self.crash_after_push = True
+
+    async def _react(self, occasion: Occasion, event: Said) -> Sequence[Post]:
+        if event.word in self.poison:
+            raise ValueError(event.word)
+        return [to_user(event.to, "said", {"word": event.word})]
+
+    def _publish(self, channel: str, found: Sequence[Publication]) -> None:
+        if self.crash_in_push:
+            raise Crash
+        for one in found:
+            data: Any = msgspec.json.decode(one.d)
+            self.shown.append((channel, one.off, data.get("word", one.ev)))
+        if self.crash_after_push:
+            raise Crash
+
+
+async def waiting(sessions: Sessions) -> int:
+    async with sessions() as session:
+        return await session.scalar(select(func.count()).select_from(Outbox)) or 0
+
+
+async def grow_old(sessions: Sessions) -> None:
+    """Let the database's time pass for everything in the outbox."""
+    async with sessions.begin() as session:
+        await session.execute(update(Outbox).values(recorded_at=Outbox.recorded_at - timedelta(minutes=1)))
+
+
+async def stored(sessions: Sessions) -> list[tuple[str, int]]:
+    async with sessions() as session:
+        query = select(StoredPublication.channel, StoredPublication.off).order_by(
+            StoredPublication.channel, StoredPublication.off
+        )
+        return [(channel, off) for channel, off in await session.execute(query)]
+
+
+async def test_events_are_shown_in_order_and_forgotten(sessions: Sessions) -> None:
+    node = Node(sessions)
+    await node.say("one", "two")
+    await node.say("three", to="bob")
+
+    await node.relay.flush()
+
+    assert node.shown == [("user:ann", 1, "one"), ("user:ann", 2, "two"), ("user:bob", 1, "three")]
+    assert await waiting(sessions) == 0
+
+
+async def test_event_without_reactions_is_forgotten(sessions: Sessions) -> None:
+    class Unheard(msgspec.Struct, tag="test.unheard"):
+        pass
+
+    node = Node(sessions)
+    async with sessions.begin() as session:
+        outbox.record(session, Unheard(), at=datetime.now(UTC))
+
+    await node.relay.flush()
+
+    assert await waiting(sessions) == 0
+
+
+async def test_what_another_node_has_just_recorded_is_left_to_it(sessions: Sessions) -> None:
+    first, second = Node(sessions), Node(sessions)
+    await first.say("hello")
+
+    await second.relay.flush()
+    too_early = list(second.shown)
+    await grow_old(sessions)
+    await second.relay.flush()
+
+    assert too_early == []
+    assert second.shown == [("user:ann", 1, "hello")]
+
+
+async def test_crash_before_the_reactions_commit_leaves_nothing_behind(sessions: Sessions) -> None:
+    first, second = Node(sessions), Node(sessions)
+    await first.say("hello")
+
+    async def die(*_: object) -> Sequence[Post]:
+        raise Crash
+
+    first.relay._reactions[Said] = (first._react, die)
+    with pytest.raises(Crash):
+        await first.relay.flush()
+    before = await stored(sessions)
+    await grow_old(sessions)
+    await second.relay.flush()
+
+    assert before == []
+    assert second.shown == [("user:ann", 1, "hello")]
+    assert await stored(sessions) == [("user:ann", 1)]
+
+
+async def test_crash_between_commit_and_push_is_shown_by_another_with_the_same_offsets(
+    sessions: Sessions,
+) -> None:
+    first, second = Node(sessions), Node(sessions)
+    await first.say("one", "two")
+    first.crash_in_push = True
+    with pytest.raises(Crash):
+        await first.relay.flush()
+
+    second.ahead = timedelta(seconds=5)
+    await second.relay.flush()
+    await second.relay.sweep()
+
+    assert second.shown == [("user:ann", 1, "one"), ("user:ann", 2, "two")]
+    assert await stored(sessions) == [("user:ann", 1), ("user:ann", 2)]
+    assert await waiting(sessions) == 0
+
+
+async def test_poison_event_keeps_nobody_and_is_parked_after_ten_tries(sessions: Sessions) -> None:
+    node = Node(sessions)
+    node.poison.add("bad")
+    await node.say("good", "bad", "better")
+
+    await node.relay.flush()
+    at_once = list(node.shown)
+    for _ in range(relay_module.TRIES):
+        node.ahead += timedelta(hours=1)
+        await node.relay.flush()
+
+    async with sessions() as session:
+        failure = (await session.scalars(select(RelayFailure))).one()
+        count = await parked(session)
+    assert [word for _, _, word in at_once] == ["good", "better"]
+    assert (failure.tries, failure.retry_at, count) == (relay_module.TRIES, None, 1)
+    assert await waiting(sessions) == 1
+
+
+async def test_failed_event_waits_for_its_time_and_succeeds(sessions: Sessions) -> None:
+    node = Node(sessions)
+    node.poison.add("later")
+    await node.say("later")
+    await node.relay.flush()
+    node.poison.clear()
+
+    await node.relay.flush()
+    too_early = list(node.shown)
+    node.ahead = timedelta(seconds=2)
+    await node.relay.flush()
+
+    assert too_early == []
+    assert node.shown == [("user:ann", 1, "later")]
+    assert await waiting(sessions) == 0
+
+
+async def test_what_follows_outside_comes_after_and_may_fail(sessions: Sessions) -> None:
+    followed: list[str] = []
+
+    async def follow(event: Said) -> None:
+        followed.append(event.word)
+        raise ValueError("the outside is away")
+
+    node = Node(sessions, after=follow)
+    await node.say("hello")
+
+    await node.relay.flush()
+
+    assert followed == ["hello"]
+    assert await waiting(sessions) == 0
+
+
+async def test_public_events_of_a_dead_owner_are_shown_from_the_journal(sessions: Sessions) -> None:
+    room_id, dead, node = uuid4(), Node(sessions), Node(sessions)
+    now = datetime.now(UTC)
+    spec = RoomSpec(room_id, RoomKind.TALK, "Tea", 4, Identity(str(uuid4())), "Ann", "socket")
+    async with sessions.begin() as session:
+        session.info[outbox.NODE] = dead.id
+        await journal.create(session, spec, now=now, wall=now)
+
+    await node.relay.sweep()
+    too_early = list(node.shown)
+    await grow_old(sessions)
+    await node.relay.sweep()
+
+    assert too_early == []
+    assert [(channel, off) for channel, off, _ in node.shown][0] == (f"room:{room_id}", 1)
+    async with sessions() as session:
+        left = await session.scalars(select(Outbox).where(Outbox.type == RoomPublished.__struct_config__.tag))
+        assert left.all() == []
+
+
+async def test_own_public_events_are_not_shown_twice(sessions: Sessions) -> None:
+    node = Node(sessions)
+    async with sessions.begin() as session:
+        session.info[outbox.NODE] = node.id
+        outbox.record(session, RoomPublished(UUID(int=1), 1, 3), at=datetime.now(UTC))
+    await grow_old(sessions)
+
+    await node.relay.sweep()
+
+    assert node.shown == []
+    assert await waiting(sessions) == 0
+
+
+async def test_two_relays_show_everything_once_and_without_gaps(sessions: Sessions) -> None:
+    first, second = Node(sessions), Node(sessions)
+    for number in range(30):
+        await first.say(f"word {number}", to=("ann", "bob")[number % 2])
+    await grow_old(sessions)
+
+    await asyncio.gather(first.relay.flush(), second.relay.flush())
+
+    shown = sorted((channel, off or 0) for channel, off, _ in first.shown + second.shown)
+    assert shown == [(f"user:{name}", off) for name in ("ann", "bob") for off in range(1, 16)]
+    assert await waiting(sessions) == 0
+
+
+async def test_loop_hears_of_a_commit_and_survives_an_outage(sessions: Sessions) -> None:
+    node = Node(sessions)
+    loop = asyncio.get_running_loop().create_task(node.relay.run())
+    try:
+        await node.say("hello")
+        node.relay.wake()
+        async with asyncio.timeout(5):
+            while not node.shown:
+                await asyncio.sleep(0.01)
+    finally:
+        loop.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loop
+
+    assert node.shown == [("user:ann", 1, "hello")]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_row_of_crashes_shows_every_event_under_one_offset(sessions: Sessions, seed: int) -> None:
+    """Nodes die at chosen steps, one after another; the last one lives."""
+    chance = random.Random(seed)
+    shown: list[tuple[str, int | None, str]] = []
+    said = 0
+    steps = [*chance.choices(["reaction", "push", "delete", "none"], k=5), "none"]
+    for minute, step in enumerate(steps):
+        node = Node(sessions)
+        node.ahead = timedelta(minutes=minute)
+        for _ in range(chance.randrange(4)):
+            await node.say(f"word {said}", to=chance.choice(["ann", "bob"]))
+            said += 1
+        await grow_old(sessions)
+        node.die_in(step)
+        with contextlib.suppress(Crash):
+            await node.relay.flush()
+            await node.relay.sweep()
+        shown += node.shown
+
+    offsets: dict[str, set[int | None]] = {}
+    for channel, off, _ in shown:
+        offsets.setdefault(channel, set()).add(off)
+    words = {(channel, off, word) for channel, off, word in shown}
+    assert len({word for _, _, word in words}) == len(words) == said
+    assert all(found == set(range(1, len(found) + 1)) for found in offsets.values())
+    assert await waiting(sessions) == 0
