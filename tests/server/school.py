@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import delete, select, update
 
 from billing import checks, settlement
-from billing.facts import LessonFacts, Presence
+from billing.facts import Interval, LessonFacts, Presence
 from billing.models import Outbox, OwnerId
 from rooms.messages import LessonEnded, LessonStarted, RoomKind
 from server.context import Role
@@ -127,7 +127,7 @@ class School:
             tutor_absent=False,
             ended_at=ends_at,
             students={
-                OwnerId(student): Presence(attended_s=int(time.total_seconds()))
+                OwnerId(student): was_there(datetime.fromisoformat(session["starts_at"]), time)
                 for student, time in attended.items()
             },
         )
@@ -176,6 +176,12 @@ class School:
             rows = list(await session.scalars(select(Outbox).order_by(Outbox.id)))
             await session.execute(delete(Outbox).where(Outbox.id.in_([row.id for row in rows])))
         return rows
+
+
+def was_there(starts_at: datetime, time: timedelta) -> Presence:
+    """Presence from a lesson's start on."""
+    stay = Interval(starts_at, starts_at + time, ("webhook",))
+    return Presence(attended_s=int(time.total_seconds()), intervals=(stay,), confidence="exact")
 
 
 def course_body(**fields: Any) -> Body:

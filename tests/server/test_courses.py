@@ -47,6 +47,7 @@ async def test_only_an_approved_tutor_makes_courses(school: School) -> None:
         {"total_sessions": 0},
         {"total_sessions": 101},
         {"price_type": "free"},
+        {"price_full_course": "10"},
         {"price_full_course": None},
         {"price_full_course": {"amount": 99}},
         {"price_per_session": {"amount": 99}},
@@ -61,9 +62,8 @@ async def test_a_course_with_a_wrong_field_is_refused(school: School, fields: Bo
     refused = await school.ask("POST", "/courses", school.tutor, course_body(**fields))
 
     assert refused.status_code == 400
-    assert next(iter(fields)) in {error["field"].split(".")[0] for error in refused.json()["errors"]} | {
-        "price_full_course"
-    }
+    (wrong,) = {error["field"].split(".")[0] for error in refused.json()["errors"]}
+    assert wrong == next(iter(fields))
 
 
 async def test_a_course_needs_a_session_to_be_published(school: School) -> None:
@@ -91,8 +91,6 @@ async def test_the_list_has_published_courses_newest_first_page_by_page(school: 
     made = []
     for number in range(5):
         school.at(START + timedelta(minutes=number))
-        course = await school.course(sessions=1, dated=0) if number > 9 else None
-        assert course is None
         draft = await school.do("POST", "/courses", school.tutor, course_body(title=f"Course {number}"))
         if number != 2:
             await school.add_session(draft, 1, starts_at=START + DAY * (number + 1))
@@ -347,7 +345,9 @@ async def test_an_administrator_cancels_with_a_reason(live_school: School) -> No
 
     assert without.status_code == 400
     async with school.world.parts.sessions() as db:
-        audited = await db.execute(text("select action, reason from audit_log where target_id = :id"), {"id": course["id"]})
+        audited = await db.execute(
+            text("select action, reason from audit_log where target_id = :id"), {"id": course["id"]}
+        )
         assert tuple(audited.one()) == ("course.cancel", "the tutor is ill for long")
 
 

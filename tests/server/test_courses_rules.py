@@ -72,7 +72,9 @@ def test_a_course_that_is_over_is_not_cancelled(status: CourseStatus) -> None:
         (PriceType.FULL_COURSE, 100, 100),
     ],
 )
-def test_the_leading_price_is_enough(kind: PriceType, per_session: int | None, full_course: int | None) -> None:
+def test_the_leading_price_is_enough(
+    kind: PriceType, per_session: int | None, full_course: int | None
+) -> None:
     rules.check_prices(kind, per_session=per_session, full_course=full_course, least=100)
 
 

@@ -10,7 +10,7 @@ from billing.models import HoldId, OwnerId
 from billing.money import Money
 from server import audit, texts
 from server.context import Command, Context
-from server.errors import NotFoundError
+from server.errors import BadRequestError, FieldError, NotFoundError
 from server.features.accounts.models import user_of
 from server.features.wallet.messages import (
     Adjusted,
@@ -29,6 +29,9 @@ from server.features.wallet.messages import (
 )
 from server.texts import Locale
 
+# The two halves of an entry's cursor are 64-bit ids.
+INTEGER_MOST = 2**63 - 1
+
 
 async def get_wallet(ctx: Context, _: GetWallet) -> WalletView:
     """Return what the caller has."""
@@ -38,6 +41,8 @@ async def get_wallet(ctx: Context, _: GetWallet) -> WalletView:
 
 async def list_entries(ctx: Context, command: ListEntries) -> EntryPage:
     """Return what moved the caller's money, newest first, each with its reason and reference (F4-57)."""
+    if any(int(part) > INTEGER_MOST for part in (command.cursor or "0").split("-")):
+        raise BadRequestError("The cursor is not valid.", (FieldError("cursor", "is none of this list's"),))
     locale = await _locale(ctx)
     entries = await wallet.entries(
         ctx.session, OwnerId(ctx.user.user_id), limit=command.limit + 1, before=command.cursor

@@ -41,7 +41,7 @@ class ListEntries(msgspec.Struct, frozen=True):
     """Ask what moved the caller's money, newest first."""
 
     limit: Limit = PAGE
-    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] | None = None
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")] | None = None
 
 
 class Reference(msgspec.Struct, frozen=True):

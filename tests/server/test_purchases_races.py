@@ -1,0 +1,148 @@
+"""Two people, or one person twice, at the same moment: real parallelism over HTTP and PostgreSQL."""
+
+import asyncio
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import httpx
+import pytest
+
+from billing import settlement
+from billing.facts import LessonFacts
+from billing.models import OwnerId
+from tests.server.school import LESSON, School, was_there
+
+
+def statuses(answers: list[httpx.Response]) -> list[int]:
+    return sorted(answer.status_code for answer in answers)
+
+
+async def test_the_last_seat_goes_to_one_of_many(school: School) -> None:
+    course = await school.course(sessions=2, max_students=1)
+    students = await school.students(8)
+    quotes = [await school.quote(student, course) for student in students[:4]]
+    quotes += [await school.quote(student, course, course["sessions"][0]) for student in students[4:]]
+
+    answers = await asyncio.gather(
+        *(
+            school.ask("POST", "/purchases", student, {"quote_token": quote["quote_token"]})
+            for student, quote in zip(students, quotes, strict=True)
+        )
+    )
+
+    assert statuses(answers) == [201] + [409] * 7
+    codes = {answer.json()["code"] for answer in answers if answer.status_code == 409}
+    assert codes <= {"course_full", "session_full"}
+    balances = [await school.balance(student) for student in students]
+    assert sum(balance < 100_000 for balance in balances) == 1
+    assert await school.violations() == []
+
+
+async def test_a_double_click_buys_once(school: School) -> None:
+    course = await school.course()
+    (student,) = await school.students(1)
+    body = {"quote_token": (await school.quote(student, course))["quote_token"]}
+
+    answers = await asyncio.gather(
+        *(school.ask("POST", "/purchases", student, body, key="one click") for _ in range(4))
+    )
+
+    assert statuses(answers) == [201] * 4
+    assert len({answer.content for answer in answers}) == 1
+    assert await school.balance(student) == 99_000
+
+
+async def test_one_quote_under_two_keys_buys_once(school: School) -> None:
+    course = await school.course()
+    (student,) = await school.students(1)
+    body = {"quote_token": (await school.quote(student, course))["quote_token"]}
+
+    answers = await asyncio.gather(*(school.ask("POST", "/purchases", student, body) for _ in range(4)))
+
+    assert statuses(answers) == [201, 409, 409, 409]
+    assert await school.balance(student) == 99_000
+
+
+async def test_fifty_purchases_at_once_never_overdraw(school: School) -> None:
+    course = await school.course(sessions=50, price_per_session={"amount": 100})
+    (student,) = await school.students(1, cents=1_050)
+    quotes = [await school.quote(student, course, session) for session in course["sessions"]]
+
+    answers = await asyncio.gather(
+        *(
+            school.ask("POST", "/purchases", student, {"quote_token": quote["quote_token"]})
+            for quote in quotes
+        )
+    )
+
+    assert statuses(answers) == [201] * 10 + [409] * 40
+    assert await school.balance(student) == 50
+    assert await school.violations() == []
+
+
+@pytest.mark.parametrize("attempt", range(3))
+async def test_nobody_keeps_a_place_in_a_course_that_is_cancelled_meanwhile(
+    live_school: School, attempt: int
+) -> None:
+    school = live_school
+    course = await school.course()
+    students = await school.students(4)
+    quotes = [await school.quote(student, course) for student in students]
+
+    async def buy(number: int) -> httpx.Response:
+        await asyncio.sleep(0.02 * number * attempt)
+        body = {"quote_token": quotes[number]["quote_token"]}
+        return await school.ask("POST", "/purchases", students[number], body)
+
+    cancelled, *answers = await asyncio.gather(
+        school.ask("POST", f"/courses/{course['id']}/cancel", school.tutor), *map(buy, range(4))
+    )
+    await school.react_to_all()
+
+    assert cancelled.status_code == 200
+    assert set(statuses(answers)) <= {201, 409}
+    for student in students:
+        assert await school.balance(student) == 100_000
+        purchases = (await school.do("GET", "/purchases", student))["items"]
+        assert {purchase["status"] for purchase in purchases} <= {"cancelled"}
+    assert await school.violations() == []
+
+
+@pytest.mark.parametrize("attempt", range(3))
+async def test_a_purchase_is_given_back_or_settled_never_both(school: School, attempt: int) -> None:
+    course = await school.course(sessions=1)
+    (session,) = course["sessions"]
+    (student,) = await school.students(1)
+    bought = await school.buy(student, course, session)
+    room_id = UUID(session["room_id"])
+    now = school.world.parts.clock.now()
+    facts = LessonFacts(
+        lesson_id=room_id,
+        tutor_id=OwnerId(school.tutor.id),
+        planned_s=5_400,
+        total_s=5_400,
+        tutor_attended_s=5_400,
+        tutor_absent=False,
+        ended_at=datetime.fromisoformat(session["ends_at"]),
+        students={OwnerId(student.id): was_there(datetime.fromisoformat(session["starts_at"]), LESSON)},
+    )
+    async with school.world.parts.sessions.begin() as db:
+        await settlement.due(db, facts, now=now)
+
+    async def settle() -> None:
+        await asyncio.sleep(timedelta(milliseconds=5).total_seconds() * attempt)
+        async with school.world.parts.sessions.begin() as db:
+            await settlement.settle(db, room_id, now=now)
+
+    answer, _ = await asyncio.gather(
+        school.ask("POST", f"/purchases/{bought['id']}/cancel", student), settle()
+    )
+    await school.react_to_all()
+
+    after = await school.purchase_now(bought)
+    was_given_back = answer.status_code == 200
+    assert answer.status_code in (200, 409)
+    assert after["status"] == ("cancelled" if was_given_back else "attended")
+    assert after["holds"][0]["status"] == ("refunded" if was_given_back else "released")
+    assert await school.balance(student) == (100_000 if was_given_back else 90_000)
+    assert await school.violations() == []
