@@ -15,6 +15,20 @@ from server.clock import Clock
 TEMPLATE = "template_fourtalk"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="the long form of tests that have one: thousands of rounds instead of dozens",
+    )
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether a test that has a long form takes it."""
+    return bool(request.config.getoption("--full"))
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Embedded]:
     """The embedded servers of this test worker."""
