@@ -171,6 +171,7 @@ values = st.recursive(
 
 
 @given(st.lists(values, min_size=1, max_size=4))
+@settings(max_examples=50, deadline=None)
 def test_concatenated_msgpack_comes_apart(items: list[object]) -> None:
     data = b"".join(msgspec.msgpack.encode(item) for item in items)
 
@@ -184,7 +185,7 @@ def test_concatenated_msgpack_comes_apart(items: list[object]) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_any_bytes_decode_without_an_exception(data: bytes) -> None:
     assert isinstance(MsgpackCodec().decode(data), list)
 
