@@ -1,12 +1,12 @@
 """The product from outside: its command line, its HTTP API, and rooms with people in them. Imports nothing of it."""
 
+import contextlib
 import http.client
 import json  # noqa: TID251 - no package but the standard library
 import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,11 +46,10 @@ class CallError(Exception):
 
 
 class Api:
-    """The HTTP API of one server; a connection for each thread."""
+    """The HTTP API of one server; a connection for each call, since servers close idle ones."""
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self._local = threading.local()
 
     def call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str | None = None
@@ -65,13 +64,12 @@ class Api:
             headers["Authorization"] = f"Bearer {token}"
         if method == "POST":
             headers["Idempotency-Key"] = str(uuid.uuid4())
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=CALL_TIMEOUT_S)
-            self._local.connection = connection
-        connection.request(method, f"/api/v1{path}", json.dumps(body or {}).encode(), headers)
-        response = connection.getresponse()
-        answer = response.read()
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=CALL_TIMEOUT_S)
+        ) as connection:
+            connection.request(method, f"/api/v1{path}", json.dumps(body or {}).encode(), headers)
+            response = connection.getresponse()
+            answer = response.read()
         if not 200 <= response.status < 300:
             raise CallError(f"{method} {path}", response.status, answer)
         return json.loads(answer) if answer else {}
