@@ -30,6 +30,8 @@ BEAT_S = 2.0
 PEER_TTL_S = 7.0
 # Waiting for the confirmation of a subscription; a subscriber whose bus is slow goes on with the faster checks.
 SUBSCRIBE_S = 1.0
+# The others notice an end by themselves; telling them must not hold up a shutdown.
+LEAVE_S = 1.0
 # What may wait for Redis. Above it publications are dropped: durable ones are found by the check of heads.
 OUTGOING = 10_000
 # One pipeline; more would hold the loop for longer than a millisecond.
@@ -147,8 +149,11 @@ class Bus:
     async def leave(self) -> None:
         """Tell the others that this node ends."""
         self._send(EVERYBODY, _Beat(is_last=True))
-        async with asyncio.timeout(1):
-            await self._flush()
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._flush()
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("leaving_not_told", error=type(error).__name__)
 
     # --- Publications ---
 

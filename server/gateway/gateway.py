@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from server import errors
 from server.gateway import protocol
-from server.gateway.bus import Bus, BusError
+from server.gateway.bus import Bus
 from server.gateway.connection import Connection, Login
 from server.gateway.dispatch import Dispatch, Execute, Row, decode
 from server.gateway.history import History
@@ -387,11 +387,8 @@ class Gateway:
         self.is_draining = True
         for connection in list(self._connections.values()):
             connection.close(CloseCode.DRAIN, "drain")
-        for leave in (self.bus.leave, self.shares.leave):
-            try:
-                await leave()
-            except (BusError, OSError, TimeoutError) as error:
-                log.warning("leave_failed", error=type(error).__name__)
+        await self.bus.leave()
+        await self.shares.leave()
         for task in forever:
             task.cancel()
 

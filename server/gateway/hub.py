@@ -96,7 +96,7 @@ class _Pending:
 class Member:
     """One connection's membership of one channel."""
 
-    __slots__ = ("buffer", "channel", "farewell", "last", "paging_until", "receiver")
+    __slots__ = ("buffer", "channel", "farewell", "is_reset", "last", "paging_until", "receiver")
 
     def __init__(self, channel: "Channel", receiver: Receiver) -> None:
         self.channel = channel
@@ -107,6 +107,8 @@ class Member:
         """What was published while the subscription opens; None once it is open."""
         self.paging_until: float | None = None
         """While the client reads pages of history, live events are kept back (and read with the last page)."""
+        self.is_reset = False
+        """The client's position could not be recovered: it is told so after the answer."""
         self.farewell: Callable[[], None] | None = None
         """Ends the membership as soon as it has opened."""
 
@@ -413,6 +415,9 @@ class Hub:
         channel = member.channel
         if channel.pending:
             self._flush(channel)
+        if member.is_reset:
+            member.is_reset = False
+            member.receiver.send(member.receiver.codec.frame([_reset_json(channel, member.last)]))
         buffered, member.buffer = member.buffer or [], None
         for item in buffered:
             self._give(member, item)
@@ -476,8 +481,7 @@ class Hub:
         channel = member.channel
         self._metrics.resumes.labels("reset").inc()
         member.last = channel.last
-        reset = Control("reset", {"ch": channel.name, "epoch": channel.epoch, "off": channel.last})
-        member.receiver.send(member.receiver.codec.frame([encode(reset)]))
+        member.is_reset = True
         return SubscriptionView(channel.epoch, channel.last, recovered=False)
 
     def _is_too_old(self, event: Publication) -> bool:
@@ -586,7 +590,7 @@ class Hub:
         channel.target = max(channel.target, position.off) if is_same else position.off
         channel.epoch, channel.last = position.epoch, position.off
         channel.ahead.clear()
-        message = encode(Control("reset", {"ch": channel.name, "epoch": channel.epoch, "off": channel.last}))
+        message = _reset_json(channel, channel.last)
         for member in [*channel.fast.values(), *channel.held.values()]:
             member.last = channel.last
             member.receiver.send(member.receiver.codec.frame([message]))
@@ -694,6 +698,10 @@ class Hub:
                 channel.is_shared = True
                 ours.append(name)
         return ours
+
+
+def _reset_json(channel: Channel, off: int) -> bytes:
+    return encode(Control("reset", {"ch": channel.name, "epoch": channel.epoch, "off": off}))
 
 
 def _prefix(name: str) -> str:

@@ -12,7 +12,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from server.gateway.bus import PREFIX
+from server.gateway.bus import LEAVE_S, PREFIX
 from server.gateway.limits import Bucket, Limits
 
 log = structlog.get_logger()
@@ -159,8 +159,11 @@ class Shares:
 
     async def leave(self) -> None:
         """Give the places of this node's sockets back at once."""
-        async with asyncio.timeout(1):
-            await self._redis.delete(PREFIX + "alive:" + self._node)
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._redis.delete(PREFIX + "alive:" + self._node)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("places_not_given_back", error=type(error).__name__)
 
     async def _admit_everywhere(self, share: Share) -> bool:
         key, alive = PREFIX + "sockets:" + share.user_id, PREFIX + "alive:"

@@ -269,3 +269,9 @@ async def test_account_change_during_an_outage_is_found_afterwards(redis_url: st
         way.mend()
 
         assert await one.closed() == 4001
+
+
+async def test_node_ends_without_redis(redis_url: str) -> None:
+    async with relay(redis_url) as way, serving(way.url) as node, client(node):
+        way.cut()
+        await eventually(lambda: not node.gateway.bus.is_up)

@@ -145,6 +145,16 @@ async def test_position_that_cannot_be_recovered_is_reset(
     assert one.controls == [{"ctl": "reset", "d": {"ch": channel, "epoch": "e1", "off": 11}}]
 
 
+async def test_reset_follows_the_answer_to_connect(node: Node) -> None:
+    channel = a_room()
+    async with client(node, since=[{"ch": channel, "epoch": "other", "off": 3}]) as one:
+        await one.until_told()
+
+    assert '"ok"' in str(one.frames[0])
+    assert not one.connected["subs"][channel]["recovered"]
+    assert one.controls[0]["ctl"] == "reset"
+
+
 async def test_older_than_a_day_is_not_recovered(node: Node) -> None:
     channel = a_room()
     node.history.write(channel, ts=int(time.time() * 1000) - 25 * 3_600_000)
