@@ -8,8 +8,9 @@ from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
 from prometheus_client import Histogram
 
+from server import problem
 from server.context import Command, Context, Parts, Principal
-from server.errors import UnauthenticatedError, status_of
+from server.errors import UnauthenticatedError
 from server.execute import check_guard, execute
 from server.features.accounts import cookies
 from server.integrations.geo import client_address
@@ -64,7 +65,7 @@ def _endpoint(row: Command, parts: Parts, authenticate: Authenticate) -> Endpoin
             response = await _answer(row, parts, authenticate, request)
             status = response.status_code or row.status
         except Exception as error:
-            status = status_of(error)
+            status = problem.problem_of(error, "").status
             raise
         finally:
             SECONDS.labels(row.op, status).observe(time.perf_counter() - start)

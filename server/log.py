@@ -10,7 +10,9 @@ def configure(*, level: str = "info", colours: bool | None = None) -> None:
     """Set up logging once per process; results go to stdout, logs to stderr (PROTOCOL 1)."""
     colours = sys.stderr.isatty() if colours is None else colours
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if colours else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if colours
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[

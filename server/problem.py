@@ -8,7 +8,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 
 from server.errors import FieldError, status_of
 
@@ -71,7 +71,9 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
 
 
 def _problem_of_litestar(error: HTTPException, trace_id: str) -> Problem:
-    status = HTTPStatus(error.status_code)
+    # Litestar blames the server when the client goes away in the middle of its body.
+    cut_off = isinstance(error, InternalServerException) and "disconnected" in error.detail
+    status = HTTPStatus.BAD_REQUEST if cut_off else HTTPStatus(error.status_code)
     if status in _CODES:
         return _problem(status, *_CODES[status], trace_id)
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -217,6 +218,32 @@ class TestRequest:
         assert fits.status_code == 201
         assert_problem(too_big, 413, "payload_too_large")
         assert_problem(unannounced, 413, "payload_too_large")
+
+    async def test_a_client_that_goes_away_in_its_body_is_no_bug(self, echo: World, echo_id: str) -> None:
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "http.disconnect"}
+
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        path = f"/api/v1/echo/{echo_id}"
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+        }
+        scope |= {
+            "headers": [(b"transfer-encoding", b"chunked")],
+            "client": ("192.0.2.1", 1),
+            "root_path": "",
+        }
+        await echo.app(scope, receive, send)
+
+        assert sent[0]["status"] == 400
 
     @pytest.mark.parametrize(
         "query", ["number=nan", "number=1e99", "number=", "is_loud=perhaps", "number=%00", "text=%00"]

@@ -1,0 +1,114 @@
+"""Liveness, readiness with each dependency, invariants, and Prometheus."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+import msgspec
+import pytest
+from litestar import Litestar
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from billing import checks
+from server import health, problem
+from server.clock import Clock
+from server.config import Settings
+from server.edge import Edge
+from server.limits import Limiter
+
+
+class Found:
+    """A check of the invariants that finds what a test puts there."""
+
+    def __init__(self) -> None:
+        self.violations: list[checks.Violation] = []
+        self.runs = 0
+
+    async def __call__(self, session: AsyncSession) -> Sequence[checks.Violation]:
+        self.runs += 1
+        return self.violations
+
+
+class Ward(msgspec.Struct, frozen=True):
+    """The pages of health, and what they look at."""
+
+    client: httpx.AsyncClient
+    found: Found
+    integrity: health.Integrity
+    draining: asyncio.Event
+
+
+@pytest.fixture
+async def ward(
+    settings: Settings, sessions: async_sessionmaker[AsyncSession], redis: Redis, clock: Clock
+) -> AsyncIterator[Ward]:
+    found = Found()
+    integrity = health.Integrity(found, sessions=sessions, clock=clock)
+    draining = asyncio.Event()
+    litestar = Litestar(
+        health.routes(settings, health.probes(sessions, redis, {}), integrity, is_draining=draining.is_set),
+        exception_handlers={Exception: problem.answer},
+        openapi_config=None,
+        logging_config=None,
+    )
+    app = Edge(litestar, settings=settings, limiter=Limiter(redis))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        yield Ward(client, found, integrity, draining)
+
+
+async def test_live(ward: Ward) -> None:
+    assert (await ward.client.get("/health/live")).json() == {"status": "ok"}
+
+
+async def test_ready_names_each_dependency_and_warns_of_limits_that_are_off(ward: Ward) -> None:
+    response = await ward.client.get("/health/ready")
+
+    assert response.status_code == 200
+    assert response.json() == {
+        "status": "ok",
+        "checks": {"database": "ok", "migrations": "ok", "redis": "ok"},
+        "warnings": ["RATE_LIMITS is off: for load tests only"],
+    }
+
+
+async def test_not_ready_behind_the_codes_migrations(
+    ward: Ward, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    async with sessions.begin() as session:
+        await session.execute(text("update alembic_version set version_num = '0000'"))
+
+    response = await ward.client.get("/health/ready")
+
+    assert response.status_code == 503
+    assert response.json()["checks"] == {"database": "ok", "migrations": "unavailable", "redis": "ok"}
+
+
+async def test_not_ready_while_it_drains(ward: Ward) -> None:
+    ward.draining.set()
+
+    assert (await ward.client.get("/health/ready")).status_code == 503
+    assert (await ward.client.get("/health/live")).status_code == 200
+
+
+async def test_integrity_is_checked_once_an_hour_and_when_asked(ward: Ward) -> None:
+    first = await ward.client.get("/health/integrity")
+    await ward.client.get("/health/integrity")
+    ward.found.violations = [checks.Violation("ledger_sum", "the words", ({"currency": "USD"},))]
+    cached = await ward.client.get("/health/integrity")
+    await ward.integrity.refresh()
+    last = await ward.client.get("/health/integrity")
+
+    assert first.json() | {"checked_at": ""} == {"status": "ok", "checked_at": "", "violations": []}
+    assert cached.status_code == 200
+    assert last.status_code == 503
+    assert last.json()["violations"] == [{"name": "ledger_sum", "rows": 1}]
+    assert ward.found.runs == 2
+
+
+async def test_metrics(ward: Ward) -> None:
+    response = await ward.client.get("/metrics")
+
+    assert "fourtalk_http_seconds" in response.text
+    assert response.headers["content-type"].startswith("text/plain")
