@@ -14,7 +14,7 @@ import structlog
 from msgspec import UNSET, UnsetType
 
 from server import errors
-from server.gateway.hub import Member
+from server.gateway.channel import Member
 from server.gateway.limits import Bucket
 from server.gateway.protocol import (
     BadMessage,

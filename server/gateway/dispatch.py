@@ -15,8 +15,8 @@ from msgspec import UNSET
 
 from server import errors
 from server.gateway import protocol
+from server.gateway.channel import Member
 from server.gateway.connection import Connection, Login
-from server.gateway.hub import Member
 from server.gateway.protocol import CommandError, Done, Publication, Request
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from redis.asyncio import Redis
 from server import errors
 from server.gateway import protocol
 from server.gateway.bus import Bus
+from server.gateway.channel import Member
 from server.gateway.connection import Connection, Login
 from server.gateway.dispatch import Dispatch, Execute, Row, decode
 from server.gateway.history import History
-from server.gateway.hub import Hub, Member
+from server.gateway.hub import Hub
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import (

@@ -8,7 +8,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
 
 import structlog
 from msgspec import Raw
@@ -16,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from server import errors
 from server.gateway.bus import Bus
+from server.gateway.channel import Channel, Member, Pending, Receiver
 from server.gateway.history import History
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
@@ -58,122 +58,6 @@ OPENING = 1_000
 PAGING_S = 10.0
 
 NOT_READABLE = "the channel cannot be read at the moment; try again"
-
-
-class Receiver(Protocol):
-    """What the hub needs of a connection."""
-
-    codec: Codec
-    is_congested: bool
-    memberships: "dict[str, Member]"
-
-    @property
-    def write(self) -> Callable[[bytes], None]:
-        """Return what takes a frame on the fast path."""
-
-    def send(self, frame: bytes, *, conflate: str | None = None) -> None:
-        """Take a frame, or keep it while the socket is full; with `conflate` a later one of the same name replaces it."""
-
-
-class _Pending:
-    """A publication on its way out, encoded once a codec."""
-
-    __slots__ = ("_frames", "but", "json", "publication")
-
-    def __init__(self, publication: Publication, json: bytes, but: Receiver | None) -> None:
-        self.publication = publication
-        self.json = json
-        self.but = but
-        self._frames: dict[Codec, bytes] = {}
-
-    def frame(self, codec: Codec) -> bytes:
-        found = self._frames.get(codec)
-        if found is None:
-            found = self._frames[codec] = codec.frame([self.json])
-        return found
-
-
-class Member:
-    """One connection's membership of one channel."""
-
-    __slots__ = ("buffer", "channel", "farewell", "is_reset", "last", "paging_until", "receiver")
-
-    def __init__(self, channel: "Channel", receiver: Receiver) -> None:
-        self.channel = channel
-        self.receiver = receiver
-        self.last = 0
-        """The offset up to which this connection has everything; kept only while it is held."""
-        self.buffer: list[_Pending] | None = []
-        """What was published while the subscription opens; None once it is open."""
-        self.paging_until: float | None = None
-        """While the client reads pages of history, live events are kept back (and read with the last page)."""
-        self.is_reset = False
-        """The client's position could not be recovered: it is told so after the answer."""
-        self.farewell: Callable[[], None] | None = None
-        """Ends the membership as soon as it has opened."""
-
-
-class Channel:
-    """A channel with members on this node."""
-
-    __slots__ = (
-        "_writers", "ahead", "check_at", "epoch", "fast", "flushed_at", "held", "is_filling", "is_scheduled", "is_shared",
-        "last", "name", "pending", "pending_bytes", "ready", "target",
-    )  # fmt: skip
-
-    def __init__(self, name: str, ready: asyncio.Future[None]) -> None:
-        self.name = name
-        self.ready = ready
-        """Done when the position is known and other nodes are heard."""
-        self.epoch = ""
-        self.last = -1
-        self.target = -1
-        """The highest offset known to exist."""
-        self.fast: dict[Receiver, Member] = {}
-        self.held: dict[Receiver, Member] = {}
-        self.pending: list[_Pending] = []
-        self.pending_bytes = 0
-        self.ahead: dict[int, Publication] = {}
-        self.is_filling = False
-        self.is_scheduled = False
-        self.is_shared = False
-        """Another node has members too, so volatile publications must travel."""
-        self.flushed_at = 0.0
-        self.check_at = 0.0
-        self._writers: dict[Codec, tuple[Callable[[bytes], None], ...]] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether the position is known."""
-        return self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
-
-    def writers(self) -> Mapping[Codec, tuple[Callable[[bytes], None], ...]]:
-        """Return the fast members' write functions by codec, made anew only when somebody came or went."""
-        if self._writers is None:
-            by_codec: dict[Codec, list[Callable[[bytes], None]]] = {}
-            for receiver in self.fast:
-                by_codec.setdefault(receiver.codec, []).append(receiver.write)
-            self._writers = {codec: tuple(writes) for codec, writes in by_codec.items()}
-        return self._writers
-
-    def put_fast(self, member: Member) -> None:
-        """Give a member the channel's own frames from now on."""
-        self.held.pop(member.receiver, None)
-        self.fast[member.receiver] = member
-        self._writers = None
-
-    def put_held(self, member: Member) -> None:
-        """Look at each publication for this member from now on."""
-        if self.fast.pop(member.receiver, None) is not None:
-            self._writers = None
-            member.last = self.last
-        self.held[member.receiver] = member
-
-    def remove(self, receiver: Receiver) -> None:
-        """Forget a member."""
-        if self.fast.pop(receiver, None) is not None:
-            self._writers = None
-        self.held.pop(receiver, None)
 
 
 class Hub:
@@ -231,7 +115,7 @@ class Hub:
 
     def _push(self, channel: Channel, publication: Publication, but: Receiver | None = None) -> None:
         json = event_json(channel.name, publication)
-        channel.pending.append(_Pending(publication, json, but))
+        channel.pending.append(Pending(publication, json, but))
         channel.pending_bytes += len(json)
         if channel.pending_bytes >= WINDOW_BYTES:
             self._flush(channel)
@@ -266,7 +150,7 @@ class Hub:
         for member in list(channel.held.values()):
             self._give_held(member, pending)
 
-    def _flush_but(self, channel: Channel, pending: list[_Pending], senders: set[Receiver]) -> None:
+    def _flush_but(self, channel: Channel, pending: list[Pending], senders: set[Receiver]) -> None:
         """Send to everybody, and to each sender only what others sent."""
         frames: dict[Codec, bytes] = {}
         for receiver in channel.fast:
@@ -281,7 +165,7 @@ class Hub:
                 frame = frames[codec] = _shared_frame(codec, pending)
             receiver.write(frame)
 
-    def _give_held(self, member: Member, pending: list[_Pending]) -> None:
+    def _give_held(self, member: Member, pending: list[Pending]) -> None:
         if member.buffer is not None:
             is_full = len(member.buffer) >= OPENING
             member.buffer.extend(item for item in pending if not is_full or item.publication.off is not None)
@@ -290,7 +174,7 @@ class Hub:
             self._give(member, item)
         self._promote(member)
 
-    def _give(self, member: Member, item: _Pending) -> None:
+    def _give(self, member: Member, item: Pending) -> None:
         off = item.publication.off
         if off is not None and (member.paging_until is not None or off <= member.last):
             return
@@ -709,7 +593,7 @@ def _prefix(name: str) -> str:
     return name[: name.find(":") + 1]
 
 
-def _shared_frame(codec: Codec, pending: Sequence[_Pending]) -> bytes:
+def _shared_frame(codec: Codec, pending: Sequence[Pending]) -> bytes:
     if len(pending) == 1:
         return pending[0].frame(codec)
     return codec.frame([item.json for item in pending])

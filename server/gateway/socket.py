@@ -11,9 +11,7 @@ from server.gateway.protocol import CODECS, JSON_SUBPROTOCOL, CloseCode, Codec
 from server.gateway.wire import EXTENSION, Wire
 
 WebSocket: TypeAlias = LitestarWebSocket[Any, Any, Any]
-
-
-Scope = Mapping[str, Any]
+Scope: TypeAlias = Mapping[str, Any]
 
 
 def _peer_of(scope: Scope) -> str | None:
