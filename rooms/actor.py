@@ -87,6 +87,7 @@ class _Turn(msgspec.Struct, frozen=True):
     armed: dict[str, Timer]
     answers: "Sequence[tuple[Letter, m.Reply | RoomError | None]]"
     at: datetime | None
+    now: datetime
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -110,7 +111,7 @@ class Actor:
     """The single writer of one room."""
 
     __slots__ = (
-        "_around", "_backoff_s", "_crashes", "_idlers", "_is_doubtful", "_is_running", "_sockets", "_system", "_user",
+        "_around", "_backoff_s", "_crashes", "_idlers", "_is_doubtful", "_is_running", "_latest", "_sockets", "_system", "_user",
         "armed", "claim", "is_dirty", "is_gone", "looks", "state", "used_at",
     )  # fmt: skip
 
@@ -130,6 +131,7 @@ class Actor:
         self._user: deque[Letter] | None = None
         self._sockets: dict[ConnectionId, tuple[float, datetime]] = {}
         self._crashes: tuple[float, ...] = ()
+        self._latest: datetime = state.created_at
         self._is_running = False
         self._is_doubtful = False
         self._idlers: list[asyncio.Future[None]] | None = None
@@ -262,10 +264,11 @@ class Actor:
         state, wall = self.state, self._around.wall()
         decisions: list[tuple[datetime, Decision]] = []
         answers: list[tuple[Letter, m.Reply | RoomError | None]] = []
+        latest = self._latest
         read: list[str] = []
         async with self._around.sessions.begin() as session:
             for letter in batch:
-                now = letter.at or self._around.now()
+                now = latest = self._time(letter, latest)
                 answer: m.Reply | RoomError | None = None
                 try:
                     if isinstance(letter.message, m.ReadAttendance):
@@ -277,9 +280,16 @@ class Actor:
                 except RoomError as error:
                     answer = error
                 answers.append((letter, answer))
-            wanted = wishes.timers(state, now=batch[-1].at or self._around.now(), wall=wall)
+            wanted = wishes.timers(state, now=latest, wall=wall)
             await self._write(session, Write(self.state, state, decisions, self.armed, wanted, read))
-        return _Turn(state, decisions, wanted, answers, batch[-1].at)
+        return _Turn(state, decisions, wanted, answers, batch[-1].at, latest)
+
+    def _time(self, letter: Letter, latest: datetime) -> datetime:
+        """Return the business time of a letter; in one room time never runs backwards.
+
+        While time is being advanced, letters with a moment of their own and others come side by side.
+        """
+        return max(letter.at or self._around.now(), latest)
 
     async def _reload(self) -> None:
         """Read the room anew: when a commit got no answer, nobody but the database knows whether it was made."""
@@ -339,7 +349,7 @@ class Actor:
 
     def _committed(self, turn: "_Turn") -> None:
         """Believe, show, answer and pursue what was committed. Synchronous, so nothing comes between."""
-        self.state, self.armed = turn.state, turn.armed
+        self.state, self.armed, self._latest = turn.state, turn.armed, turn.now
         try:
             self._show(turn)
         except Exception:

@@ -110,7 +110,7 @@ def _line(turn: Turn, message_id: UUID) -> m.ChatMessage:
 
 
 def _text(text: str) -> str:
-    text = text.strip().replace("\x00", "")
+    text = text.replace("\x00", "").strip()
     if not 1 <= len(text) <= TEXT_MAX:
         raise errors.InvalidTextError("text", TEXT_MAX)
     return text

@@ -5,6 +5,7 @@ are started again after a crash, each may run twice, and each is tried until it 
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from uuid import UUID
@@ -23,8 +24,26 @@ log = structlog.get_logger()
 RETRY_FIRST_S = 0.5
 RETRY_LAST_S = 15.0
 
+# A result is a message to the room, and a message can be lost in a full mailbox; then the effect, still wished,
+# is carried out again. Sooner would repeat effects whose result is only being written.
+REPEAT_AFTER_S = 5.0
+
 Deliver = Callable[[UUID, m.Signal, datetime | None], None]
 Spawn = Callable[..., object]
+
+
+class _Run:
+    """One effect under way, or done and waiting for the room to notice."""
+
+    __slots__ = ("done_at", "tried")
+
+    def __init__(self) -> None:
+        self.tried = asyncio.Event()
+        self.done_at: float | None = None
+
+    @property
+    def is_current(self) -> bool:
+        return self.done_at is None or time.monotonic() - self.done_at < REPEAT_AFTER_S
 
 
 class Effects:
@@ -44,7 +63,7 @@ class Effects:
         self._now = now
         self._spawn = spawn
         self._deliver = deliver
-        self._running: dict[UUID, dict[m.Effect, asyncio.Event]] = {}
+        self._running: dict[UUID, dict[m.Effect, _Run]] = {}
 
     def pursue(
         self,
@@ -59,17 +78,22 @@ class Effects:
 
         `at` is the business time of the turn that asked, when that is not now; results come back with it.
         """
-        for effect in effects:
+        wanted = set(effects)
+        running = self._running.get(room_id, {})
+        for effect in [effect for effect, run in running.items() if run.done_at is not None]:
+            if effect not in wanted:
+                self._forget(room_id, effect)
+        for effect in wanted:
             running = self._running.setdefault(room_id, {})
-            if effect not in running:
-                running[effect] = tried = asyncio.Event()
-                self._spawn(self._run(room_id, effect, cap, at, is_wanted, tried))
+            if effect not in running or not running[effect].is_current:
+                running[effect] = run = _Run()
+                self._spawn(self._run(room_id, effect, cap, at, is_wanted, run))
 
     async def tried(self, room_id: UUID) -> bool:
         """Wait until every running effect of a room was tried once; say whether there was one to wait for."""
-        waiting = [tried for tried in self._running.get(room_id, {}).values() if not tried.is_set()]
-        for tried in waiting:
-            await tried.wait()
+        waiting = [run for run in self._running.get(room_id, {}).values() if not run.tried.is_set()]
+        for run in waiting:
+            await run.tried.wait()
         return bool(waiting)
 
     async def _run(
@@ -79,22 +103,27 @@ class Effects:
         cap: int,
         at: datetime | None,
         is_wanted: Callable[[m.Effect], bool],
-        tried: asyncio.Event,
+        run: _Run,
     ) -> None:
         delay_s = RETRY_FIRST_S
         try:
             while not await self._attempt(room_id, effect, cap, at):
-                tried.set()
+                run.tried.set()
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, RETRY_LAST_S)
                 if not is_wanted(effect):
-                    return
+                    break
         finally:
-            tried.set()
-            running = self._running[room_id]
-            del running[effect]
-            if not running:
-                del self._running[room_id]
+            run.done_at = time.monotonic()
+            run.tried.set()
+            if not is_wanted(effect):
+                self._forget(room_id, effect)
+
+    def _forget(self, room_id: UUID, effect: m.Effect) -> None:
+        running = self._running.get(room_id, {})
+        running.pop(effect, None)
+        if not running:
+            self._running.pop(room_id, None)
 
     async def _attempt(self, room_id: UUID, effect: m.Effect, cap: int, at: datetime | None) -> bool:
         """Carry out an effect and report it; False when it may be tried again."""

@@ -33,7 +33,7 @@ async def assess(session: AsyncSession, state: State, *, now: datetime, finish: 
         ends_at=ends_at,
         until=state.ended_at or now,
     )
-    everybody = [state.spec.owner, *(found.keys() | state.seats.keys()) - {state.spec.owner}]
+    everybody = [state.spec.owner, *sorted((found.keys() | state.seats.keys()) - {state.spec.owner})]
     people = tuple(
         _row(state, identity, found.get(identity, NOT_SEEN), terms.attendance_percent)
         for identity in everybody
@@ -147,8 +147,20 @@ def _facts(state: State, assessed: m.Assessed) -> facts.LessonFacts:
                 "tutor": {"intervals": tutor.intervals, "confidence": tutor.confidence} if tutor else None,
             }
         ),
-        students={OwnerId(UUID(identity)): _presence(person) for identity, person in people.items()},
+        students={
+            student: _presence(person)
+            for identity, person in people.items()
+            if (student := _owner_id(identity)) is not None
+        },
     )
+
+
+def _owner_id(identity: Identity) -> OwnerId | None:
+    """Return whose money it is; None for somebody LiveKit showed who is no user of ours."""
+    try:
+        return OwnerId(UUID(identity))
+    except ValueError:
+        return None
 
 
 def _presence(person: AttendanceRow) -> facts.Presence:

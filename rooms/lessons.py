@@ -51,7 +51,7 @@ def update(turn: Turn, command: m.UpdateRoom) -> m.Done:
     _require_life(turn.state)
     if not command.admin and command.by != turn.state.chair:
         raise errors.NotAllowedError("the host or the tutor")
-    title = command.title.strip()
+    title = command.title.replace("\x00", "").strip()
     if not 1 <= len(title) <= TITLE_MAX:
         raise errors.InvalidTextError("title", TITLE_MAX)
     if title != turn.state.spec.title:

@@ -43,6 +43,8 @@ MEDIA_LOOK_S = 0.05
 MEDIA_LOOKS = 60
 # How long a stopping process gives its rooms to finish what they have begun.
 DRAIN_TIMEOUT_S = 10.0
+# LiveKit calls give up after 5 s; a room that is busy for longer is stuck.
+QUIET_TIMEOUT_S = 8.0
 FORGET_NODES_EVERY_S = 3600.0
 
 
@@ -159,7 +161,7 @@ class Registry:
                     await self._quiet(actor)
                     await actor.rest()
                     self._gone(actor)
-        except TimeoutError:
+        except (TimeoutError, OverloadedError):
             log.warning("rooms_not_drained", left=len(self._actors))
         self._loops[0].cancel()
         try:
@@ -179,8 +181,8 @@ class Registry:
         if error is None:
             await self.drain()
         else:
-            self._is_draining = self._is_stopped = True
-            await self._tasks.__aexit__(kind, error, trace)
+            self._is_draining = True
+            await self._stop_tasks()
 
     # --- Asking and telling ---------------------------------------------------------------------------------
 
@@ -472,10 +474,18 @@ class Registry:
         await self.catch_up(until)
 
     async def _quiet(self, actor: Actor) -> None:
-        """Wait until a room has no mail and every effect it asked for was tried."""
-        await actor.idle()
-        while await self._effects.tried(actor.room_id):
-            await actor.idle()
+        """Wait until a room has no mail and every effect it asked for was tried.
+
+        Raises:
+            OverloadedError: It takes too long; the database or the media server is away.
+        """
+        try:
+            async with asyncio.timeout(QUIET_TIMEOUT_S):
+                await actor.idle()
+                while await self._effects.tried(actor.room_id):
+                    await actor.idle()
+        except TimeoutError:
+            raise OverloadedError("it does not come to rest") from None
 
     # --- Tasks ----------------------------------------------------------------------------------------------
 
@@ -500,7 +510,7 @@ class Registry:
 
     async def _stop_tasks(self) -> None:
         self._is_stopped = True
-        for task in list(self._running):
+        for task in [*self._loops, *self._running]:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 

@@ -1,6 +1,8 @@
 """What the tests of rooms share: a room that lives without a database, people, and registries."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -34,7 +36,9 @@ def socket(name: str) -> ConnectionId:
     return ConnectionId(name)
 
 
-def talk(*, cap: int = 4, evidence: m.EvidenceMode = "socket", starts_at: datetime | None = None) -> m.RoomSpec:
+def talk(
+    *, cap: int = 4, evidence: m.EvidenceMode = "socket", starts_at: datetime | None = None
+) -> m.RoomSpec:
     return m.RoomSpec(uuid4(), RoomKind.TALK, "Talk", cap, HOST, "Host", evidence, starts_at)
 
 
@@ -100,7 +104,9 @@ class Room:
         found = self.state.seats.get(who)
         return found.status if found else None
 
-    def media(self, kind: m.EvidenceKind, who: Identity | None = None, sid: str = "", **facts: object) -> None:
+    def media(
+        self, kind: m.EvidenceKind, who: Identity | None = None, sid: str = "", **facts: object
+    ) -> None:
         """A webhook that was read from the inbox."""
         generation = facts.pop("generation", self.state.generation)
         assert isinstance(generation, int)
@@ -168,3 +174,20 @@ async def create(sessions: async_sessionmaker[AsyncSession], spec: m.RoomSpec, c
     async with sessions.begin() as session:
         await journal.create(session, spec, now=clock.now(), wall=clock.wall())
     return spec.id
+
+
+@asynccontextmanager
+async def doomed(rooms: Registry) -> AsyncIterator[Registry]:
+    """A registry whose process is killed at the end: nothing is released, nothing handed over."""
+    ready, killed = asyncio.Event(), asyncio.Event()
+
+    async def process() -> None:
+        async with rooms:
+            ready.set()
+            await killed.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(process())
+        await ready.wait()
+        yield rooms
+        running.cancel()

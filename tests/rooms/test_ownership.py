@@ -1,0 +1,182 @@
+"""Rooms survive their node: adoption, restarts, timers, the order of time."""
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from rooms import errors, messages as m
+from rooms.messages import SeatStatus
+from rooms.models import RoomEvent
+from rooms.ownership import Leases
+from rooms.registry import Registry
+from tests.rooms.kit import ANN, HOST, MINUTE, T0, Clock, create, doomed, lesson, registry, socket, talk
+
+Sessions = async_sessionmaker[AsyncSession]
+STARTS = T0 + 60 * MINUTE
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(T0)
+
+
+def join(who: m.Identity) -> m.Join:
+    return m.Join(who, "Name", "tutor" if who == HOST else "student", socket(f"{who}/1"))
+
+
+async def eventually(rooms: Registry, room_id: UUID, state: SeatStatus) -> float:
+    """Wait until the first participant has this state; return how long it took."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(200):
+        if (await rooms.snapshot(room_id)).participants[0].state is state:
+            break
+        await asyncio.sleep(0.02)
+    return loop.time() - began
+
+
+async def test_a_killed_nodes_room_is_adopted(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, talk(), clock)
+    async with doomed(registry(sessions, clock)) as first:
+        await first.ask(room_id, join(HOST))
+        said = await first.ask(room_id, m.SendChat(HOST, "hello", "key"))
+
+    async with registry(sessions, clock) as second:
+        took_s = await eventually(second, room_id, SeatStatus.GRACE)
+        second.tell(room_id, m.SocketsSeen("g", {HOST: (socket("new"),)}, clock.now()))
+        await eventually(second, room_id, SeatStatus.CONNECTED)
+        again = await second.ask(room_id, m.SendChat(HOST, "hello", "key"))
+
+    # Lease 0.6 s and look 0.1 s: the same arithmetic as 10 s and 2 s in production.
+    assert took_s < 1.5
+    assert again == said
+
+
+async def test_a_living_nodes_room_stays_where_it_is(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, talk(), clock)
+    async with registry(sessions, clock) as first, registry(sessions, clock) as second:
+        await first.ask(room_id, join(HOST))
+
+        await asyncio.sleep(0.9)
+
+        with pytest.raises(errors.OverloadedError):
+            await second.ask(room_id, join(ANN))
+        assert (await first.snapshot(room_id)).participants[0].state is SeatStatus.CONNECTED
+
+
+async def test_a_restart_takes_its_rooms_over_at_once(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, talk(), clock)
+    slow = Leases(scan_s=0.1)
+    async with doomed(registry(sessions, clock, leases=slow)) as first:
+        await first.ask(room_id, join(HOST))
+
+    async with registry(sessions, clock, leases=slow, exclusive=True) as second:
+        reply = await second.ask(room_id, join(ANN))
+
+    assert isinstance(reply, m.Joined)
+    assert reply.room.participants[0].state is SeatStatus.GRACE
+
+
+async def test_draining_hands_rooms_over(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, talk(), clock)
+    slow = Leases(scan_s=0.1)
+    async with registry(sessions, clock, leases=slow) as first:
+        await first.ask(room_id, join(HOST))
+
+    async with registry(sessions, clock, leases=slow) as second:
+        took_s = await eventually(second, room_id, SeatStatus.GRACE)
+    async with sessions() as session:
+        nodes = await session.scalar(text("select count(*) from room_node"))
+
+    assert took_s < 1
+    assert nodes == 0
+
+
+async def test_a_node_without_lease_does_nothing(
+    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+
+    async with registry(sessions, clock) as rooms:
+        await rooms.ask(room_id, join(HOST))
+        monkeypatch.setattr("rooms.ownership.beat", refuse)
+        await asyncio.sleep(0.6)
+
+        with pytest.raises(errors.OverloadedError):
+            await rooms.ask(room_id, join(ANN))
+
+
+async def test_timers_go_on_after_a_restart(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, lesson(minutes=1), clock)
+    clock.move_to(STARTS)
+    async with doomed(registry(sessions, clock)) as first:
+        await first.ask(room_id, join(HOST))
+    clock.move_to(STARTS + 7 * MINUTE)
+
+    async with registry(sessions, clock, exclusive=True) as second:
+        await asyncio.sleep(0.5)
+        snapshot = await second.snapshot(room_id)
+
+    assert (snapshot.state, snapshot.reason) == ("closing", "ended")
+
+
+async def test_an_advance_runs_what_is_due_in_order(sessions: Sessions, clock: Clock) -> None:
+    late = await create(sessions, lesson(minutes=30), clock)
+    early = await create(sessions, lesson(minutes=20), clock)
+    clock.move_to(STARTS - MINUTE)
+    until = STARTS + 60 * MINUTE
+
+    async with registry(sessions, clock) as rooms:
+        for room_id in (late, early):
+            await rooms.ask(room_id, join(HOST))
+        await rooms.run_due(until)
+        assert await rooms.next_due(until) is None
+    async with sessions() as session:
+        query = select(RoomEvent.room_id, RoomEvent.type, RoomEvent.at).order_by(RoomEvent.recorded_at)
+        kinds = RoomEvent.type.in_(["lesson_over", "room_closed"])
+        happened = [tuple(row) for row in await session.execute(query.where(kinds))]
+
+    over, freeze = timedelta(minutes=5), timedelta(seconds=90)
+    assert happened == [
+        (early, "lesson_over", STARTS + 20 * MINUTE + over),
+        (early, "room_closed", STARTS + 20 * MINUTE + over + freeze),
+        (late, "lesson_over", STARTS + 30 * MINUTE + over),
+        (late, "room_closed", STARTS + 30 * MINUTE + over + freeze),
+    ]
+
+
+async def test_an_advance_leaves_the_wall_clock_alone(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, talk(), clock)
+
+    async with registry(sessions, clock) as rooms:
+        await rooms.ask(room_id, join(ANN))
+        rooms.tell(room_id, m.SocketGone(ANN, socket(f"{ANN}/1")))
+        await rooms.ask(room_id, m.UpdateRoom(HOST, "Later"))
+        await rooms.run_due(T0 + timedelta(hours=2))
+        snapshot = await rooms.snapshot(room_id)
+
+    assert [p.state for p in snapshot.participants] == [SeatStatus.JOINING, SeatStatus.GRACE]
+
+
+async def test_an_advance_counts_for_whoever_is_connected(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, lesson(), clock)
+    clock.move_to(STARTS)
+
+    async with registry(sessions, clock) as rooms:
+        await rooms.ask(room_id, join(HOST))
+        await rooms.run_due(STARTS + 30 * MINUTE)
+        clock.move_to(STARTS + 30 * MINUTE)
+        view = await rooms.ask(room_id, m.ReadAttendance())
+
+    assert isinstance(view, m.AttendanceView)
+    assert (view.scheduled_s, view.frozen) == (3600, False)
+    (tutor,) = view.people
+    assert 1795 <= tutor.attended_s <= 1800
+
+
+async def refuse(*_: object) -> None:
+    raise ConnectionResetError
