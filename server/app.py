@@ -12,11 +12,24 @@ import msgspec
 from litestar import Litestar
 from redis.asyncio import Redis
 
-from billing import checks, outbox
+from billing import outbox
 from rooms.media import LiveKitMedia
 from rooms.messages import PublicEvent
 from rooms.registry import Registry
-from server import bridge, commands, contract, db, health, http, jobs, problem, reactions, share, travel
+from server import (
+    bridge,
+    checks,
+    commands,
+    contract,
+    db,
+    health,
+    http,
+    jobs,
+    problem,
+    reactions,
+    share,
+    travel,
+)
 from server.clock import Clock
 from server.config import Settings
 from server.context import Parts

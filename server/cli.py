@@ -7,8 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from billing import checks
-from server import config, contract, log, run, seed
+from server import checks, config, contract, log, run, seed
 from server.clock import Clock
 from server.context import Role
 from server.demo import play

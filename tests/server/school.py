@@ -10,10 +10,12 @@ import httpx
 import msgspec
 from sqlalchemy import delete, select, update
 
-from billing import checks, settlement
+from billing import settlement
+from billing.checks import Violation
 from billing.facts import Interval, LessonFacts, Presence
 from billing.models import Outbox, OwnerId
 from rooms.messages import LessonEnded, LessonStarted, RoomKind
+from server import checks
 from server.context import Role
 from server.features.accounts.models import User
 from server.features.courses.reactions import REACTIONS
@@ -167,7 +169,7 @@ class School:
                     await self.react(msgspec.convert(row.data, known[row.type]))
         return seen
 
-    async def violations(self) -> Sequence[object]:
+    async def violations(self) -> Sequence[Violation]:
         async with self.world.parts.sessions() as session:
             return await checks.run(session)
 

@@ -206,6 +206,9 @@ async def test_a_session_has_a_room_of_its_own(school: School) -> None:
         ({"duration_minutes": 481}, 400),
         ({"starts_at": "2030-01-07T11:59:59Z"}, 400),
         ({"starts_at": "2030-01-09T12:00:00"}, 400),
+        ({"starts_at": "9999-12-31T23:59:59Z"}, 400),
+        ({"starts_at": "0001-01-01T00:00:00+14:00"}, 400),
+        ({"title": " "}, 400),
     ],
     ids=str,
 )
@@ -257,6 +260,23 @@ async def test_moving_a_session_moves_its_room(live_school: School) -> None:
     snapshot = await school.world.parts.rooms.snapshot(UUID(first["room_id"]))
     assert (snapshot.starts_at, snapshot.ends_at) == (later, later + LESSON)
     assert (refused.status_code, refused.json()["code"]) == (409, "session_overlaps")
+
+
+async def test_a_renamed_session_renames_its_room(live_school: School) -> None:
+    school = live_school
+    course = await school.course(sessions=1)
+    (session,) = course["sessions"]
+
+    await school.do(
+        "PATCH",
+        f"/courses/{course['id']}/sessions/{session['id']}",
+        school.tutor,
+        {"title": "At the station"},
+    )
+
+    assert (await school.course_now(course))["sessions"][0]["title"] == "At the station"
+    snapshot = await school.world.parts.rooms.snapshot(UUID(session["room_id"]))
+    assert snapshot.title == "At the station"
 
 
 async def test_a_sold_session_moves_with_notice_and_its_buyers_are_told(live_school: School) -> None:
@@ -396,6 +416,7 @@ async def test_a_session_that_nobody_opened_is_cancelled_and_refunded(school: Sc
 
     assert (await school.course_now(course))["sessions"][0]["status"] == "cancelled"
     assert await school.balance(student) == 100_000
+    assert await school.violations() == []
 
 
 async def test_rooms_of_other_kinds_change_no_course(school: School) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import holds, outbox, policy
 from rooms import journal
-from rooms.messages import CancelLesson, Identity, Reschedule, RoomKind, RoomSpec
+from rooms.messages import CancelLesson, Identity, Reschedule, RoomKind, RoomSpec, UpdateRoom
 from server import audit, pages
 from server.context import Command, Context
 from server.errors import (
@@ -272,11 +272,14 @@ async def update_session(ctx: Context, command: UpdateSession) -> SessionView:
         minutes = row.duration_minutes if command.duration_minutes is UNSET else command.duration_minutes
         is_sold = await models.is_sold(session, course.id, number=row.number)
         moved = (starts_at, minutes) != (row.starts_at, row.duration_minutes)
-        is_changed = moved or title != row.title
-        row.title = title
+        is_renamed = title != row.title
         if moved:
             await _move(ctx, session, row, starts_at, minutes, is_sold=is_sold)
-        if is_changed and is_sold:
+        if is_renamed:
+            row.title = title
+            tutor = Identity(str(course.tutor_id))
+            await ctx.parts.rooms.ask(row.room_id, UpdateRoom(tutor, title))
+        if is_sold and (moved or is_renamed):
             changed = CourseChanged(
                 course_id=course.id,
                 title=course.title,

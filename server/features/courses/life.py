@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import holds, outbox
 from billing.models import Cause, HoldId
 from server.features.courses import models, rules
-from server.features.courses.messages import CourseCancelled, CourseCompleted, SessionCancelled
+from server.features.courses.messages import CourseCancelled, SessionCancelled
 from server.features.courses.models import Course, CourseSession, Place, Purchase
 from server.features.courses.rules import CourseStatus, PurchaseKind, PurchaseStatus, SessionStatus
 
@@ -139,7 +139,6 @@ async def _complete_course(session: AsyncSession, course: Course, *, at: datetim
         )
         .values(status=PurchaseStatus.COMPLETED, ended_at=at)
     )
-    outbox.record(session, CourseCompleted(course_id=course.id, tutor_id=course.tutor_id), at=at)
 
 
 async def _live_places(

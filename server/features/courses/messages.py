@@ -20,7 +20,7 @@ from server.features.courses.rules import (
 )
 from server.pages import PAGE, Cursor, Limit
 
-Title = Annotated[str, Meta(min_length=1, max_length=255)]
+Title = Annotated[str, Meta(min_length=1, max_length=255, pattern=r"\S")]
 Description = Annotated[str, Meta(max_length=5000)]
 Language = Annotated[str, Meta(min_length=2, max_length=50)]
 Level = Literal["A1", "A2", "B1", "B2", "C1", "C2"]
@@ -419,10 +419,3 @@ class SessionCancelled(msgspec.Struct, frozen=True, kw_only=True, tag="course.se
     starts_at: datetime
     reason: str
     student_ids: tuple[UUID, ...]
-
-
-class CourseCompleted(msgspec.Struct, frozen=True, kw_only=True, tag="course.completed"):
-    """The last session of a course is over."""
-
-    course_id: UUID
-    tutor_id: UUID

@@ -12,6 +12,9 @@ from server.errors import BadRequestError, ConflictError, FieldError
 SESSION_MINUTES_LEAST = 15
 SESSION_MINUTES_MOST = 480
 
+# A session further away than this is a slip of the keyboard too; calendars end nowhere, dates of computers do.
+AHEAD_MOST = timedelta(days=3 * 366)
+
 # A sold session may move only while its buyers have a day to hear of it (B-14).
 NOTICE = timedelta(hours=24)
 
@@ -141,7 +144,7 @@ def session_window(starts_at: datetime, duration_minutes: int, *, now: datetime)
     """Return a session's planned time.
 
     Raises:
-        BadRequestError: It is too short, too long, or does not lie in the future.
+        BadRequestError: It is too short, too long, or does not lie in the next three years.
     """
     if not SESSION_MINUTES_LEAST <= duration_minutes <= SESSION_MINUTES_MOST:
         raise BadRequestError(
@@ -152,9 +155,10 @@ def session_window(starts_at: datetime, duration_minutes: int, *, now: datetime)
                 ),
             ),
         )
-    if starts_at <= now:
+    if not now < starts_at <= now + AHEAD_MOST:
         raise BadRequestError(
-            "A session starts in the future.", (FieldError("starts_at", "must be in the future"),)
+            "A session starts in the future, within three years.",
+            (FieldError("starts_at", "must be in the future, within three years"),),
         )
     return starts_at, starts_at + timedelta(minutes=duration_minutes)
 

@@ -38,7 +38,7 @@ async def notify(occasion: Occasion, notices: Sequence[Notice]) -> list[Post]:
         return []
     people = {notice.user_id for notice in notices}
     found = await occasion.session.execute(select(User.id, User.locale).where(User.id.in_(people)))
-    locales = dict(found.tuples().all())
+    locales = {row.id: row.locale for row in found}
     rows = [
         _row(occasion, notice, locales[notice.user_id]) for notice in notices if notice.user_id in locales
     ]
