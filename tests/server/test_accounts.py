@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -611,6 +612,38 @@ class TestAdministration:
         nobody = Person(uuid4(), "", "")
 
         assert code_of(await self.act(world, owner, nobody, "block")) == (404, "not_found")
+
+
+class TestList:
+    async def ask(self, world: World, query: str) -> dict[str, Any]:
+        admin = await world.person(Role.ADMIN)
+        response = await world.client.get(f"/api/v1/admin/users?{query}", headers=admin.headers)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def test_pages_show_everybody_once(self, world: World) -> None:
+        students = await world.people(Role.STUDENT, 7)
+
+        seen: list[str] = []
+        page: dict[str, Any] = {"next_cursor": ""}
+        while page["next_cursor"] is not None:
+            cursor = f"&cursor={page['next_cursor']}" if page["next_cursor"] else ""
+            page = await self.ask(world, f"role=student&limit=3{cursor}")
+            seen += [item["id"] for item in page["items"]]
+
+        assert len(seen) == 7
+        assert set(seen) == {str(student.id) for student in students}
+
+    async def test_finds_who_waits_for_approval_and_who_has_an_address(self, world: World) -> None:
+        await world.person(Role.TUTOR)
+        ann = (await world.register(role="tutor")).json()["user"]
+
+        waiting = await self.ask(world, "tutor_status=incomplete")
+        found = await self.ask(world, "email=ANN@example.org")
+
+        assert [item["id"] for item in waiting["items"]] == [ann["id"]]
+        assert [item["id"] for item in found["items"]] == [ann["id"]]
 
 
 class TestMint:

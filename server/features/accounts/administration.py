@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import or_, select
 
 from billing import outbox
-from server import audit
+from server import audit, pages
 from server.context import Command, Context, Role
 from server.errors import ConflictError, NotFoundError
 from server.features.accounts import rules, tokens
@@ -15,11 +15,13 @@ from server.features.accounts.messages import (
     ApproveTutor,
     Block,
     ChangeRole,
+    ListUsers,
     ManagedAccount,
     RejectTutor,
     TutorApproved,
     TutorRejected,
     Unblock,
+    Users,
 )
 from server.features.accounts.models import TutorStatus, User, user_of
 
@@ -90,6 +92,25 @@ async def unblock(ctx: Context, command: Unblock) -> ManagedAccount:
     user.blocked_at = None
     _record(ctx, user, "unblocked", key="blocked", before=True, after=False, reason=command.reason)
     return _managed(user)
+
+
+async def list_users(ctx: Context, command: ListUsers) -> Users:
+    """Find accounts: tutors who wait for approval, administrators, the owner of an address."""
+    query = select(User)
+    if command.role is not None:
+        query = query.where(User.role == command.role)
+    if command.tutor_status is not None:
+        query = query.where(User.tutor_status == command.tutor_status)
+    if command.email is not None:
+        query = query.where(User.email == command.email.strip().lower())
+    query = pages.page(query, User.created_at, User.id, limit=command.limit, cursor=command.cursor)
+    users = (await ctx.session.scalars(query)).all()
+    shown = users[: command.limit]
+    more = len(users) > command.limit
+    return Users(
+        items=[_managed(user) for user in shown],
+        next_cursor=pages.cursor_after(shown[-1].created_at, shown[-1].id) if more else None,
+    )
 
 
 async def _tutor(ctx: Context, user_id: UUID) -> User:
@@ -164,6 +185,7 @@ def _managed(user: User) -> ManagedAccount:
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("admin.user.list", ListUsers, list_users, guard="admin", method="GET", path="/admin/users"),
     Command(
         "admin.tutor.approve", ApproveTutor, approve_tutor, guard="admin", method="POST",
         path="/admin/tutors/{user_id}/approve",

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from server.context import Role
 from server.features.accounts.models import TutorStatus
+from server.pages import PAGE, Cursor, Limit
 
 Locale = Literal["en", "vi"]
 Email = Annotated[str, Meta(max_length=254)]
@@ -163,6 +164,23 @@ class ManagedAccount(msgspec.Struct, frozen=True, kw_only=True):
     referral_code: str | None
     blocked: bool
     created_at: datetime
+
+
+class ListUsers(msgspec.Struct, frozen=True):
+    """Look for accounts, newest first."""
+
+    role: Role | None = None
+    tutor_status: TutorStatus | None = None
+    email: Email | None = None
+    limit: Limit = PAGE
+    cursor: Cursor | None = None
+
+
+class Users(msgspec.Struct, frozen=True):
+    """A page of accounts."""
+
+    items: list[ManagedAccount]
+    next_cursor: str | None
 
 
 # --- Domain events (outbox) ---------------------------------------------------------------------

@@ -35,6 +35,8 @@ class User(Base):
         ),
         CheckConstraint("role <> 'tutor' or tutor_status is not null", name="tutor_has_status"),
         CheckConstraint("referred_by <> id", name="nobody_refers_themself"),
+        # The administrators' list of accounts, newest first.
+        Index("ix_users_created_at_id", "created_at", "id"),
         # The owners are counted and locked before one of them may go.
         Index("ix_users_administrators", "role", postgresql_where="role in ('admin', 'owner')"),
     )
