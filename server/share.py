@@ -10,6 +10,7 @@ from uuid import UUID
 
 from litestar import MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from rooms.messages import RoomStatus
 from server import qr, texts
@@ -54,7 +55,7 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
     """Return the share pages of talks and courses, and the picture of a talk's link."""
 
     @get("/t/{code:str}", include_in_schema=False)
-    async def show_talk(request: Request[Any, Any, Any], code: str) -> Response[str]:
+    async def show_talk(request: Request[Any, Any, Any], code: FromPath[str]) -> Response[str]:
         """Show what a talk's link leads to."""
         locale = locale_of(request.headers.get("accept-language", ""))
         try:
@@ -74,7 +75,7 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
         return _page(texts.fill(texts.PAGES["talk"], locale, **facts), locale, picture=talk.qr_svg)
 
     @get("/courses/{course_id:str}", include_in_schema=False)
-    async def show_course(request: Request[Any, Any, Any], course_id: str) -> Response[str]:
+    async def show_course(request: Request[Any, Any, Any], course_id: FromPath[str]) -> Response[str]:
         """Show what a course's link leads to; only what is published."""
         locale = locale_of(request.headers.get("accept-language", ""))
         try:
@@ -97,7 +98,7 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
         return _page(text, locale)
 
     @get("/api/v1/talks/{talk_id:str}/qr.svg", include_in_schema=False)
-    async def show_code(talk_id: str) -> Response[str]:
+    async def show_code(talk_id: FromPath[str]) -> Response[str]:
         """Draw a talk's link."""
         async with parts.sessions() as session:
             talk, *_ = await talks.talk_of(session, talk_id)

@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -22,10 +23,10 @@ from server.commands import TABLE
 from server.config import Settings
 from server.context import Context, Parts, Principal, Role
 from server.execute import execute
+from server.features.accounts import registration
 from server.gateway.protocol import Publication
 from server.integrations.geo import Locator
 from server.relay import Relay
-from tests.server.world import World
 
 ROWS = {row.op: row for row in TABLE}
 VIETNAM, AMERICA, NOWHERE = "14.160.0.1", "8.8.8.8", "192.0.2.1"
@@ -54,6 +55,32 @@ class Connection:
         self.bound.pop(room_id, None)
 
 
+class SoldLesson(msgspec.Struct, frozen=True):
+    """A session that somebody bought."""
+
+    tutor: Principal
+    students: list[Principal]
+    admin: Principal
+    course: dict[str, Any]
+    session: dict[str, Any]
+    room_id: UUID
+    starts_at: datetime
+    holds: dict[UUID, str]
+
+
+COURSE = {
+    "title": "Spanish from zero",
+    "description": "Everything one needs on a journey.",
+    "language": "es",
+    "level": "A1",
+    "category": "travel",
+    "duration_hours": 1.5,
+    "total_sessions": 1,
+    "price_type": "per_session",
+    "price_per_session": {"amount": 10_000, "currency": "USD"},
+}
+
+
 class Stage:
     """One node of a server."""
 
@@ -63,9 +90,11 @@ class Stage:
         self.shown = shown
 
     async def people(self, count: int, role: Role = Role.STUDENT) -> list[Principal]:
-        world = World(self.parts, cast(Any, None), cast(Any, None), cast(Any, None))
-        made = await world.people(role, count)
-        return [Principal(one.id, role, f"Person {number}", 1) for number, one in enumerate(made, 1)]
+        async with self.parts.sessions.begin() as session:
+            made = await registration.mint(
+                session, count=count, role=role, ttl_s=3600, settings=self.parts.settings
+            )
+        return [Principal(one.user_id, role, f"Person {number}", 1) for number, one in enumerate(made, 1)]
 
     async def do(
         self,
@@ -89,6 +118,34 @@ class Stage:
             key=key or (uuid4().hex if row.idempotent else None),
         )
         return msgspec.json.decode((await execute(row, ctx, request)).body)
+
+    async def sell_lesson(self, *, students: int = 1) -> "SoldLesson":
+        """Have a tutor offer a session of 90 minutes an hour from now, and students buy it."""
+        [tutor] = await self.people(1, Role.TUTOR)
+        [admin] = await self.people(1, Role.ADMIN)
+        course = await self.do("course.create", tutor, **COURSE)
+        starts_at = self.parts.clock.now() + timedelta(hours=1)
+        session = await self.do(
+            "course.session.add",
+            tutor,
+            course_id=course["id"],
+            number=1,
+            title="Greetings",
+            starts_at=starts_at,
+            duration_minutes=90,
+        )
+        await self.do("course.publish", tutor, course_id=course["id"])
+        buyers = await self.people(students)
+        holds = {}
+        for buyer in buyers:
+            money = {"amount": 50_000, "currency": "USD"}
+            await self.do(
+                "wallet.adjust", admin, user_id=buyer.user_id, money=money, reason="money for the test"
+            )
+            quote = await self.do("purchase.quote", buyer, course_id=course["id"], session_id=session["id"])
+            bought = await self.do("purchase.confirm", buyer, quote_token=quote["quote_token"])
+            holds[buyer.user_id] = bought["holds"][0]["id"]
+        return SoldLesson(tutor, buyers, admin, course, session, UUID(session["room_id"]), starts_at, holds)
 
     def seen(self, channel: str, ev: str | None = None) -> list[Shown]:
         """Return what was shown on a channel so far."""

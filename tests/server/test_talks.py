@@ -43,9 +43,7 @@ async def test_four_may_come_and_the_fifth_is_refused_until_one_leaves(stage: St
     talk = await stage.do("talk.create", host, **TALK)
     sockets = {person.user_id: Connection() for person in (host, *others)}
     for person in (host, *others[:3]):
-        await stage.do(
-            "room.join", person, room_id=talk["room_id"], connection=sockets[person.user_id]
-        )
+        await stage.do("room.join", person, room_id=talk["room_id"], connection=sockets[person.user_id])
 
     with pytest.raises(RoomFullError):
         await stage.do("room.join", others[3], room_id=talk["room_id"])
@@ -197,7 +195,9 @@ async def test_stays_told_again_stay_the_same(stage: Stage) -> None:
     await stage.do("talk.history", guest)
     async with stage.parts.sessions() as session:
         stays = (await session.scalars(select(TalkStay).where(TalkStay.user_id == guest.user_id))).all()
-        left = await session.scalar(select(func.count()).select_from(Outbox).where(Outbox.type != "room.published"))
+        left = await session.scalar(
+            select(func.count()).select_from(Outbox).where(Outbox.type != "room.published")
+        )
 
     assert len(stays) == 2
     assert all(stay.left_at is not None and stay.joined_at is not None for stay in stays)

@@ -1,0 +1,260 @@
+"""Live rooms over the edge: seats, media, signals, chat and attendance."""
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import jwt
+import pytest
+
+from rooms.errors import BannedError, NotAllowedError, NotAvailableError, SeatExpiredError
+from rooms.messages import EvidenceMode, RoomKind, RoomStatus, Snapshot
+from server import config
+from server.context import Principal, Role
+from server.errors import BadRequestError, ForbiddenError, NotFoundError, OverloadedError
+from server.features.lessons import media
+from server.features.lessons.handlers import UnknownChannelError
+from server.features.lessons.messages import LiveKitAccess
+from tests.server.stage import Connection, Stage
+from tests.server.test_talks import TALK
+
+
+async def talk_of(stage: Stage, host: Principal) -> str:
+    talk = await stage.do("talk.create", host, **TALK)
+    return str(talk["room_id"])
+
+
+async def seated(stage: Stage, count: int) -> tuple[str, list[Principal]]:
+    """A talk with so many people in it."""
+    people = await stage.people(count)
+    room_id = await talk_of(stage, people[0])
+    for person in people:
+        await stage.do("room.join", person, room_id=room_id, connection=Connection())
+    return room_id, people
+
+
+async def test_join_answers_room_seat_media_and_position(stage: Stage) -> None:
+    [host] = await stage.people(1)
+    room_id = await talk_of(stage, host)
+    connection = Connection()
+
+    joined = await stage.do("room.join", host, room_id=room_id, connection=connection)
+
+    assert joined.keys() == {"room", "seat", "media", "sub"}
+    assert joined["room"]["participants"][0]["user_id"] == str(host.user_id)
+    assert (joined["seat"]["no"], joined["seat"]["state"]) == (1, "connected")
+    assert joined["media"] == {"provider": "peer", "ice_servers": []}
+    assert joined["sub"] == {"epoch": joined["room"]["epoch"], "off": joined["room"]["off"]}
+    assert connection.bound == {UUID(room_id): joined["sub"]["off"]}
+
+
+async def test_repeated_join_returns_the_same_seat(stage: Stage) -> None:
+    room_id, [host] = await seated(stage, 1)
+
+    again = await stage.do("room.join", host, room_id=room_id, connection=Connection())
+
+    assert (again["seat"]["no"], again["seat"]["generation"]) == (1, 1)
+
+
+async def test_full_room_queues_who_asks_and_offers_the_free_seat(stage: Stage) -> None:
+    room_id, people = await seated(stage, 4)
+    [waiting] = await stage.people(1)
+
+    queued = await stage.do("room.join", waiting, room_id=room_id, queue=True, connection=Connection())
+    await stage.do("room.leave", people[1], room_id=room_id)
+    await stage.relay.flush()
+    joined = await stage.do("room.join", waiting, room_id=room_id, connection=Connection())
+
+    assert queued == {"queue": {"position": 1}}
+    [offer] = stage.seen(f"user:{waiting.user_id}", "seat.offered")
+    assert offer.data["room_id"] == room_id
+    assert joined["seat"]["no"] == 2
+
+
+async def test_kicked_person_is_out_and_a_banned_one_stays_out(stage: Stage) -> None:
+    room_id, [host, guest] = await seated(stage, 2)
+
+    with pytest.raises(NotAllowedError):
+        await stage.do("room.kick", guest, room_id=room_id, user_id=host.user_id)
+    await stage.do("room.kick", host, room_id=room_id, user_id=guest.user_id, ban=True)
+
+    with pytest.raises(BannedError):
+        await stage.do("room.join", guest, room_id=room_id)
+    assert len((await stage.do("room.get", host, room_id=room_id))["participants"]) == 1
+
+
+async def test_unknown_room_is_not_found(stage: Stage) -> None:
+    [person] = await stage.people(1)
+
+    with pytest.raises(NotFoundError):
+        await stage.do("room.join", person, room_id=uuid4())
+
+
+async def test_chat_is_said_changed_read_and_deleted(stage: Stage) -> None:
+    room_id, [host, guest] = await seated(stage, 2)
+
+    said = await stage.do("chat.send", host, room_id=room_id, text="hello")
+    again = await stage.do("chat.send", guest, room_id=room_id, text="hi", key="one")
+    repeated = await stage.do("chat.send", guest, room_id=room_id, text="hi", key="one")
+    message_id = said["message"]["id"]
+    changed = await stage.do("chat.edit", host, room_id=room_id, message_id=message_id, text="hello all")
+    await stage.do("chat.read", guest, room_id=room_id, message_id=message_id)
+    gone = await stage.do("chat.delete", host, room_id=room_id, message_id=message_id)
+
+    events = [one.ev for one in stage.seen(f"room:{room_id}") if one.ev.startswith("message.")]
+    assert again == repeated
+    assert changed["message"]["text"] == "hello all"
+    assert gone == {"message": {"id": message_id}}
+    assert events == [
+        "message.created",
+        "message.created",
+        "message.updated",
+        "message.read",
+        "message.deleted",
+    ]
+
+
+async def test_chat_needs_a_seat_and_a_room(stage: Stage) -> None:
+    room_id, [host] = await seated(stage, 1)
+    [stranger] = await stage.people(1)
+
+    with pytest.raises(SeatExpiredError):
+        await stage.do("chat.send", stranger, room_id=room_id, text="hello")
+    with pytest.raises(UnknownChannelError):
+        await stage.do("chat.send", host, ch="chat:1", text="hello")
+    with pytest.raises(BadRequestError):
+        await stage.do("chat.send", host, text="hello")
+
+
+async def test_signal_reaches_the_other_and_is_not_stored(stage: Stage) -> None:
+    room_id, [host, guest] = await seated(stage, 2)
+
+    await stage.do("room.signal", host, room_id=room_id, to=guest.user_id, data={"sdp": "v=0"})
+
+    [shown] = stage.seen(f"user:{guest.user_id}", "room.signal")
+    assert shown.off is None
+    assert shown.data == {"room_id": room_id, "from": str(host.user_id), "data": {"sdp": "v=0"}}
+
+
+async def test_signal_is_for_people_with_seats_only(stage: Stage) -> None:
+    room_id, [host] = await seated(stage, 1)
+    [stranger] = await stage.people(1)
+
+    for sender, receiver in ((host, stranger), (stranger, host)):
+        with pytest.raises(ForbiddenError):
+            await stage.do("room.signal", sender, room_id=room_id, to=receiver.user_id, data={})
+    with pytest.raises(BadRequestError):
+        await stage.do("room.signal", host, room_id=room_id, to=host.user_id, data={})
+
+    assert stage.seen(f"user:{stranger.user_id}") == []
+
+
+@pytest.mark.parametrize(("size", "passes"), [(8 * 1024, True), (8 * 1024 + 1, False)])
+async def test_signal_has_a_largest_size(stage: Stage, size: int, passes: bool) -> None:
+    room_id, [host, guest] = await seated(stage, 2)
+    data = "x" * (size - 2)
+
+    if passes:
+        await stage.do("room.signal", host, room_id=room_id, to=guest.user_id, data=data)
+    else:
+        with pytest.raises(BadRequestError):
+            await stage.do("room.signal", host, room_id=room_id, to=guest.user_id, data=data)
+
+    assert len(stage.seen(f"user:{guest.user_id}", "room.signal")) == passes
+
+
+async def test_media_state_is_shown_to_the_room(stage: Stage) -> None:
+    room_id, [host] = await seated(stage, 1)
+
+    await stage.do("room.media_state", host, room_id=room_id, state="good")
+
+    [shown] = stage.seen(f"room:{room_id}", "participant.media")
+    assert (shown.off, shown.data) == (None, {"user_id": str(host.user_id), "state": "good"})
+
+
+async def test_lesson_is_for_its_tutor_and_its_buyers(stage: Stage) -> None:
+    stage.parts.clock.pin(stage.parts.clock.now())
+    lesson = await stage.sell_lesson()
+    [stranger] = await stage.people(1)
+    with pytest.raises(NotAvailableError):
+        await stage.do("room.join", lesson.tutor, room_id=lesson.room_id)
+    stage.parts.clock.pin(lesson.starts_at - timedelta(minutes=10))
+
+    of_tutor = await stage.do("room.join", lesson.tutor, room_id=lesson.room_id, connection=Connection())
+    of_student = await stage.do(
+        "room.join", lesson.students[0], room_id=lesson.room_id, connection=Connection()
+    )
+
+    for op in ("room.join", "room.get", "room.attendance"):
+        with pytest.raises(ForbiddenError):
+            await stage.do(op, stranger, room_id=lesson.room_id)
+    roles = [one["role"] for one in of_student["room"]["participants"]]
+    assert roles == ["tutor", "student"]
+    assert of_tutor["room"]["kind"] == "course_session"
+    assert (await stage.do("room.get", lesson.admin, room_id=lesson.room_id))["state"] == "live"
+
+
+async def test_attendance_is_the_tutors_and_a_student_sees_only_the_own(stage: Stage) -> None:
+    clock = stage.parts.clock
+    clock.pin(clock.now())
+    lesson = await stage.sell_lesson(students=2)
+    clock.pin(lesson.starts_at)
+    for person in (lesson.tutor, *lesson.students):
+        await stage.do("room.join", person, room_id=lesson.room_id, connection=Connection())
+    clock.pin(lesson.starts_at + timedelta(minutes=30))
+    for person in lesson.students:
+        await stage.do("room.leave", person, room_id=lesson.room_id)
+
+    everybody = await stage.do("room.attendance", lesson.tutor, room_id=lesson.room_id)
+    own = await stage.do("room.attendance", lesson.students[0], room_id=lesson.room_id)
+
+    assert len(everybody["people"]) == 3
+    assert [row["user_id"] for row in own["people"]] == [str(lesson.students[0].user_id)]
+    assert own["people"][0]["attended_s"] == 30 * 60
+    assert own["scheduled_s"] == 90 * 60
+
+
+async def test_attendance_is_kept_of_lessons_only(stage: Stage) -> None:
+    room_id, [host] = await seated(stage, 1)
+
+    with pytest.raises(BadRequestError):
+        await stage.do("room.attendance", host, room_id=room_id)
+
+
+def test_ticket_to_livekit_is_short_and_for_one_room() -> None:
+    person = Principal(uuid4(), Role.STUDENT, "Ann", 1)
+    room = snapshot(evidence="livekit", generation=2)
+    livekit = config.LiveKit("http://media.example", "key", "s" * 32)
+
+    allowed = media.access(room, livekit, person)
+
+    assert isinstance(allowed, LiveKitAccess)
+    claims = jwt.decode(allowed.token, "s" * 32, algorithms=["HS256"])
+    assert allowed.url == "ws://media.example"
+    assert claims["sub"] == str(person.user_id)
+    assert claims["video"]["room"] == f"ft_{room.id}_2"
+    assert "roomCreate" not in claims["video"]
+    assert claims["exp"] - claims["nbf"] == 60
+
+
+def test_room_made_for_a_media_server_is_not_entered_without_one() -> None:
+    person = Principal(uuid4(), Role.STUDENT, "Ann", 1)
+
+    with pytest.raises(OverloadedError):
+        media.access(snapshot(evidence="livekit"), config.LiveKit(None, None, None), person)
+
+
+def snapshot(*, evidence: EvidenceMode, generation: int = 1) -> Snapshot:
+    return Snapshot(
+        id=uuid4(),
+        kind=RoomKind.TALK,
+        title="Tea",
+        state=RoomStatus.OPEN,
+        cap=4,
+        generation=generation,
+        participants=(),
+        host=None,
+        evidence=evidence,
+        media_ready=True,
+        epoch="e",
+        off=1,
+    )

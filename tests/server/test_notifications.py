@@ -1,0 +1,151 @@
+"""Notifications: one record an event and person, in their language, pushed and readable."""
+
+import re
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select, update
+
+from billing.money import Money
+from server import texts
+from server.context import Principal
+from server.errors import NotFoundError
+from server.features.accounts.models import User
+from server.features.notifications.models import Notification
+from server.features.notifications.notices import Notice, forget, notify
+from server.reaction import Occasion
+from tests.server.stage import Stage
+
+REFUND = "refund_processed"
+FACTS = {"amount": Money(1_250)}
+
+
+async def tell(stage: Stage, *people: Principal, key: str = "1") -> list[str]:
+    """Tell people of a refund and return the channels to push to."""
+    async with stage.parts.sessions.begin() as session:
+        occasion = Occasion(session, key, stage.parts.clock.now())
+        posts = await notify(
+            occasion, [Notice(person.user_id, REFUND, FACTS, "/wallet") for person in people]
+        )
+    assert {post.ev for post in posts} <= {"notification.created"}
+    return sorted(post.channel for post in posts)
+
+
+async def test_everybody_is_told_and_pushed_to(stage: Stage) -> None:
+    ann, bob = await stage.people(2)
+
+    channels = await tell(stage, ann, bob)
+
+    [shown] = (await stage.do("notification.list", ann))["items"]
+    assert channels == sorted(f"user:{person.user_id}" for person in (ann, bob))
+    assert (shown["type"], shown["title"], shown["text"]) == (
+        REFUND,
+        "Refund",
+        "12.50 USD are back in your wallet.",
+    )
+    assert shown["data"] == {"amount": {"amount": 1_250, "currency": "USD"}}
+    assert (shown["link"], shown["read_at"]) == ("/wallet", None)
+
+
+async def test_repeated_reaction_makes_no_second_record(stage: Stage) -> None:
+    [ann] = await stage.people(1)
+
+    await tell(stage, ann)
+    again = await tell(stage, ann)
+    other = await tell(stage, ann, key="2")
+
+    assert again == []
+    assert len(other) == 1
+    assert (await stage.do("notification.count", ann)) == {"unread": 2}
+
+
+async def test_people_are_told_in_their_language(stage: Stage) -> None:
+    [ann] = await stage.people(1)
+    async with stage.parts.sessions.begin() as session:
+        await session.execute(update(User).where(User.id == ann.user_id).values(locale="vi"))
+
+    await tell(stage, ann)
+
+    [shown] = (await stage.do("notification.list", ann))["items"]
+    assert shown["text"] == "12,50 USD đã được hoàn vào ví của bạn."
+
+
+async def test_account_that_is_gone_is_not_told(stage: Stage) -> None:
+    async with stage.parts.sessions.begin() as session:
+        occasion = Occasion(session, "1", stage.parts.clock.now())
+        posts = await notify(occasion, [Notice(UUID(int=9), REFUND, FACTS)])
+
+    assert posts == []
+
+
+async def test_list_is_newest_first_paged_and_filtered(stage: Stage) -> None:
+    [ann] = await stage.people(1)
+    for number in range(5):
+        await tell(stage, ann, key=str(number))
+
+    first = await stage.do("notification.list", ann, limit=3)
+    second = await stage.do("notification.list", ann, limit=3, cursor=first["next_cursor"])
+    await stage.do("notification.read", ann, notification_id=first["items"][0]["id"])
+    unread = await stage.do("notification.list", ann, unread=True)
+
+    times = [one["created_at"] for one in first["items"] + second["items"]]
+    assert times == sorted(times, reverse=True)
+    assert (len(first["items"]), len(second["items"]), second["next_cursor"]) == (3, 2, None)
+    assert (len(unread["items"]), unread["unread"]) == (4, 4)
+
+
+async def test_reading_is_kept_and_may_be_repeated(stage: Stage) -> None:
+    [ann] = await stage.people(1)
+    await tell(stage, ann)
+    await tell(stage, ann, key="2")
+    [first, _] = (await stage.do("notification.list", ann))["items"]
+
+    once = await stage.do("notification.read", ann, notification_id=first["id"])
+    twice = await stage.do("notification.read", ann, notification_id=first["id"])
+    everything = await stage.do("notification.read_all", ann)
+
+    assert once["read_at"] == twice["read_at"] is not None
+    assert everything == await stage.do("notification.count", ann) == {"unread": 0}
+
+
+async def test_notification_of_others_is_not_found(stage: Stage) -> None:
+    ann, bob = await stage.people(2)
+    await tell(stage, ann)
+    [own] = (await stage.do("notification.list", ann))["items"]
+
+    with pytest.raises(NotFoundError):
+        await stage.do("notification.read", bob, notification_id=own["id"])
+
+    assert (await stage.do("notification.list", bob))["items"] == []
+
+
+async def test_old_notifications_are_forgotten(stage: Stage) -> None:
+    [ann] = await stage.people(1)
+    await tell(stage, ann)
+
+    async with stage.parts.sessions.begin() as session:
+        removed = await forget(session, before=stage.parts.clock.now())
+        left = await session.scalar(select(func.count()).select_from(Notification))
+
+    assert (removed, left) == (1, 0)
+
+
+@pytest.mark.parametrize("key", texts.NOTICES | texts.PAGES)
+def test_text_has_the_same_facts_in_every_language(key: str) -> None:
+    entry = (texts.NOTICES | texts.PAGES)[key]
+
+    facts = [set(re.findall(r"{(\w+)}", text.title + text.body)) for text in entry]
+
+    assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize(
+    ("cents", "english", "vietnamese"),
+    [
+        (0, "0.00 USD", "0,00 USD"),
+        (123_456_789, "1,234,567.89 USD", "1.234.567,89 USD"),
+        (-5, "-0.05 USD", "-0,05 USD"),
+    ],
+)
+def test_money_is_written_as_people_write_it(cents: int, english: str, vietnamese: str) -> None:
+    assert (texts.money(Money(cents), "en"), texts.money(Money(cents), "vi")) == (english, vietnamese)

@@ -1,0 +1,107 @@
+"""Share pages: what a link shows to somebody who has nothing but the link."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from litestar import Litestar
+
+from server import problem, share
+from tests.server.stage import Stage
+from tests.server.test_talks import TALK
+
+
+@pytest.fixture
+async def client(stage: Stage) -> AsyncIterator[httpx.AsyncClient]:
+    app = Litestar(
+        route_handlers=[*share.routes(stage.parts)],
+        exception_handlers={Exception: problem.answer},
+        openapi_config=None,
+        logging_config=None,
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        yield client
+
+
+async def test_link_of_a_talk_shows_what_it_is_and_its_picture(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    [host] = await stage.people(1)
+    talk = await stage.do("talk.create", host, **TALK)
+
+    page = await client.get(f"/t/{talk['code']}")
+    picture = await client.get(f"/api/v1/talks/{talk['id']}/qr.svg")
+
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "Coffee and verbs" in page.text
+    assert "1 of 4 places" in page.text
+    assert talk["code"] in page.text
+    assert picture.headers["content-type"].startswith("image/svg+xml")
+    assert picture.text == talk["qr_svg"]
+    assert picture.text in page.text
+
+
+async def test_what_people_wrote_is_escaped(stage: Stage, client: httpx.AsyncClient) -> None:
+    [host] = await stage.people(1)
+    title = "<script>alert('{seated}')</script>"
+    talk = await stage.do("talk.create", host, **TALK | {"title": title})
+
+    page = await client.get(f"/t/{talk['code']}")
+
+    assert "<script" not in page.text
+    assert "&lt;script&gt;alert(&#x27;{seated}&#x27;)" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+async def test_page_speaks_the_browsers_language(stage: Stage, client: httpx.AsyncClient) -> None:
+    [host] = await stage.people(1)
+    talk = await stage.do("talk.create", host, **TALK)
+
+    page = await client.get(f"/t/{talk['code']}", headers={"Accept-Language": "vi-VN,vi;q=0.9,en;q=0.8"})
+
+    assert '<html lang="vi">' in page.text
+    assert "mời bạn" in page.text
+
+
+async def test_link_of_a_closed_talk_says_so(stage: Stage, client: httpx.AsyncClient) -> None:
+    [host] = await stage.people(1)
+    talk = await stage.do("talk.create", host, **TALK)
+    await stage.do("talk.close", host, talk_id=talk["id"])
+
+    page = await client.get(f"/t/{talk['code']}")
+
+    assert page.status_code == 200
+    assert "This talk is over." in page.text
+
+
+async def test_link_of_a_course_shows_it_once_it_is_published(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    lesson = await stage.sell_lesson(students=0)
+    path = f"/courses/{lesson.course['id']}"
+
+    shown = await client.get(path)
+    await stage.do("course.unpublish", lesson.tutor, course_id=lesson.course["id"])
+    hidden = await client.get(path)
+
+    assert "Spanish from zero" in shown.text
+    assert hidden.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/t/aaaaaaaaaa", "/t/x", "/courses/x", "/courses/00000000-0000-0000-0000-000000000000"],
+)
+async def test_link_that_leads_nowhere_says_so(client: httpx.AsyncClient, path: str) -> None:
+    page = await client.get(path)
+
+    assert page.status_code == 404
+    assert "leads nowhere" in page.text
+
+
+@pytest.mark.parametrize(
+    ("header", "locale"), [("", "en"), ("de", "en"), ("de, vi;q=0.5", "vi"), ("en-GB, vi", "en")]
+)
+def test_first_known_language_is_taken(header: str, locale: str) -> None:
+    assert share.locale_of(header) == locale
