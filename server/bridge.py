@@ -1,5 +1,6 @@
 """What the gateway asks of accounts and rooms, and what rooms send through it. The two know nothing of each other."""
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,7 +16,7 @@ from server.clock import Clock
 from server.context import Command, Context, Parts, Principal
 from server.errors import NotFoundError
 from server.execute import execute
-from server.features.accounts.tokens import Authenticator
+from server.features.accounts.tokens import ACCESS_TTL, Authenticator
 from server.features.lessons import access
 from server.gateway.connection import Login
 from server.gateway.dispatch import Call, Execute
@@ -38,7 +39,9 @@ class Doors:
 
     async def redeem(self, ticket: str) -> Login:
         """See `gateway.Doors`."""
-        return Login(await self._authenticator.redeem(ticket), None)
+        person = await self._authenticator.redeem(ticket)
+        # A ticket stands for the access token it was made with: its socket needs a new one as soon as that would.
+        return Login(person, time.time() + ACCESS_TTL.total_seconds())
 
     async def review(self, login: Login) -> Login | None:
         """See `gateway.Doors`: a change of role, password or block ends what was known before it."""

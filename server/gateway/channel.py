@@ -25,12 +25,11 @@ class Receiver(Protocol):
 class Pending:
     """A publication on its way out, encoded once a codec."""
 
-    __slots__ = ("_frames", "but", "json", "publication")
+    __slots__ = ("_frames", "json", "publication")
 
-    def __init__(self, publication: Publication, json: bytes, but: Receiver | None) -> None:
+    def __init__(self, publication: Publication, json: bytes) -> None:
         self.publication = publication
         self.json = json
-        self.but = but
         self._frames: dict[Codec, bytes] = {}
 
     def frame(self, codec: Codec) -> bytes:

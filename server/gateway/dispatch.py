@@ -176,7 +176,7 @@ class Dispatch:
         command = decode(_SEND, request)
         name = self._bound(connection, command.room_id)
         d = protocol.encode({"from": connection.user_id, "kind": command.kind, "data": command.data})
-        self._gateway.hub.publish(name, [Publication(None, "room.message", _now_ms(), d)], but=connection)
+        self._gateway.hub.publish(name, [Publication(None, "room.message", _now_ms(), d)])
         connection.reply(request.id, Done())
 
     def _type(self, connection: Connection, request: Request, *, is_typing: bool) -> None:

@@ -85,9 +85,9 @@ class Hub:
 
     # --- Publishing ---
 
-    def publish(self, name: str, publications: Sequence[Publication], *, but: Receiver | None = None) -> None:
-        """Deliver to this node's members at once and to the other nodes over the bus; `but` gets nothing."""
-        self.deliver(name, publications, but=but)
+    def publish(self, name: str, publications: Sequence[Publication]) -> None:
+        """Deliver to this node's members at once and to the other nodes over the bus."""
+        self.deliver(name, publications)
         channel = self._channels.get(name)
         is_volatile = all(publication.off is None for publication in publications)
         # A volatile message on a channel that nobody else follows need not travel; where we have no member we
@@ -95,7 +95,7 @@ class Hub:
         if not is_volatile or channel is None or channel.is_shared:
             self._bus.publish(name, publications)
 
-    def deliver(self, name: str, publications: Iterable[Publication], *, but: Receiver | None = None) -> None:
+    def deliver(self, name: str, publications: Iterable[Publication]) -> None:
         """Deliver to this node's members: each offset once and in order, gaps filled from the history."""
         channel = self._channels.get(name)
         if channel is None:
@@ -104,18 +104,18 @@ class Hub:
             off = publication.off
             if off is None:
                 if channel.is_open:
-                    self._push(channel, publication, but)
+                    self._push(channel, publication)
             elif not channel.is_open or off > channel.last + 1:
                 self._put_ahead(channel, publication)
             elif off == channel.last + 1:
                 channel.last = off
-                self._push(channel, publication, but)
+                self._push(channel, publication)
                 if channel.ahead:
                     self._drain_ahead(channel)
 
-    def _push(self, channel: Channel, publication: Publication, but: Receiver | None = None) -> None:
+    def _push(self, channel: Channel, publication: Publication) -> None:
         json = event_json(channel.name, publication)
-        channel.pending.append(Pending(publication, json, but))
+        channel.pending.append(Pending(publication, json))
         channel.pending_bytes += len(json)
         if channel.pending_bytes >= WINDOW_BYTES:
             self._flush(channel)
@@ -139,31 +139,12 @@ class Hub:
             return
         channel.pending, channel.pending_bytes = [], 0
         channel.flushed_at = self._loop.time()
-        senders = {item.but for item in pending if item.but is not None and item.but in channel.fast}
-        if senders:
-            self._flush_but(channel, pending, senders)
-        else:
-            for codec, writes in channel.writers().items():
-                frame = _shared_frame(codec, pending)
-                for write in writes:
-                    write(frame)
+        for codec, writes in channel.writers().items():
+            frame = _shared_frame(codec, pending)
+            for write in writes:
+                write(frame)
         for member in list(channel.held.values()):
             self._give_held(member, pending)
-
-    def _flush_but(self, channel: Channel, pending: list[Pending], senders: set[Receiver]) -> None:
-        """Send to everybody, and to each sender only what others sent."""
-        frames: dict[Codec, bytes] = {}
-        for receiver in channel.fast:
-            codec = receiver.codec
-            if receiver in senders:
-                others = [item for item in pending if item.but is not receiver]
-                if others:
-                    receiver.write(_shared_frame(codec, others))
-                continue
-            frame = frames.get(codec)
-            if frame is None:
-                frame = frames[codec] = _shared_frame(codec, pending)
-            receiver.write(frame)
 
     def _give_held(self, member: Member, pending: list[Pending]) -> None:
         if member.buffer is not None:
@@ -180,10 +161,8 @@ class Hub:
             return
         if off is not None:
             member.last = off
-        receiver = member.receiver
-        if item.but is not receiver:
-            conflate = f"{member.channel.name} {item.publication.ev}" if off is None else None
-            receiver.send(item.frame(receiver.codec), conflate=conflate)
+        conflate = f"{member.channel.name} {item.publication.ev}" if off is None else None
+        member.receiver.send(item.frame(member.receiver.codec), conflate=conflate)
 
     def _promote(self, member: Member) -> None:
         """Put a member on the fast path if it has had everything and its socket takes more."""
