@@ -27,7 +27,7 @@ PEER = Path(__file__).parent / "peers" / "starlette"
 EVENTS = {"room.send": b'"ev":"room.message"', "chat.send": b'"ev":"message.created"'}
 # Makes the text of a message as long as an ordinary sentence; an event is then 200 to 300 bytes.
 PADDING = "The quick brown fox jumps over the lazy dog."
-# People join one after the other; after so many the rest of the room reads what it was told meanwhile.
+# People join one after the other; after so many the others read what they were told meanwhile, and answer heartbeats.
 JOINS_BETWEEN_READS = 10
 CALIBRATION_LIMIT_S = 10.0
 DRAIN_LIMIT_S = 10.0
@@ -194,6 +194,7 @@ def _fourtalk(folder: Path, shape: Shape, stack: contextlib.ExitStack) -> Target
         members = [[tutor, *students]]
         ids = [product.lesson(api, tutor, admin, students)]
     waiting = Pool(EVENTS["room.send"])
+    joined = itertools.count(1)
     rooms: list[list[Connection]] = []
     for room_id, accounts in zip(ids, members, strict=True):
         rooms.append([])
@@ -202,8 +203,8 @@ def _fourtalk(folder: Path, shape: Shape, stack: contextlib.ExitStack) -> Target
             product.join(connection, room_id)
             waiting.add(connection)
             rooms[-1].append(connection)
-            if len(rooms[-1]) % JOINS_BETWEEN_READS == 0:
-                waiting.until_quiet(0.02, 1.0)
+            if next(joined) % JOINS_BETWEEN_READS == 0:
+                waiting.until_quiet(0.01, 1.0)
     waiting.until_quiet(0.5, 10.0)
     return Target("fourtalk", server, rooms, [f"room:{room_id}" for room_id in ids])
 

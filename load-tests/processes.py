@@ -61,8 +61,11 @@ class Server:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        if kind is not None and issubclass(kind, Exception):
+            # The folder with the log goes, and the reason with it.
+            print(f"--- the end of {self.log.name}\n{self._log_end()}", file=sys.stderr)
 
     @property
     def url(self) -> str:
@@ -80,8 +83,7 @@ class Server:
             if self._is_ready():
                 return
             time.sleep(0.05)
-        text = self.log.read_text(errors="replace")[-4000:]
-        raise RuntimeError(f"{self._child.args!r} did not get ready:\n{text}")
+        raise RuntimeError(f"{self._child.args!r} did not get ready:\n{self._log_end()}")
 
     def cpu(self) -> Cpu:
         """Read the CPU time of the process and everything below it, ended children included."""
@@ -122,6 +124,9 @@ class Server:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+    def _log_end(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
 
     def _tree(self) -> dict[int, str]:
         """Return the processes below and including the child, with their names."""
