@@ -12,7 +12,6 @@ from rooms import errors, finish, journal, messages as m
 from rooms.media import room_name
 from rooms.messages import Identity, Presence, RoomStatus
 from rooms.models import MediaEvent
-from rooms.ownership import Leases
 from rooms.registry import Registry
 from tests.rooms.kit import (
     ANN,
@@ -147,7 +146,7 @@ async def test_a_finish_that_fails_leaves_nothing_behind(
     record = finish.record
     monkeypatch.setattr(finish, "record", broken)
 
-    async with registry(sessions, clock, leases=Leases()) as rooms:
+    async with registry(sessions, clock) as rooms:
         await rooms.ask(room_id, join(HOST))
         with pytest.raises(errors.OverloadedError, match="finish"):
             await rooms.run_due(AFTER)

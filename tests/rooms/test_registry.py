@@ -11,9 +11,21 @@ from billing.models import Outbox
 from rooms import errors, journal, messages as m
 from rooms.messages import PublicEvent, SeatStatus
 from rooms.models import Room as RoomRow, RoomEvent, RoomSeat, RoomSnapshot, RoomTimer
-from rooms.ownership import Leases
 from rooms.registry import Registry
-from tests.rooms.kit import ANN, BEN, HOST, T0, Clock, create, lesson, person, registry, socket, talk
+from tests.rooms.kit import (
+    ANN,
+    BEN,
+    HOST,
+    T0,
+    Clock,
+    create,
+    eventually,
+    lesson,
+    person,
+    registry,
+    socket,
+    talk,
+)
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -201,7 +213,7 @@ async def test_a_poisonous_message_harms_nobody_else(
     room_id = await create(sessions, talk(), clock)
     poison(monkeypatch)
 
-    async with registry(sessions, clock, leases=Leases()) as rooms:
+    async with registry(sessions, clock) as rooms:
         await rooms.ask(room_id, join(ANN))
         said = [rooms.ask(room_id, m.SendChat(ANN, text)) for text in ("one", "poison", "two")]
         answers = await asyncio.gather(*said, return_exceptions=True)
@@ -219,7 +231,7 @@ async def test_a_room_that_keeps_failing_is_quarantined(
     room_id = await create(sessions, talk(), clock)
     poison(monkeypatch)
 
-    async with registry(sessions, clock, leases=Leases()) as rooms:
+    async with registry(sessions, clock) as rooms:
         await rooms.ask(room_id, join(ANN))
         for _ in range(5):
             with pytest.raises(ZeroDivisionError):
@@ -260,8 +272,12 @@ async def test_a_resting_room_has_no_task_and_wakes_again(sessions: Sessions, cl
     async with registry(sessions, clock, rest_after_s=0.2) as rooms:
         await rooms.ask(room_id, m.UpdateRoom(HOST, "Other"))
         awake = len(rooms._actors)
-        tasks = len(asyncio.all_tasks())
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0)
+        working = [task for task in asyncio.all_tasks() if "_guarded" in repr(task.get_coro())]
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if not rooms._actors:
+                break
         resting = len(rooms._actors)
         async with sessions() as session:
             owner = await session.scalar(text("select node_id from room_owner"))
@@ -269,8 +285,7 @@ async def test_a_resting_room_has_no_task_and_wakes_again(sessions: Sessions, cl
         snapshot = await rooms.snapshot(room_id)
 
     assert (awake, resting, owner) == (1, 0, None)
-    # The test itself and the registry's four watchers: the idle room has none.
-    assert tasks == 5
+    assert working == []
     assert snapshot.title == "Another"
 
 
@@ -281,7 +296,7 @@ async def test_a_timer_wakes_a_resting_room(sessions: Sessions, clock: Clock) ->
         spec = lesson()
         assert spec.ends_at is not None
         clock.move_to(spec.ends_at.replace(hour=13))
-        await asyncio.sleep(0.5)
+        await eventually(rooms, room_id, lambda snapshot: snapshot.state == "closed")
         snapshot = await rooms.snapshot(room_id)
 
     assert (snapshot.state, snapshot.reason) == ("closed", "expired")

@@ -79,7 +79,9 @@ class Talk(RuleBasedStateMachine):
     def webhook(self, who: Identity, kind: m.EvidenceKind, is_new: bool) -> None:
         self.sid += is_new
         identity = None if kind == "finished" else who
-        evidence = m.Evidence(kind, self.room.now, identity, f"PA_{self.sid}", generation=self.room.state.generation)
+        evidence = m.Evidence(
+            kind, self.room.now, identity, f"PA_{self.sid}", generation=self.room.state.generation
+        )
         if self.room.state.uses_livekit:
             self.send(m.MediaChanged(evidence))
 
