@@ -1,0 +1,193 @@
+"""`fourtalk serve` as a process of its own, killed by its pid; and the commands beside it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+from sqlalchemy import make_url
+
+from server import embedded
+
+# A first start makes a database cluster; on a busy machine with two cores that takes seconds.
+START_TIMEOUT_S = 60.0
+# What of our own environment a server needs; everything else would configure it by accident.
+KEPT = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR")
+# The same for every server of a test, so that a token of one is good for the other.
+SECRET = "chaos-" * 8
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Somebody with a token."""
+
+    user_id: str
+    access_token: str
+    email: str = ""
+
+
+class Server:
+    """One server process on its own data dir; it can be killed, frozen, and started again on the same port.
+
+    Args:
+        folder: The data dir.
+        database_url: A database shared with other servers; without it the server starts its own.
+        redis_url: Goes with `database_url`.
+        time_travel: Let business time be moved.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        time_travel: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self._options = ("--port", str(self.port), *(("--time-travel",) if time_travel else ()))
+        addresses = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        self._environment = {
+            **{name: os.environ[name] for name in KEPT if name in os.environ},  # noqa: TID251 - for a child
+            **{name: url for name, url in addresses.items() if url is not None},
+            "RATE_LIMITS": "off",
+            "SECRET_KEY": SECRET,
+        }
+        sockets = embedded.socket_folder(folder.resolve())
+        self.database_url = database_url or embedded.database_url(sockets, embedded.DATABASE)
+        self.redis_url = redis_url or f"unix://{sockets / 'valkey.sock'}"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start the process, and return once it is ready.
+
+        Raises:
+            RuntimeError: It ended instead, or took too long.
+        """
+        self._process = await self._run("serve", *self._options)
+        assert self._process.stdout is not None, "it was asked for"
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                line = await self._process.stdout.readline()
+        except TimeoutError:
+            line = b""
+        if b"fourtalk is ready" not in line:
+            await self.kill()
+            raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-3000:]}")
+
+    async def kill(self) -> None:
+        """End the process as a power cut would."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """End the process in good order and return its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """Let the process do nothing until `thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self._signal(signal.SIGCONT)
+
+    async def command(self, *arguments: str) -> bytes:
+        """Run another `fourtalk` command on the same data dir, and return what it prints."""
+        process = await self._run(*arguments)
+        out, _ = await process.communicate()
+        return out
+
+    async def mint(self, count: int, *, role: str = "student") -> list[Account]:
+        """Make accounts."""
+        lines = (await self.command("user", "mint", "--count", str(count), "--role", role)).splitlines()
+        accounts = [msgspec.json.decode(line, type=Account) for line in lines]
+        assert len(accounts) == count, self._log.read_text()[-3000:]
+        return accounts
+
+    async def violations(self) -> Any:
+        """Return what `fourtalk check` finds wrong."""
+        return msgspec.json.decode(await self.command("check", "--json"))["violations"]
+
+    async def query(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Read the database behind the server's back."""
+        url = make_url(self.database_url)
+        connection = await asyncpg.connect(
+            host=str(url.query["host"]), user=url.username, database=url.database
+        )
+        try:
+            return list(await connection.fetch(statement, *arguments))
+        finally:
+            await connection.close()
+
+    def errors(self) -> list[Mapping[str, Any]]:
+        """Return what the server has logged as an error."""
+        found: list[Mapping[str, Any]] = []
+        for line in self._log.read_bytes().splitlines():
+            try:
+                entry = msgspec.json.decode(line)
+            except msgspec.DecodeError:
+                found.append({"event": line.decode(errors="replace")})
+            else:
+                if entry.get("level") in ("error", "critical"):
+                    found.append(entry)
+        return found
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "fourtalk.log"
+
+    async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "server", *arguments, "--data-dir", str(self.folder)),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self._environment,
+                # Should the tests be killed, their servers end with them.
+                preexec_fn=lambda: embedded.die_with_parent(signal.SIGTERM),
+            )
+
+    async def _end(self, sig: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(sig)
+            process.send_signal(signal.SIGCONT)
+        # `communicate` and not `wait`: it also closes the pipe.
+        await process.communicate()
+        assert process.returncode is not None, "it has ended"
+        return process.returncode
+
+    def _signal(self, sig: signal.Signals) -> None:
+        assert self._process is not None, "start it first"
+        self._process.send_signal(sig)
+
+
+@asynccontextmanager
+async def running(*servers: Server) -> AsyncIterator[None]:
+    """Start servers one after the other, and see that none of them is left behind."""
+    try:
+        for server in servers:
+            await server.start()
+        yield
+    finally:
+        for server in servers:
+            await server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
