@@ -127,11 +127,16 @@ class Effects:
 
     async def _attempt(self, room_id: UUID, effect: m.Effect, cap: int, at: datetime | None) -> bool:
         """Carry out an effect and report it; False when it may be tried again."""
+        begun = at or self._now()
+        result: m.Signal | None
         try:
-            result = await self._carry_out(room_id, effect, cap, at or self._now())
+            result = await self._carry_out(room_id, effect, cap, begun)
         except (MediaUnavailableError, SQLAlchemyError, BillingError, OSError, TimeoutError) as error:
             log.warning("effect_failed", room_id=str(room_id), effect=type(effect).__name__, error=str(error))
-            return isinstance(effect, m.PollMedia)  # the next poll comes by itself
+            if not isinstance(effect, m.PollMedia):
+                return False
+            # The next poll comes by itself.
+            result = m.PollFailed(effect.generation, begun)
         except Exception:
             # A bug must not take the task group, and with it every room, down.
             log.exception("effect_broken", room_id=str(room_id), effect=type(effect).__name__)

@@ -394,6 +394,14 @@ class Polled(msgspec.Struct, frozen=True, tag="polled"):
     people: tuple[Presence, ...] | None
 
 
+class PollFailed(msgspec.Struct, frozen=True, tag="poll_failed"):
+    """LiveKit gave no answer that says anything."""
+
+    generation: int
+    at: datetime
+    """When the poll was begun."""
+
+
 class MediaChanged(msgspec.Struct, frozen=True, tag="media_changed"):
     """One stored webhook, read from the inbox."""
 
@@ -424,6 +432,7 @@ Signal = (
     | Travelled
     | EffectResult
     | Polled
+    | PollFailed
     | MediaChanged
     | Adopt
     | Assessed
@@ -736,7 +745,7 @@ class RemoveParticipant(msgspec.Struct, frozen=True, tag="remove_participant"):
 
 
 class PollMedia(msgspec.Struct, frozen=True, tag="poll_media"):
-    """Ask LiveKit who is there; answered by `Polled`."""
+    """Ask LiveKit who is there; answered by `Polled` or `PollFailed`."""
 
     generation: int
 

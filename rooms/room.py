@@ -136,6 +136,7 @@ RULES: dict[type, Rule] = {
     m.Adopt: _adopt,
     m.MediaChanged: sightings.changed,
     m.Polled: sightings.polled,
+    m.PollFailed: sightings.poll_failed,
     m.EffectResult: _effect_done,
     m.Assessed: lessons.assessed,
 }

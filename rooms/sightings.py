@@ -71,6 +71,15 @@ def polled(turn: Turn, signal: m.Polled) -> None:
         _missing(turn, identity, signal)
 
 
+def poll_failed(turn: Turn, signal: m.PollFailed) -> None:
+    """Remember that LiveKit was away: who is not seen after this was there until the last evidence only."""
+    if not turn.state.takes_people or signal.generation != turn.state.generation:
+        return
+    turn.witness(
+        Evidence(kind="outage", at=signal.at, until=signal.at, generation=signal.generation, source="media")
+    )
+
+
 def _missing(turn: Turn, identity: Identity, signal: m.Polled) -> None:
     """Doubt who is not on the list; two lists far enough apart are believed."""
     session = turn.state.media[identity]

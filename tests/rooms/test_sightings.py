@@ -233,6 +233,31 @@ def test_media_is_watched_while_somebody_is_in(room: Room) -> None:
     assert room.last.effects == (m.PollMedia(1),)
 
 
+def test_a_poll_without_an_answer_is_evidence_of_an_outage() -> None:
+    room = Room(lesson(evidence="livekit"))
+    room.at(T0 + 60 * MINUTE)
+    room.join(HOST)
+    room.send(m.EffectResult(m.EnsureMedia(1)))
+    room.media("joined", HOST, "PA_1")
+
+    room.send(m.PollFailed(1, room.now))
+
+    assert room.last.evidence == (m.Evidence("outage", room.now, until=room.now, source="media"),)
+    assert room.seat(HOST) is SeatStatus.CONNECTED
+
+
+def test_a_poll_of_an_older_media_room_that_fails_says_nothing() -> None:
+    room = Room(lesson(evidence="livekit"))
+    room.at(T0 + 60 * MINUTE)
+    room.join(HOST)
+    room.send(m.EffectResult(m.EnsureMedia(1)))
+    room.media("finished")
+
+    room.send(m.PollFailed(1, room.now))
+
+    assert room.last.evidence == ()
+
+
 def test_the_tutor_may_enter_by_media_alone() -> None:
     room = Room(lesson(evidence="livekit"))
     room.at(T0 + 55 * MINUTE)
