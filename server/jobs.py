@@ -134,6 +134,8 @@ class Jobs:
         self._clock = clock
         self._node = node
         self._table = {job.name: job for job in table}
+        # One job at a time in this process: who travels in time waits for the one that runs.
+        self._busy = asyncio.Lock()
 
     async def run(self) -> None:
         """Run what falls due, for ever."""
@@ -181,15 +183,17 @@ class Jobs:
 
     async def run_job(self, name: str) -> int:
         """Run one job if it is due and no other node runs it; return what it did."""
-        job = self._table[name]
-        now = self._time_of(job)
-        if not await self._claim(job, now):
-            return 0
+        async with self._busy:
+            job = self._table[name]
+            now = self._time_of(job)
+            return await self._work(job, now) if await self._claim(job, now) else 0
+
+    async def _work(self, job: Job, now: datetime) -> int:
         started = time.monotonic()
         try:
             count = await job.work(self._means, now)
         except Exception as error:
-            log.exception("job_failed", job=name)
+            log.exception("job_failed", job=job.name)
             await self._note(
                 job, now, next_due=now + min(AGAIN, job.every), started=started, error=repr(error)
             )

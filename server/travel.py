@@ -1,15 +1,15 @@
 """Time travel for demo and tests: the business clock's offset, and an advance through everything that falls due.
 
-The offset is a row, so it survives restarts, and every process reads it. Wall time never moves (DESIGN §4, Clocks).
+The offset is a row, so it survives restarts, and every process that starts reads it. Wall time never moves
+(DESIGN §4, Clocks).
 """
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
-import structlog
 from litestar import Request, Response, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta
@@ -25,12 +25,9 @@ from server.relay import Relay
 from server.request import decode_request
 from server.upkeep import ClockOffset
 
-log = structlog.get_logger()
-
-# The other processes of this machine follow an advance within this time.
-FOLLOW_S = 0.25
-# A century: more is a slip, and dates end in the year 9999.
+# A century: more is a slip. Dates end in the year 9999, and everything that adds to one needs room.
 ADVANCE_MOST_S = 100 * 366 * 86_400
+LATEST = datetime(3000, 1, 1, tzinfo=UTC)
 
 
 class MoveClock(msgspec.Struct, frozen=True):
@@ -53,7 +50,7 @@ async def load(sessions: async_sessionmaker[AsyncSession], clock: Clock) -> None
 
 
 class Traveller:
-    """Moves business time of this process, and of the others after it."""
+    """Moves business time."""
 
     def __init__(self, parts: Parts, relay: Relay, jobs: Jobs) -> None:
         self._parts = parts
@@ -136,24 +133,13 @@ def routes(parts: Parts, relay: Relay, jobs: Jobs) -> Sequence[HTTPRouteHandler]
     return [move_clock]
 
 
-async def follow(parts: Parts) -> None:
-    """Keep this process's clock at the offset that another process may have set, for ever."""
-    while True:
-        await asyncio.sleep(FOLLOW_S)
-        try:
-            await load(parts.sessions, parts.clock)
-        except Exception:
-            log.exception("clock_not_followed")
-
-
 def _target(command: MoveClock, now: datetime) -> datetime:
     if (command.advance_s is None) == (command.set is None):
         raise BadRequestError("Give either advance_s or set.", (FieldError("advance_s", "one of the two"),))
-    if command.advance_s is not None:
-        return now + timedelta(seconds=command.advance_s)
-    assert command.set is not None, "checked above"
-    if command.set < now:
+    until = command.set or now + timedelta(seconds=command.advance_s or 0)
+    if not now <= until <= LATEST:
         raise BadRequestError(
-            "Business time does not go back.", (FieldError("set", f"is before {now:%Y-%m-%dT%H:%M:%SZ}"),)
+            "Business time goes forward, and not beyond the year 3000.",
+            (FieldError("set" if command.set else "advance_s", f"now it is {now:%Y-%m-%dT%H:%M:%SZ}"),),
         )
-    return command.set
+    return until

@@ -68,7 +68,7 @@ class SoldLesson(msgspec.Struct, frozen=True):
     holds: dict[UUID, str]
 
 
-COURSE = {
+COURSE: dict[str, Any] = {
     "title": "Spanish from zero",
     "description": "Everything one needs on a journey.",
     "language": "es",

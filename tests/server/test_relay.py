@@ -5,7 +5,7 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID, uuid4
 
 import msgspec
@@ -32,6 +32,10 @@ class Said(msgspec.Struct, frozen=True, tag="test.said"):
 
     to: str
     word: str
+
+
+Step = Literal["reaction", "push", "delete", "none"]
+STEPS = get_args(Step)
 
 
 class Crash(BaseException):
@@ -65,7 +69,7 @@ class Node:
             for word in words:
                 outbox.record(session, Said(to, word), at=datetime.now(UTC))
 
-    def die_in(self, step: str) -> None:
+    def die_in(self, step: Step) -> None:
         """Let the process die in its next reaction, push, or deletion."""
 
         async def die(*_: object) -> Sequence[Post]:
@@ -78,6 +82,8 @@ class Node:
                 self.crash_in_push = True
             case "delete":
                 self.crash_after_push = True
+            case "none":
+                pass
 
     async def _react(self, occasion: Occasion, event: Said) -> Sequence[Post]:
         if event.word in self.poison:
@@ -308,7 +314,7 @@ async def test_any_row_of_crashes_shows_every_event_under_one_offset(sessions: S
     chance = random.Random(seed)
     shown: list[tuple[str, int | None, str]] = []
     said = 0
-    steps = [*chance.choices(["reaction", "push", "delete", "none"], k=5), "none"]
+    steps: list[Step] = [*chance.choices(STEPS, k=5), "none"]
     for minute, step in enumerate(steps):
         node = Node(sessions)
         node.ahead = timedelta(minutes=minute)

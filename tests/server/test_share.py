@@ -1,6 +1,7 @@
 """Share pages: what a link shows to somebody who has nothing but the link."""
 
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -19,7 +20,9 @@ async def client(stage: Stage) -> AsyncIterator[httpx.AsyncClient]:
         openapi_config=None,
         logging_config=None,
     )
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=cast(Any, app)), base_url="http://test"
+    ) as client:
         yield client
 
 

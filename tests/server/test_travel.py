@@ -175,7 +175,7 @@ async def test_clock_is_moved_over_http(stage: Stage) -> None:
     )
     before = stage.parts.clock.now()
 
-    transport = httpx.ASGITransport(app=app)
+    transport = httpx.ASGITransport(app=cast(Any, app))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answer = await client.post("/api/v1/dev/clock", json={"advance_s": 3600})
 
