@@ -371,6 +371,32 @@ async def test_an_administrator_cancels_with_a_reason(live_school: School) -> No
         assert tuple(audited.one()) == ("course.cancel", "the tutor is ill for long")
 
 
+async def test_what_an_administrator_changes_is_noted(live_school: School) -> None:
+    school = live_school
+    course = await school.course(sessions=2, dated=1)
+    path = f"/courses/{course['id']}"
+    session = course["sessions"][0]
+
+    await school.do("PATCH", path, school.admin, {"title": "Better", "price_full_course": {"amount": 900}})
+    await school.do("POST", f"{path}/unpublish", school.admin)
+    await school.do("POST", f"{path}/sessions", school.admin, session_body(2, START + 2 * DAY))
+    await school.do("PATCH", f"{path}/sessions/{session['id']}", school.admin, {"title": "First"})
+
+    async with school.world.parts.sessions() as db:
+        noted = await db.execute(text("select action, before, after from audit_log order by id"))
+    rows = [tuple(row) for row in noted]
+    assert [action for action, _, _ in rows] == [
+        "course.update",
+        "course.unpublish",
+        "course.session.add",
+        "course.session.update",
+    ]
+    assert rows[0][1:] == (
+        {"title": "Spanish from zero", "price_full_course": 1_000},
+        {"title": "Better", "price_full_course": 900},
+    )
+
+
 async def test_a_course_lives_with_its_sessions(school: School) -> None:
     course = await school.course(sessions=2)
     first, second = course["sessions"]

@@ -1,12 +1,24 @@
-"""Who may enter the room of a course session."""
+"""Who may see, change and cancel a course, and enter the rooms of its sessions."""
 
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.features.courses.models import CourseSession, Place
+from server import audit
+from server.context import Context
+from server.errors import (
+    BadRequestError,
+    ConflictError,
+    FieldError,
+    ForbiddenError,
+    NotFoundError,
+    UnauthenticatedError,
+)
+from server.features.courses import models
+from server.features.courses.models import Course, CourseSession, Place, Purchase
+from server.features.courses.rules import CourseStatus, Publication
 
 
 async def may_enter(
@@ -25,3 +37,67 @@ async def may_enter(
         Place.live,
     )
     return "student" if await session.scalar(place) is not None else None
+
+
+async def own_course(ctx: Context, session: AsyncSession, course_id: UUID, *, lock: bool = True) -> Course:
+    """Return a course that the caller may change: their own, or any for an administrator."""
+    course = await models.course_of(session, course_id, lock=lock)
+    if not (ctx.user.is_admin or course.tutor_id == ctx.user.user_id):
+        raise ForbiddenError("Only the tutor of the course may do this.")
+    return course
+
+
+async def visible_course(ctx: Context, course_id: UUID) -> Course:
+    """Return a course that the caller may see: published, their own, bought, or any for an administrator."""
+    course = await models.course_of(ctx.session, course_id)
+    if course.publication == Publication.PUBLISHED:
+        return course
+    try:
+        user = ctx.user
+    except UnauthenticatedError:
+        raise NotFoundError("There is no such course.") from None
+    bought = select(Purchase.id).where(Purchase.course_id == course.id, Purchase.student_id == user.user_id)
+    if user.is_admin or course.tutor_id == user.user_id or await ctx.session.scalar(bought.limit(1)):
+        return course
+    raise NotFoundError("There is no such course.")
+
+
+def check_changeable(course: Course) -> None:
+    """Refuse to change a course that is completed or cancelled."""
+    if course.status not in (CourseStatus.UPCOMING, CourseStatus.ONGOING):
+        raise ConflictError(f"The course is {course.status}.", code="course_over")
+
+
+def who_cancels(ctx: Context, course: Course, reason: str | None) -> tuple[str, str]:
+    """Return the actor for the ledger and the reason that the students read."""
+    if ctx.user.user_id == course.tutor_id:
+        return f"user:{ctx.user.user_id}", reason or "cancelled by the tutor"
+    if reason is None:
+        raise BadRequestError(
+            "An administrator says why.", (FieldError("reason", "is needed in at least 10 characters"),)
+        )
+    return f"admin:{ctx.user.user_id}", reason
+
+
+def record_admin(
+    ctx: Context,
+    session: AsyncSession,
+    action: str,
+    target_id: UUID,
+    *,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    reason: str | None = None,
+) -> None:
+    """Note in the audit log what an administrator did to somebody's course; a tutor's own deeds are not noted."""
+    if ctx.user.is_admin:
+        audit.record(
+            session,
+            action,
+            actor_id=ctx.user.user_id,
+            target_id=target_id,
+            before=before,
+            after=after,
+            reason=reason,
+            at=ctx.now,
+        )

@@ -1,35 +1,25 @@
-"""The commands of courses and their sessions (B-14); those of buying are in `purchases.py`."""
+"""The commands of courses (B-14); those of their sessions are in `sessions.py`, of buying in `purchases.py`."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from msgspec import UNSET
 from sqlalchemy import or_, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import holds, outbox, policy
-from rooms import journal
-from rooms.messages import CancelLesson, Identity, Reschedule, RoomKind, RoomSpec, UpdateRoom
-from server import audit, pages
+from billing import outbox, policy
+from rooms.messages import CancelLesson
+from server import pages
 from server.context import Command, Context
 from server.errors import (
-    BadRequestError,
     ConflictError,
-    FieldError,
-    ForbiddenError,
-    NotFoundError,
-    UnauthenticatedError,
 )
-from server.features.accounts.models import names_of, user_of
-from server.features.courses import life, models, purchases, rules, views
+from server.features.accounts.models import names_of
+from server.features.courses import access, life, models, purchases, rules, sessions, views
 from server.features.courses.messages import (
-    AddSession,
     BuyerPage,
     CancelCourse,
-    CancelSession,
     CourseChanged,
     CoursePage,
     CourseView,
@@ -37,17 +27,13 @@ from server.features.courses.messages import (
     GetCourse,
     GetRevenue,
     ListCourses,
-    ListSessions,
     ListStudents,
     PublishCourse,
     Revenue,
-    SessionList,
-    SessionView,
     UnpublishCourse,
     UpdateCourse,
-    UpdateSession,
 )
-from server.features.courses.models import Course, CourseSession, Place, Purchase
+from server.features.courses.models import Course, Purchase
 from server.features.courses.rules import CourseStatus, PriceType, Publication, SessionStatus
 
 # Terms of sale, which stay as they are once something is sold, and the words around them, which may change.
@@ -81,8 +67,8 @@ async def update_course(ctx: Context, command: UpdateCourse) -> CourseView:
     Raises:
         ConflictError: Something is sold, the course is over, or its rooms exist for the old number of people.
     """
-    course = await _own_course(ctx, ctx.session, command.course_id)
-    _check_changeable(course)
+    course = await access.own_course(ctx, ctx.session, command.course_id)
+    access.check_changeable(course)
     changes = {
         name: _stored(value)
         for name in (*WORDS, *TERMS)
@@ -101,6 +87,8 @@ async def update_course(ctx: Context, command: UpdateCourse) -> CourseView:
     if changes.get("total_sessions", course.total_sessions) < max(numbers, default=0):
         raise ConflictError("A session with a higher number exists.", code="sessions_exist")
     await _check_prices(ctx, {name: changes.get(name, getattr(course, name)) for name in TERMS})
+    before = {name: getattr(course, name) for name in changes}
+    access.record_admin(ctx, ctx.session, "course.update", course.id, before=before, after=changes)
     for name, value in changes.items():
         setattr(course, name, value)
     course.updated_at = ctx.now
@@ -139,7 +127,7 @@ async def list_courses(ctx: Context, command: ListCourses) -> CoursePage:
 
 async def get_course(ctx: Context, command: GetCourse) -> CourseView:
     """Return a course with its sessions; a draft only to its tutor, its buyers and administrators."""
-    course = await _visible_course(ctx, command.course_id)
+    course = await access.visible_course(ctx, command.course_id)
     return await _view(ctx, ctx.session, course)
 
 
@@ -149,24 +137,18 @@ async def publish_course(ctx: Context, command: PublishCourse) -> CourseView:
     Raises:
         ConflictError: It has no session to come, or is over.
     """
-    course = await _own_course(ctx, ctx.session, command.course_id)
-    _check_changeable(course)
-    sessions = await models.sessions_of(ctx.session, course.id)
-    if not any(row.status in (SessionStatus.SCHEDULED, SessionStatus.IN_PROGRESS) for row in sessions):
+    course = await access.own_course(ctx, ctx.session, command.course_id)
+    access.check_changeable(course)
+    dated = await models.sessions_of(ctx.session, course.id)
+    if not any(row.status in (SessionStatus.SCHEDULED, SessionStatus.IN_PROGRESS) for row in dated):
         raise ConflictError("A course needs at least one session to be published.", code="no_sessions")
-    course.publication = Publication.PUBLISHED
-    course.updated_at = ctx.now
-    await ctx.session.flush()
-    return await _view(ctx, ctx.session, course)
+    return await _set_publication(ctx, course, Publication.PUBLISHED)
 
 
 async def unpublish_course(ctx: Context, command: UnpublishCourse) -> CourseView:
     """Take a course off the list and off sale."""
-    course = await _own_course(ctx, ctx.session, command.course_id)
-    course.publication = Publication.DRAFT
-    course.updated_at = ctx.now
-    await ctx.session.flush()
-    return await _view(ctx, ctx.session, course)
+    course = await access.own_course(ctx, ctx.session, command.course_id)
+    return await _set_publication(ctx, course, Publication.DRAFT)
 
 
 async def cancel_course(ctx: Context, command: CancelCourse) -> CourseView:
@@ -177,23 +159,31 @@ async def cancel_course(ctx: Context, command: CancelCourse) -> CourseView:
     """
     async with ctx.parts.sessions.begin() as session:
         # The lock keeps buyers out, and the reactions to what the rooms say, until all of it is written.
-        course = await _own_course(ctx, session, command.course_id)
+        course = await access.own_course(ctx, session, command.course_id)
         rules.check_cancellable(CourseStatus(course.status))
-        actor, reason = _who_cancels(ctx, course, command.reason)
-        sessions = await models.sessions_of(session, course.id)
-        open_ones = [row for row in sessions if row.status == SessionStatus.SCHEDULED]
+        actor, reason = access.who_cancels(ctx, course, command.reason)
+        dated = await models.sessions_of(session, course.id)
+        open_ones = [row for row in dated if row.status == SessionStatus.SCHEDULED]
         # In order of time: the one that may have begun is asked first, and its refusal leaves all as it was.
         for row in sorted(open_ones, key=lambda row: row.starts_at):
             await ctx.parts.rooms.ask(row.room_id, CancelLesson(reason))
         await life.cancel_course(session, course, actor=actor, reason=reason, at=ctx.now)
-        _record_admin(ctx, session, "course.cancel", course, course.id, reason)
+        access.record_admin(
+            ctx,
+            session,
+            "course.cancel",
+            course.id,
+            before={"status": CourseStatus.UPCOMING},
+            after={"status": CourseStatus.CANCELLED},
+            reason=reason,
+        )
         await session.flush()
         return await _view(ctx, session, course)
 
 
 async def list_students(ctx: Context, command: ListStudents) -> BuyerPage:
     """Return who bought a course or a session of it, newest first; for its tutor (F4-53, F4-54)."""
-    await _own_course(ctx, ctx.session, command.course_id, lock=False)
+    await access.own_course(ctx, ctx.session, command.course_id, lock=False)
     query = select(Purchase).where(Purchase.course_id == command.course_id)
     if command.status is not None:
         query = query.where(Purchase.status == command.status)
@@ -207,138 +197,27 @@ async def list_students(ctx: Context, command: ListStudents) -> BuyerPage:
 
 async def get_revenue(ctx: Context, command: GetRevenue) -> Revenue:
     """Return where a course's money is; for its tutor (B-16)."""
-    course = await _own_course(ctx, ctx.session, command.course_id, lock=False)
+    course = await access.own_course(ctx, ctx.session, command.course_id, lock=False)
     return await views.revenue_of(ctx.session, course)
 
 
-async def add_session(ctx: Context, command: AddSession) -> SessionView:
-    """Announce a session: its room is made, and the slices that were sold for its number are given to it.
-
-    Raises:
-        ConflictError: The number is taken, the tutor teaches at that time, or the course is over.
-    """
-    session = ctx.session
-    course = await _own_course(ctx, session, command.course_id)
-    _check_changeable(course)
-    starts_at, ends_at = rules.session_window(command.starts_at, command.duration_minutes, now=ctx.now)
-    if command.number > course.total_sessions:
-        raise BadRequestError(
-            "The course has fewer sessions.",
-            (FieldError("number", f"must be at most {course.total_sessions}"),),
-        )
-    row = CourseSession(
-        id=uuid4(),
-        course_id=course.id,
-        tutor_id=course.tutor_id,
-        number=command.number,
-        title=command.title,
-        starts_at=starts_at,
-        ends_at=ends_at,
-        status=SessionStatus.SCHEDULED,
-        room_id=uuid4(),
+async def _set_publication(ctx: Context, course: Course, publication: Publication) -> CourseView:
+    access.record_admin(
+        ctx,
+        ctx.session,
+        "course.publish" if publication is Publication.PUBLISHED else "course.unpublish",
+        course.id,
+        before={"publication": course.publication},
+        after={"publication": publication},
     )
-    await _make_room(ctx, course, row)
-    session.add(row)
-    await _flush(session)
-    buyers = await session.scalars(
-        select(Place.purchase_id).where(Place.course_id == course.id, Place.number == row.number, Place.live)
-    )
-    if source_ids := set(buyers):
-        await holds.assign(session, row.room_id, source_ids=source_ids, slice_no=row.number)
-    return views.session_view(course, row, await models.places_taken(session, course.id))
-
-
-async def list_sessions(ctx: Context, command: ListSessions) -> SessionList:
-    """Return a course's sessions by number."""
-    course = await _visible_course(ctx, command.course_id)
-    taken = await models.places_taken(ctx.session, course.id)
-    rows = await models.sessions_of(ctx.session, course.id)
-    return SessionList(tuple(views.session_view(course, row, taken) for row in rows))
-
-
-async def update_session(ctx: Context, command: UpdateSession) -> SessionView:
-    """Rename or move a session that has not begun; who has a place in it is told.
-
-    Raises:
-        ConflictError: It has begun, the notice is too short, or the tutor teaches at that time.
-    """
-    async with ctx.parts.sessions.begin() as session:
-        course = await _own_course(ctx, session, command.course_id)
-        row = await models.session_of(session, course.id, command.session_id)
-        if row.status != SessionStatus.SCHEDULED:
-            raise ConflictError(f"The session is {row.status}.", code="session_not_open")
-        title = row.title if command.title is UNSET else command.title
-        starts_at = row.starts_at if command.starts_at is UNSET else command.starts_at
-        minutes = row.duration_minutes if command.duration_minutes is UNSET else command.duration_minutes
-        is_sold = await models.is_sold(session, course.id, number=row.number)
-        moved = (starts_at, minutes) != (row.starts_at, row.duration_minutes)
-        is_renamed = title != row.title
-        if moved:
-            await _move(ctx, session, row, starts_at, minutes, is_sold=is_sold)
-        if is_renamed:
-            row.title = title
-            tutor = Identity(str(course.tutor_id))
-            await ctx.parts.rooms.ask(row.room_id, UpdateRoom(tutor, title))
-        if is_sold and (moved or is_renamed):
-            changed = CourseChanged(
-                course_id=course.id,
-                title=course.title,
-                session_id=row.id,
-                session_title=title,
-                starts_at=starts_at if moved else None,
-            )
-            outbox.record(session, changed, at=ctx.now)
-        await session.flush()
-        return views.session_view(course, row, await models.places_taken(session, course.id))
-
-
-async def cancel_session(ctx: Context, command: CancelSession) -> SessionView:
-    """Cancel a session that has not begun: who has a place in it gets the money back (F4-66).
-
-    Raises:
-        ConflictError: It has begun, or is over.
-    """
-    async with ctx.parts.sessions.begin() as session:
-        # The lock keeps buyers out, and the reaction to what the room says, until all of it is written.
-        course = await _own_course(ctx, session, command.course_id)
-        row = await models.session_of(session, course.id, command.session_id)
-        rules.move(rules.SESSION_ARROWS, SessionStatus(row.status), SessionStatus.CANCELLED)
-        actor, reason = _who_cancels(ctx, course, command.reason)
-        await ctx.parts.rooms.ask(row.room_id, CancelLesson(reason))
-        await life.cancel_session(session, course, row, actor=actor, reason=reason, at=ctx.now)
-        _record_admin(ctx, session, "course.session.cancel", course, row.id, reason)
-        return views.session_view(course, row, await models.places_taken(session, course.id))
+    course.publication = publication
+    course.updated_at = ctx.now
+    await ctx.session.flush()
+    return await _view(ctx, ctx.session, course)
 
 
 async def _view(ctx: Context, session: AsyncSession, course: Course) -> CourseView:
     return await views.course_view(session, course, public_url=ctx.parts.settings.public_url, now=ctx.now)
-
-
-async def _own_course(ctx: Context, session: AsyncSession, course_id: UUID, *, lock: bool = True) -> Course:
-    """Return a course that the caller may change: their own, or any for an administrator."""
-    course = await models.course_of(session, course_id, lock=lock)
-    if not (ctx.user.is_admin or course.tutor_id == ctx.user.user_id):
-        raise ForbiddenError("Only the tutor of the course may do this.")
-    return course
-
-
-async def _visible_course(ctx: Context, course_id: UUID) -> Course:
-    course = await models.course_of(ctx.session, course_id)
-    if course.publication == Publication.PUBLISHED:
-        return course
-    try:
-        user = ctx.user
-    except UnauthenticatedError:
-        raise NotFoundError("There is no such course.") from None
-    bought = select(Purchase.id).where(Purchase.course_id == course.id, Purchase.student_id == user.user_id)
-    if user.is_admin or course.tutor_id == user.user_id or await ctx.session.scalar(bought.limit(1)):
-        return course
-    raise NotFoundError("There is no such course.")
-
-
-def _check_changeable(course: Course) -> None:
-    if course.status not in (CourseStatus.UPCOMING, CourseStatus.ONGOING):
-        raise ConflictError(f"The course is {course.status}.", code="course_over")
 
 
 async def _check_prices(ctx: Context, terms: Mapping[str, Any]) -> None:
@@ -348,92 +227,6 @@ async def _check_prices(ctx: Context, terms: Mapping[str, Any]) -> None:
         per_session=terms["price_per_session"],
         full_course=terms["price_full_course"],
         least=least,
-    )
-
-
-async def _make_room(ctx: Context, course: Course, row: CourseSession) -> None:
-    tutor = await user_of(ctx.session, course.tutor_id)
-    spec = RoomSpec(
-        id=row.room_id,
-        kind=RoomKind.COURSE_SESSION,
-        title=row.title,
-        # A seat for every student who can buy one, and the tutor's.
-        cap=course.max_students + 1,
-        owner=Identity(str(tutor.id)),
-        owner_name=tutor.name,
-        evidence="socket" if ctx.parts.settings.livekit.url is None else "livekit",
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-    )
-    await journal.create(ctx.session, spec, now=ctx.now, wall=ctx.parts.clock.wall())
-    await ctx.session.flush()
-
-
-async def _move(
-    ctx: Context,
-    session: AsyncSession,
-    row: CourseSession,
-    starts_at: datetime,
-    minutes: int,
-    *,
-    is_sold: bool,
-) -> None:
-    """Give a session another time, in the database first: its constraint sees the tutor's other lessons.
-
-    The room is asked inside the transaction. Should the commit after it fail, the same request again puts it
-    right, since neither refuses what is so already.
-    """
-    starts_at, ends_at = rules.session_window(starts_at, minutes, now=ctx.now)
-    if is_sold:
-        rules.check_notice(row.starts_at, starts_at, now=ctx.now)
-    row.starts_at, row.ends_at = starts_at, ends_at
-    await _flush(session)
-    await ctx.parts.rooms.ask(row.room_id, Reschedule(starts_at, ends_at))
-
-
-async def _flush(session: AsyncSession) -> None:
-    """Write a session's row, and say in words what the database refuses."""
-    try:
-        await session.flush()
-    except IntegrityError as error:
-        match models.violated(error):
-            case "ex_course_session_tutor_id":
-                raise ConflictError(
-                    "The tutor teaches at that time already.", code="session_overlaps"
-                ) from error
-            case "uq_course_session_course_id":
-                raise ConflictError(
-                    "The course has a session with this number.", code="number_taken"
-                ) from error
-            case _:
-                raise
-
-
-def _who_cancels(ctx: Context, course: Course, reason: str | None) -> tuple[str, str]:
-    """Return the actor for the ledger and the reason that the students read."""
-    if ctx.user.user_id == course.tutor_id:
-        return f"user:{ctx.user.user_id}", reason or "cancelled by the tutor"
-    if reason is None:
-        raise BadRequestError(
-            "An administrator says why.", (FieldError("reason", "is needed in at least 10 characters"),)
-        )
-    return f"admin:{ctx.user.user_id}", reason
-
-
-def _record_admin(
-    ctx: Context, session: AsyncSession, action: str, course: Course, target_id: UUID, reason: str
-) -> None:
-    if ctx.user.user_id == course.tutor_id:
-        return
-    audit.record(
-        session,
-        action,
-        actor_id=ctx.user.user_id,
-        target_id=target_id,
-        before={},
-        after={"status": "cancelled"},
-        reason=reason,
-        at=ctx.now,
     )
 
 
@@ -477,37 +270,6 @@ COMMANDS = (
         "course.students", ListStudents, list_students, method="GET", path="/courses/{course_id}/students"
     ),
     Command("course.revenue", GetRevenue, get_revenue, method="GET", path="/courses/{course_id}/revenue"),
-    Command(
-        "course.session.add",
-        AddSession,
-        add_session,
-        method="POST",
-        path="/courses/{course_id}/sessions",
-        status=201,
-    ),
-    Command(
-        "course.session.list",
-        ListSessions,
-        list_sessions,
-        guard="public",
-        method="GET",
-        path="/courses/{course_id}/sessions",
-    ),
-    Command(
-        "course.session.update",
-        UpdateSession,
-        update_session,
-        method="PATCH",
-        path="/courses/{course_id}/sessions/{session_id}",
-        live=True,
-    ),
-    Command(
-        "course.session.cancel",
-        CancelSession,
-        cancel_session,
-        method="POST",
-        path="/courses/{course_id}/sessions/{session_id}/cancel",
-        live=True,
-    ),
+    *sessions.COMMANDS,
     *purchases.COMMANDS,
 )
