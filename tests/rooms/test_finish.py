@@ -1,12 +1,14 @@
 """The end of a lesson: one transaction for everything that is known, one settlement, whatever dies in between."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from structlog.testing import capture_logs
 
 from rooms import errors, finish, journal, messages as m
 from rooms.media import room_name
@@ -37,6 +39,13 @@ AFTER = ENDS + timedelta(minutes=10)
 @pytest.fixture
 def clock() -> Clock:
     return Clock(STARTS)
+
+
+@pytest.fixture
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What was logged. Rendering a traceback takes so long that rooms would miss their deadlines."""
+    with capture_logs() as logs:
+        yield logs
 
 
 class LiveKit:
@@ -140,7 +149,7 @@ async def test_killed_between_closing_and_settling_it_settles_once(
 
 
 async def test_a_finish_that_fails_leaves_nothing_behind(
-    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch, logs: list[MutableMapping[str, Any]]
 ) -> None:
     room_id = await create(sessions, lesson(), clock)
     record = finish.record

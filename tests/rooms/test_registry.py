@@ -1,11 +1,14 @@
 """Rooms at work, on a real database."""
 
 import asyncio
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from structlog.testing import capture_logs
 
 from billing.models import Outbox
 from rooms import errors, journal, messages as m
@@ -33,6 +36,13 @@ Sessions = async_sessionmaker[AsyncSession]
 @pytest.fixture
 def clock() -> Clock:
     return Clock(T0)
+
+
+@pytest.fixture
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What was logged. Rendering a traceback takes so long that rooms would miss their deadlines."""
+    with capture_logs() as logs:
+        yield logs
 
 
 def join(who: m.Identity, *, queue: bool = False) -> m.Join:
@@ -208,7 +218,7 @@ async def test_a_node_nobody_can_reach_is_overloaded(sessions: Sessions, clock: 
 
 
 async def test_a_poisonous_message_harms_nobody_else(
-    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch, logs: list[MutableMapping[str, Any]]
 ) -> None:
     room_id = await create(sessions, talk(), clock)
     poison(monkeypatch)
@@ -226,7 +236,7 @@ async def test_a_poisonous_message_harms_nobody_else(
 
 
 async def test_a_room_that_keeps_failing_is_quarantined(
-    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch, logs: list[MutableMapping[str, Any]]
 ) -> None:
     room_id = await create(sessions, talk(), clock)
     poison(monkeypatch)
@@ -242,6 +252,7 @@ async def test_a_room_that_keeps_failing_is_quarantined(
         snapshot = await rooms.snapshot(room_id)
 
     assert len(snapshot.participants) == 2
+    assert "room_quarantined" in {entry["event"] for entry in logs}
 
 
 async def test_without_database_nothing_is_applied(
