@@ -1,7 +1,7 @@
 """How often one address may ask over HTTP (ED-06, B-03), counted in Valkey for all nodes together.
 
-A window slides: at no moment have the last 60 seconds seen more than the rule allows. Without Valkey each process
-counts for itself, so that a flood does not come through because a part is away.
+A window slides: at no moment have the last 60 seconds seen more than the rule allows. Each process counts for itself
+too, so that a flood does not come through because Valkey is away.
 """
 
 import asyncio
@@ -103,6 +103,14 @@ class Limiter:
         return tightest
 
     async def _verdict(self, rule: Rule, key: str) -> Verdict:
+        # Counted here first: what this process alone has seen is never more than what all have seen, so its refusal
+        # is right without asking, and its count is there the moment Valkey is not.
+        now = time.monotonic()
+        times = self._times(rule, key, now)
+        local = _verdict_of(rule, times, now)
+        if not local.allowed:
+            return local
+        times.append(now)
         try:
             async with asyncio.timeout(_VALKEY_TIMEOUT_S):
                 allowed, remaining, reset_ms = await self._take(
@@ -110,27 +118,31 @@ class Limiter:
                 )
         except (RedisError, OSError) as error:
             log.warning("limits_counted_locally", error=type(error).__name__)
-            return self._take_locally(rule, key, now=time.monotonic())
+            return local
+        if not allowed:
+            times.remove(now)
         return Verdict(
             rule, allowed=bool(allowed), remaining=int(remaining), reset_s=_ceil_s(reset_ms / 1000)
         )
 
-    def _take_locally(self, rule: Rule, key: str, *, now: float) -> Verdict:
+    def _times(self, rule: Rule, key: str, now: float) -> deque[float]:
+        """Return when this process let requests pass in the rule's window."""
         times = self._local.setdefault(key, deque())
         self._local.move_to_end(key)
         if len(self._local) > _LOCAL_ADDRESSES:
             self._local.popitem(last=False)
         while times and times[0] <= now - rule.window_s:
             times.popleft()
-        allowed = len(times) < rule.requests
-        if allowed:
-            times.append(now)
-        return Verdict(
-            rule,
-            allowed=allowed,
-            remaining=rule.requests - len(times),
-            reset_s=_ceil_s(times[0] + rule.window_s - now),
-        )
+        return times
+
+
+def _verdict_of(rule: Rule, times: deque[float], now: float) -> Verdict:
+    """Return the verdict about one more request."""
+    oldest = times[0] if times else now
+    left = rule.requests - len(times)
+    return Verdict(
+        rule, allowed=left > 0, remaining=max(0, left - 1), reset_s=_ceil_s(oldest + rule.window_s - now)
+    )
 
 
 def _group(address: str | None) -> str:

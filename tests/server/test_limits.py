@@ -91,6 +91,17 @@ async def test_without_valkey_the_process_counts_for_itself(limited: World) -> N
     await away.aclose()
 
 
+async def test_when_valkey_goes_away_nobody_begins_anew(redis: Redis) -> None:
+    limiter, rule = Limiter(redis), Rule("gone", 3)
+    for _ in range(2):
+        await limiter.take((rule,), "192.0.2.9")
+
+    await redis.delete("fourtalk:rate:gone:192.0.2.9")
+    verdicts = [await limiter.take((rule,), "192.0.2.9") for _ in range(2)]
+
+    assert [verdict.allowed for verdict in verdicts if verdict] == [True, False]
+
+
 async def test_the_window_slides(redis: Redis) -> None:
     limiter, rule = Limiter(redis), Rule("slide", 3, window_s=1)
     first = [await limiter.take((rule,), "198.51.100.77") for _ in range(4)]

@@ -1,10 +1,10 @@
 """What people do with their own account: register, log in and out, read and change it."""
 
-from datetime import datetime
 from typing import Any
 
 from msgspec import UNSET
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import outbox
 from server.context import Command, Context, Role
@@ -28,7 +28,7 @@ from server.features.accounts.messages import (
 )
 from server.features.accounts.models import TutorStatus, User, user_of
 from server.features.accounts.registration import NewUser, add_user
-from server.features.accounts.rules import BlockedError, InvalidFieldError, LoginError
+from server.features.accounts.rules import AccountError, BlockedError, InvalidFieldError, LoginError
 
 
 async def register(ctx: Context, command: Register) -> Tokens:
@@ -59,20 +59,15 @@ async def register(ctx: Context, command: Register) -> Tokens:
 async def log_in(ctx: Context, command: LogIn) -> Tokens:
     """Open a session; five wrong passwords lock the address for a quarter of an hour."""
     email = command.email.strip().lower()
+    async with lockout.turn(email):
+        async with ctx.parts.sessions() as session:
+            found = await session.scalar(select(User).where(User.email == email))
+        await _try_password(ctx, email, found, command.password, wrong=LoginError())
     wall = ctx.parts.clock.wall()
-    async with ctx.parts.sessions() as session:
-        await lockout.check(session, email, wall=wall)
-        found = await session.scalar(select(User).where(User.email == email))
-    fits = await passwords.is_password(command.password, found.password_hash if found else None)
-    if found is None or not fits:
-        await _count_failure(ctx, email, wall=wall)
-        raise LoginError
     async with ctx.parts.sessions.begin() as session:
-        # Asked again: while this password was hashed, others may have been wrong, or this one been replaced.
+        # Asked again: while this password was hashed, others were wrong on another node, or this one was replaced.
         await lockout.check(session, email, wall=wall)
-        user = await user_of(session, found.id, lock=True)
-        if user.password_hash != found.password_hash:
-            raise LoginError
+        user = await _unchanged(session, found, wrong=LoginError())
         if user.blocked_at is not None:
             raise BlockedError
         await lockout.clear(session, email)
@@ -126,18 +121,15 @@ async def _change_password(
     rules.checked_password(password)
     if command.current_password is UNSET:
         raise InvalidFieldError("current_password", "A new password needs the current one.")
-    wall = ctx.parts.clock.wall()
+    wrong = InvalidFieldError("current_password", "This is not the current password.")
     async with ctx.parts.sessions() as session:
         before = await user_of(session, ctx.user.user_id)
-        await lockout.check(session, before.email, wall=wall)
-    if not await passwords.is_password(command.current_password, before.password_hash):
-        await _count_failure(ctx, before.email, wall=wall)
-        raise InvalidFieldError("current_password", "This is not the current password.")
+    async with lockout.turn(before.email):
+        await _try_password(ctx, before.email, before, command.current_password, wrong=wrong)
     password_hash = await passwords.hash_password(password)
+    wall = ctx.parts.clock.wall()
     async with ctx.parts.sessions.begin() as session:
-        user = await user_of(session, before.id, lock=True)
-        if user.password_hash != before.password_hash:
-            raise InvalidFieldError("current_password", "This is not the current password any more.")
+        user = await _unchanged(session, before, wrong=wrong)
         _apply(user, changes)
         user.password_hash = password_hash
         user.version += 1
@@ -147,9 +139,26 @@ async def _change_password(
     return _updated(user, _tokens(ctx, user, refresh_token))
 
 
-async def _count_failure(ctx: Context, email: str, *, wall: datetime) -> None:
-    async with ctx.parts.sessions.begin() as session:
-        await lockout.count_failure(session, email, wall=wall)
+async def _try_password(
+    ctx: Context, email: str, user: User | None, password: str, *, wrong: AccountError
+) -> None:
+    """Raise `wrong` for a wrong password, after it is counted. Takes as long for an address without an account."""
+    wall = ctx.parts.clock.wall()
+    async with ctx.parts.sessions() as session:
+        await lockout.check(session, email, wall=wall)
+    if not await passwords.is_password(password, user.password_hash if user else None):
+        async with ctx.parts.sessions.begin() as session:
+            await lockout.count_failure(session, email, wall=wall)
+        raise wrong
+
+
+async def _unchanged(session: AsyncSession, before: User | None, *, wrong: AccountError) -> User:
+    """Return the account, locked, if its password is still the one that was tried."""
+    assert before is not None, "no password opens an account that is not there"
+    user = await user_of(session, before.id, lock=True)
+    if user.password_hash != before.password_hash:
+        raise wrong
+    return user
 
 
 def _checked_changes(command: UpdateMe) -> dict[str, str | None]:

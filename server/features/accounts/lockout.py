@@ -1,7 +1,9 @@
 """Lock an address after five wrong passwords (B-02), whether it has an account or not."""
 
+import asyncio
 import hashlib
 from datetime import datetime, timedelta
+from weakref import WeakValueDictionary
 
 from sqlalchemy import case, delete
 from sqlalchemy.dialects.postgresql import insert
@@ -12,6 +14,21 @@ from server.features.accounts.models import LoginFailures
 
 FAILURES_MAX = 5
 LOCKED_FOR = timedelta(minutes=15)
+
+
+# Locks that somebody holds or waits for, by address.
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+
+def turn(email: str) -> asyncio.Lock:
+    """Return the lock under which the passwords of an address are tried, one after the other in this process.
+
+    So the sixth guess of many at once meets the count of the first five, and no address fills the queue of hashes.
+    """
+    lock = _turns.get(email)
+    if lock is None:
+        lock = _turns[email] = asyncio.Lock()
+    return lock
 
 
 async def check(session: AsyncSession, email: str, *, wall: datetime) -> None:
