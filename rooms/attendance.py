@@ -366,7 +366,9 @@ def _socket_spans(own: Sequence[Evidence], outages: Sequence[_Outage]) -> Iterab
             continue
         back = [other.start for other in stays if other.start >= stay.end and other is not stay]
         left = [
-            other.end for other in stays if other.end_confidence is Confidence.EXACT and other.end >= stay.end
+            other.end
+            for other in stays
+            if other.end_confidence is Confidence.EXACT and other.start < stay.end <= other.end
         ]
         if back and left and min(left) <= min(back):
             # The person said goodbye on another device before coming back: the seat was free, no grace ran.

@@ -485,6 +485,12 @@ def test_a_goodbye_starts_no_grace() -> None:
     assert result.attended_s == 590
 
 
+def test_who_is_back_and_gone_in_one_moment_was_held_until_then() -> None:
+    result = attended(stay(0, 300), stay(310, 310, "2", goodbye=True), provider="socket")
+
+    assert result.attended_s == 310
+
+
 def test_a_goodbye_on_another_device_ends_the_grace() -> None:
     result = attended(stay(0, 300), stay(250, 310, "2", goodbye=True), stay(325, 600, "3"), provider="socket")
 
