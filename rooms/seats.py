@@ -216,6 +216,9 @@ def _return_to(turn: Turn, seat: Seat, connection: ConnectionId | None) -> None:
     if seat.status is SeatStatus.GRACE or (seat.status is SeatStatus.JOINING and is_half_over):
         # A new token was asked for; it needs the whole time again.
         _change(turn, seat, SeatStatus.JOINING)
+    if seat.identity in turn.state.media:
+        # Their media broke before we heard of it, or this is another device: a crashed LiveKit tells nobody.
+        turn.want(m.PollMedia(turn.state.generation))
 
 
 def _appear(turn: Turn, identity: Identity) -> Seat:

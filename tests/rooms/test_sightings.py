@@ -233,6 +233,20 @@ def test_media_is_watched_while_somebody_is_in(room: Room) -> None:
     assert room.last.effects == (m.PollMedia(1),)
 
 
+def test_whoever_joins_again_while_shown_may_know_more_than_we_do(room: Room) -> None:
+    room.media("joined", HOST, "PA_1")
+
+    room.join(HOST)
+
+    assert room.last.effects == (m.PollMedia(1),)
+
+
+def test_a_first_join_asks_nothing(room: Room) -> None:
+    room.join(ANN)
+
+    assert room.last.effects == ()
+
+
 def test_a_poll_without_an_answer_is_evidence_of_an_outage() -> None:
     room = Room(lesson(evidence="livekit"))
     room.at(T0 + 60 * MINUTE)
