@@ -51,8 +51,8 @@ class Bound(Protocol):
 
     id: str
 
-    def bind(self, room_id: UUID, *, off: int) -> None:
-        """Tie the connection to a room: it is subscribed, may send, and its end is told to the room.
+    def bind(self, room_id: UUID, *, off: int, seated: bool) -> None:
+        """Tie the connection to a room: it is subscribed, its end is told to the room, and with a seat it may send.
 
         `off` is the offset of the snapshot in the answer: what comes after it is sent after the answer.
         """

@@ -16,7 +16,7 @@ from server.config import Settings
 from server.context import Context, Parts, Principal, Role
 from server.features.accounts import registration
 from server.features.accounts.models import User
-from server.features.courses import handlers as courses
+from server.features.courses import handlers as courses, sessions as course_sessions
 from server.features.courses.messages import AddSession, CreateCourse, Price, PublishCourse
 from server.features.courses.rules import PriceType
 from server.features.talks import handlers as talks
@@ -127,7 +127,7 @@ async def _course(ctx: Context) -> None:
             starts_at=_tonight(ctx.now) + timedelta(days=2 * number),
             duration_minutes=90,
         )
-        await courses.add_session(ctx, session)
+        await course_sessions.add_session(ctx, session)
     await courses.publish_course(ctx, PublishCourse(course_id=made.id))
 
 

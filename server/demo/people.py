@@ -155,7 +155,14 @@ class Town:
 
     async def advance(self, seconds: float) -> datetime:
         """Let business time pass, and return what it is then; everything due by then has run."""
-        async with self.http.post(f"{self.base}/api/v1/dev/clock", json={"advance_s": seconds}) as answer:
+        return await self._move_clock({"advance_s": seconds})
+
+    async def travel(self, until: datetime) -> None:
+        """Let business time pass until a moment; everything due by then has run."""
+        await self._move_clock({"set": until.strftime("%Y-%m-%dT%H:%M:%SZ")})
+
+    async def _move_clock(self, body: Body) -> datetime:
+        async with self.http.post(f"{self.base}/api/v1/dev/clock", json=body) as answer:
             now = msgspec.convert(msgspec.json.decode(await answer.read())["now"], datetime)
         self.on_advance(now)
         return now

@@ -155,24 +155,24 @@ async def course(
         tell(
             f"{student.name} bought the session: $100.00 set aside in hold {str(_id(bought['holds'][0]))[:8]}"
         )
-    await stage.town.advance((starts_at - await stage.town.advance(0)).total_seconds())
+    await stage.town.travel(starts_at - timedelta(minutes=1))
     for person in (tutor, platform, referred, missed):
         await person.connect(stage.tasks)
         await stage.enter(person, room_id)
-    tell("all four are in the lesson; webhooks arrive signed, some twice, some late")
-    await stage.town.advance(15 * 60)
+    tell("the doors are open and all four are in; webhooks arrive signed, some twice, some late")
+    await stage.town.travel(starts_at + timedelta(minutes=15))
     stage.drop(missed, room_id)
     await stage.media.settled()
     tell(f"after 15 minutes {missed.name} leaves")
-    await stage.town.advance(65 * 60)
+    await stage.town.travel(starts_at + timedelta(minutes=80))
     for person in (platform, referred):
         stage.drop(person, room_id)
     await stage.media.settled()
     tell(f"after 80 minutes {platform.name} and {referred.name} leave")
-    await stage.town.advance(10 * 60)
+    await stage.town.travel(starts_at + timedelta(minutes=90))
     stage.drop(tutor, room_id)
     await stage.media.settled()
-    await stage.town.advance(10 * 60)
+    await stage.town.travel(starts_at + timedelta(minutes=100))
     tell("the lesson is over, its room actor finished, the holds are settled")
     shares = [await _share(student, came, _id(holds[student.user_id])) for student, came in students]
     return shares, _course_claims(shares)

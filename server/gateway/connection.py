@@ -94,8 +94,8 @@ class Connection:
         self.is_ended = False
         """Closed or closing: nothing more is read or sent."""
         self.memberships: dict[str, Member] = {}
-        self.rooms: set[UUID] = set()
-        """Rooms in which this connection holds a seat."""
+        self.rooms: dict[UUID, bool] = {}
+        """Rooms that hear when this connection goes: True where its user has a seat, False where they wait for one."""
         self.in_flight = 0
         self.heard_at = datetime.now(UTC)
         """When the last frame came in (wall clock)."""

@@ -75,11 +75,11 @@ class Call:
         """Return the client's address."""
         return self.connection.address
 
-    def bind(self, room_id: UUID, *, off: int) -> None:
-        """Tie the connection to a room in which its user holds a seat.
+    def bind(self, room_id: UUID, *, off: int, seated: bool) -> None:
+        """Tie the connection to a room in which its user holds a seat or waits for one.
 
-        It may send to the room, its end is told to the room, and it follows the room's channel: what comes after
-        `off`, the offset of the snapshot in the answer, is sent after that answer.
+        With a seat it may send to the room. Its end is told to the room, and it follows the room's channel: what
+        comes after `off`, the offset of the snapshot in the answer, is sent after that answer.
 
         Raises:
             CommandError: The connection follows too many channels.
@@ -92,7 +92,7 @@ class Call:
         if name not in connection.memberships:
             self._gateway.check_channels(connection)
             self._opened.append((self._gateway.hub.join(connection, name), off))
-        self._gateway.bind(connection, room_id)
+        self._gateway.bind(connection, room_id, seated=seated)
 
     def unbind(self, room_id: UUID) -> None:
         """Undo `bind`: the seat is given up."""
@@ -188,7 +188,7 @@ class Dispatch:
         connection.reply(request.id, Done())
 
     def _bound(self, connection: Connection, room_id: UUID) -> str:
-        if room_id not in connection.rooms:
+        if not connection.rooms.get(room_id):
             raise CommandError(errors.PERMISSION_DENIED, "this connection holds no seat in that room")
         return f"room:{room_id}"
 

@@ -312,14 +312,14 @@ class Gateway:
 
     # --- Seats ---
 
-    def bind(self, connection: Connection, room_id: UUID) -> None:
-        """Note that a connection sits in a room."""
-        connection.rooms.add(room_id)
+    def bind(self, connection: Connection, room_id: UUID, *, seated: bool) -> None:
+        """Note that a connection sits in a room, or waits for a seat."""
+        connection.rooms[room_id] = seated
         self._by_room.setdefault(room_id, set()).add(connection)
 
     def unbind(self, connection: Connection, room_id: UUID) -> None:
         """Note that it sits there no more."""
-        connection.rooms.discard(room_id)
+        connection.rooms.pop(room_id, None)
         bound = self._by_room.get(room_id)
         if bound is not None:
             bound.discard(connection)

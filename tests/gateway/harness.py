@@ -159,7 +159,7 @@ async def enter(node: "Node", call: Call, command: Enter) -> Any:
     channel = f"room:{command.room_id}"
     head = (await node.history.heads([channel]))[channel]
     await node.after_snapshot(channel)
-    call.bind(command.room_id, off=head.off)
+    call.bind(command.room_id, off=head.off, seated=True)
     if channel in node.full:
         raise errors.ConflictError("the room is full", code="room_full", seats=4)
     return {"sub": {"epoch": head.epoch, "off": head.off}}

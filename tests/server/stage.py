@@ -48,7 +48,7 @@ class Connection:
         self.id = uuid4().hex
         self.bound: dict[UUID, int] = {}
 
-    def bind(self, room_id: UUID, *, off: int) -> None:
+    def bind(self, room_id: UUID, *, off: int, seated: bool) -> None:
         self.bound[room_id] = off
 
     def unbind(self, room_id: UUID) -> None:

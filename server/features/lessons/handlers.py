@@ -69,11 +69,11 @@ async def join_room(ctx: Context, command: JoinRoom) -> Seated | Waiting:
     match joined:
         case m.Queued(room, position):
             # Bound as well: whoever waits and goes away loses their place.
-            _bind(ctx, room)
+            _bind(ctx, room, seated=False)
             return Waiting(QueuePlace(position))
         case m.Joined(room, seat):
             room = await media.ready(ctx.parts.rooms, room)
-            _bind(ctx, room)
+            _bind(ctx, room, seated=True)
             allowed = media.access(room, ctx.parts.settings.livekit, ctx.user)
             return Seated(room, seat, allowed, Position(room.epoch, room.off))
         case _:
@@ -194,9 +194,9 @@ def _me(ctx: Context) -> Identity:
     return Identity(str(ctx.user.user_id))
 
 
-def _bind(ctx: Context, room: Snapshot) -> None:
+def _bind(ctx: Context, room: Snapshot, *, seated: bool) -> None:
     if ctx.connection is not None:
-        ctx.connection.bind(room.id, off=room.off)
+        ctx.connection.bind(room.id, off=room.off, seated=seated)
 
 
 async def _said(ctx: Context, command: SendChat | EditChat, said: m.SendChat | m.EditChat) -> Said:
