@@ -103,8 +103,8 @@ class Hub:
         for publication in publications:
             off = publication.off
             if off is None:
-                if channel.is_open:
-                    self._push(channel, publication)
+                # Also while the channel opens: it waits in the buffers of those whose join was answered already.
+                self._push(channel, publication)
             elif not channel.is_open or off > channel.last + 1:
                 self._put_ahead(channel, publication)
             elif off == channel.last + 1:
