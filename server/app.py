@@ -36,6 +36,7 @@ from server.context import Parts
 from server.edge import ASGIApp, Edge
 from server.features.accounts.messages import AccountChanged
 from server.features.accounts.tokens import Authenticator
+from server.gateway.bus import BusError
 from server.gateway.gateway import Gateway
 from server.gateway.history import TableHistory
 from server.gateway.limits import Limits
@@ -106,7 +107,10 @@ async def running(
             gateway.publish(channel, posts)
 
         async def forward(node: UUID, _room_id: UUID, payload: bytes) -> bytes:
-            return await gateway.bus.call(str(node), payload, FORWARD_TIMEOUT_S)
+            try:
+                return await gateway.bus.call(str(node), payload, FORWARD_TIMEOUT_S)
+            except BusError as error:
+                raise ConnectionError(str(error)) from error
 
         def address_of(scope: Mapping[str, Any]) -> str | None:
             return client_address(scope, settings.trusted_proxies)
@@ -114,13 +118,19 @@ async def running(
         async def recheck(changed: AccountChanged) -> None:
             await gateway.recheck(changed.user_id)
 
+        media = await _media(stack, settings, shift)
+
+        async def ask_media() -> None:
+            assert media is not None, "asked only where there is one"
+            await media.poll("readiness")
+
         rooms = Registry(
             sessions,
             now=clock.now,
             wall=clock.wall,
             publish=publish,
             forward=forward,
-            media=await _media(stack, settings, shift),
+            media=media,
             exclusive=exclusive,
         )
         sessions.configure(info={outbox.NODE: rooms.node_id})
@@ -170,7 +180,7 @@ async def running(
                 *contract.routes(),
                 *health.routes(
                     settings,
-                    health.probes(sessions, redis, {}),
+                    health.probes(sessions, redis, {} if media is None else {"media": ask_media}),
                     integrity,
                     is_draining=lambda: gateway.is_draining,
                 ),

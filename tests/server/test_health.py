@@ -85,6 +85,30 @@ async def test_not_ready_behind_the_codes_migrations(
     assert response.json()["checks"] == {"database": "ok", "migrations": "unavailable", "redis": "ok"}
 
 
+async def test_degraded_but_ready_without_what_costs_latency_only(
+    settings: Settings, sessions: async_sessionmaker[AsyncSession], clock: Clock
+) -> None:
+    async def is_away() -> None:
+        raise OSError
+
+    gone = Redis.from_url("unix:///nowhere/at-all.sock", socket_timeout=None)
+    probes = health.probes(sessions, gone, {"media": is_away})
+    integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
+    app = Litestar(health.routes(settings, probes, integrity, is_draining=lambda: False), openapi_config=None)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        response = await client.get("/health/ready")
+
+    assert response.status_code == 200
+    assert response.json()["status"] == "degraded"
+    assert response.json()["checks"] == {
+        "database": "ok",
+        "migrations": "ok",
+        "redis": "unavailable",
+        "media": "unavailable",
+    }
+
+
 async def test_not_ready_while_it_drains(ward: Ward) -> None:
     ward.draining.set()
 
