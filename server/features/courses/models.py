@@ -4,24 +4,19 @@ What must never be stored is refused by the database: a constraint for each rule
 constraint against double-booked tutors, and triggers for the arrows of each life and for what is frozen.
 """
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    Connection,
     DateTime,
     ForeignKey,
     Index,
     SmallInteger,
-    Table,
     Text,
     UniqueConstraint,
-    event,
     func,
     select,
     text,
@@ -220,71 +215,6 @@ class Place(Base):
     """The course's, which never changes once something is sold."""
     live: Mapped[bool] = mapped_column(server_default=text("true"))
     """False once it is given back or its session cancelled."""
-
-
-# --- Triggers -------------------------------------------------------------------------------------
-
-_KEEP_ARROWS = """
-create or replace function keep_arrows() returns trigger language plpgsql as $$
-begin
-  if new.status <> old.status and not (old.status || '>' || new.status) = any (tg_argv) then
-    raise exception '% may not go from % to %', tg_table_name, old.status, new.status
-      using errcode = 'check_violation';
-  end if;
-  return new;
-end $$
-"""
-_KEEP_FROZEN = """
-create or replace function keep_frozen() returns trigger language plpgsql as $$
-begin
-  raise exception 'a % never changes what it was made with', tg_table_name using errcode = 'check_violation';
-end $$
-"""
-
-
-def _arrows(table: str, arrows: Mapping[Any, frozenset[Any]]) -> str:
-    words = ", ".join(f"'{old}>{new}'" for old, news in arrows.items() for new in sorted(news))
-    return (
-        f"create trigger keep_arrows before update of status on {table}"
-        f" for each row execute function keep_arrows({words})"
-    )
-
-
-def _frozen(table: str, columns: str) -> str:
-    return (
-        f"create trigger keep_frozen before update of {columns} on {table}"
-        " for each row execute function keep_frozen()"
-    )
-
-
-# What a purchase was sold for, and to whom, never changes (F.1 item 13).
-_FROZEN = (
-    "id, kind, course_id, session_id, student_id, tutor_id, amount, currency, tutor_bps, attribution,"
-    " policy_version, created_at"
-)
-TRIGGERS: dict[str, tuple[str, ...]] = {
-    "course": (_arrows("course", rules.COURSE_ARROWS),),
-    "course_session": (_arrows("course_session", rules.SESSION_ARROWS),),
-    "purchase": (
-        _arrows("purchase", rules.PURCHASE_ARROWS),
-        _frozen("purchase", _FROZEN),
-    ),
-}
-BEFORE = ("create extension if not exists btree_gist", _KEEP_ARROWS, _KEEP_FROZEN)
-
-
-def _create(statement: str) -> Callable[..., None]:
-    def create(_: Table, connection: Connection, **__: Any) -> None:
-        connection.exec_driver_sql(statement)
-
-    return create
-
-
-for _statement in BEFORE:
-    event.listen(Course.__table__, "before_create", _create(_statement))
-for _model in (Course, CourseSession, Purchase):
-    for _statement in TRIGGERS[_model.__tablename__]:
-        event.listen(_model.__table__, "after_create", _create(_statement))
 
 
 def violated(error: IntegrityError) -> str | None:
