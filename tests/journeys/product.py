@@ -1,0 +1,146 @@
+"""`fourtalk serve` as a process of its own, and the commands beside it: what acceptance runs start."""
+
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet  # type: ignore[import-untyped]  # it has no types
+
+from server import embedded
+
+READY = "fourtalk is ready"
+# What of our own environment a server needs; everything else would configure it by accident.
+KEPT = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR")
+# A command is a process that takes a second to start, so accounts are made in advance.
+MINTED = 40
+MEDIA_KEY, MEDIA_SECRET = "journeys", "a secret of the media server, long enough"
+VIETNAM, AMERICA, NOWHERE = "14.160.0.1", "8.8.8.8", "192.0.2.1"
+
+
+class Product:
+    """One server on a data dir of its own.
+
+    Args:
+        folder: Holds the data dir and the log.
+        options: Of `fourtalk serve`.
+        environment: Variables beside what every server here has: no limits of rates, and keys of webhooks.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self._options = ("--port", str(self.port), *(options or ("--time-travel",)))
+        self._environment = {
+            **{name: os.environ[name] for name in KEPT if name in os.environ},  # noqa: TID251 - for a child
+            "RATE_LIMITS": "off",
+            "PUBLIC_URL": self.base,
+            "LIVEKIT_API_KEY": MEDIA_KEY,
+            "LIVEKIT_API_SECRET": MEDIA_SECRET,
+            **(environment or {}),
+        }
+        self._process: subprocess.Popen[str] | None = None
+        self._unused: dict[str, list[Any]] = {}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def words(self) -> str:
+        """Return the last of what the server has written to its log."""
+        return (self.folder / "serve.log").read_text()[-3000:]
+
+    def start(self) -> None:
+        """Start it, and return once it says that it is ready."""
+        self._process = self._run("serve", *self._options)
+        assert self._process.stdout is not None, "it was asked for"
+        assert READY in self._process.stdout.readline(), self.words
+
+    def stop(self) -> int:
+        """End it in good order and return its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.terminate()
+        process.communicate(timeout=30)
+        return process.returncode
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run another command beside it."""
+        process = self._run(*arguments)
+        out, _ = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, self.words)
+
+    def mint(self, count: int = 1, role: str = "student") -> list[Any]:
+        """Return accounts that nobody has used, each with `user_id`, `email` and `access_token`."""
+        unused = self._unused.setdefault(role, [])
+        if len(unused) < count:
+            done = self.command("user", "mint", "--count", str(max(count, MINTED)), "--role", role)
+            assert done.returncode == 0, done.stderr
+            unused += map(msgspec.json.decode, done.stdout.splitlines())
+        taken, self._unused[role] = unused[:count], unused[count:]
+        return taken
+
+    @functools.cached_property
+    def admin(self) -> Any:
+        """Return the account of an administrator."""
+        return self.mint(role="admin")[0]
+
+    def violations(self) -> Any:
+        """Return what `fourtalk check` finds wrong."""
+        done = self.command("check", "--json")
+        found = msgspec.json.decode(done.stdout)["violations"]
+        assert done.returncode == (1 if found else 0)
+        return found
+
+    def errors(self) -> list[str]:
+        """Return what the server has logged as an error."""
+        lines = (self.folder / "serve.log").read_text().splitlines()
+        return [line for line in lines if '"level":"error"' in line or "Traceback" in line]
+
+    def _run(self, *arguments: str) -> subprocess.Popen[str]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "serve.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "server", *arguments, "--data-dir", str(self.folder / "data")],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self._environment,
+                # Should the tests be killed, their servers end with them.
+                preexec_fn=lambda: embedded.die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - threads here only wait
+            )
+
+
+def countries(path: Path) -> Path:
+    """Write a country file that knows two networks."""
+    writer = MMDBWriter(ip_version=6, ipv4_compatible=True, database_type="GeoLite2-Country")
+    for country, network in (("VN", "14.160.0.0/11"), ("US", "8.8.8.0/24")):
+        writer.insert_network(IPSet([network]), {"country": {"iso_code": country}})
+    writer.to_db_file(str(path))
+    return path
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,113 @@
+"""Courses as a tutor offers them and students buy them, all over HTTP."""
+
+from datetime import datetime, timedelta
+
+from tests.journeys.people import Body, Person, Town, instant, parsed, usd
+
+LESSON_MINUTES = 90
+PRICE = 10_000
+
+
+async def tutor_of(town: Town, admin: Person, name: str = "Thao") -> Person:
+    """Return a tutor who registered and was approved."""
+    tutor = await town.register(name, role="tutor")
+    await admin.call("POST", f"/api/v1/admin/tutors/{tutor.id}/approve")
+    return tutor
+
+
+async def referral_code(tutor: Person) -> str:
+    """Return the code by which students come to a tutor."""
+    return str((await tutor.call("GET", "/api/v1/me"))["referral_code"])
+
+
+async def course(tutor: Person, **more: object) -> Body:
+    """Make a draft; by default of one session, sold for $100.00."""
+    body = {
+        "title": "Vietnamese in an evening",
+        "description": "Greetings, numbers, tea.",
+        "language": "vi",
+        "level": "A1",
+        "category": "languages",
+        "duration_hours": 1.5,
+        "total_sessions": 1,
+        "price_type": "per_session",
+        "price_per_session": usd(PRICE),
+    }
+    made: Body = await tutor.call("POST", "/api/v1/courses", body | more)
+    return made
+
+
+async def session(
+    tutor: Person, made: Body, starts_at: datetime, *, number: int = 1, minutes: int = LESSON_MINUTES
+) -> Body:
+    """Announce a session."""
+    body = {
+        "number": number,
+        "title": f"Evening {number}",
+        "starts_at": instant(starts_at),
+        "duration_minutes": minutes,
+    }
+    announced: Body = await tutor.call("POST", f"/api/v1/courses/{made['id']}/sessions", body)
+    return announced
+
+
+async def publish(tutor: Person, made: Body) -> None:
+    """Put a course on sale."""
+    await tutor.call("POST", f"/api/v1/courses/{made['id']}/publish")
+
+
+async def credit(admin: Person, person: Person, amount: int = PRICE) -> None:
+    """Give somebody money."""
+    body = {"user_id": person.id, "money": usd(amount), "reason": "credit for the journey"}
+    await admin.call("POST", "/api/v1/admin/wallet-adjustments", body)
+
+
+async def buy(student: Person, course_id: str, session_id: str | None = None) -> Body:
+    """Buy a course or one session of it, and return the purchase."""
+    wanted = {"course_id": course_id} | ({"session_id": session_id} if session_id else {})
+    quote = await student.call("POST", "/api/v1/purchases/quote", wanted)
+    bought: Body = await student.call("POST", "/api/v1/purchases", {"quote_token": quote["quote_token"]})
+    return bought
+
+
+async def hold(person: Person, bought: Body, number: int = 0) -> Body:
+    """Return one hold of a purchase as its party sees it."""
+    found: Body = await person.call("GET", f"/api/v1/holds/{bought['holds'][number]['id']}")
+    return found
+
+
+class Lesson:
+    """One session that is sold: who teaches, where it is held and when."""
+
+    def __init__(self, tutor: Person, made: Body, announced: Body) -> None:
+        self.tutor = tutor
+        self.course_id: str = made["id"]
+        self.session_id: str = announced["id"]
+        self.room_id: str = announced["room_id"]
+        self.starts_at = parsed(announced["starts_at"])
+        self.ends_at = parsed(announced["ends_at"])
+
+    def minute(self, number: float) -> datetime:
+        """Return a moment counted from the start."""
+        return self.starts_at + timedelta(minutes=number)
+
+    async def status(self) -> str:
+        """Return what the course's list says of it."""
+        listed = await self.tutor.call("GET", f"/api/v1/courses/{self.course_id}/sessions")
+        return str(next(one for one in listed["items"] if one["id"] == self.session_id)["status"])
+
+
+async def offer(town: Town, admin: Person, *, minutes: int = LESSON_MINUTES) -> Lesson:
+    """Have a new tutor offer one session of $100.00, starting tomorrow."""
+    tutor = await tutor_of(town, admin)
+    made = await course(tutor)
+    starts_at = (await town.now() + timedelta(days=1)).replace(second=0, microsecond=0)
+    announced = await session(tutor, made, starts_at, minutes=minutes)
+    await publish(tutor, made)
+    return Lesson(tutor, made, announced)
+
+
+async def sell(lesson: Lesson, admin: Person, student: Person) -> Body:
+    """Have a student with $100.00 buy it."""
+    await credit(admin, student)
+    return await buy(student, lesson.course_id, lesson.session_id)
