@@ -31,6 +31,8 @@ PADDING = "The quick brown fox jumps over the lazy dog."
 JOINS_BETWEEN_READS = 10
 CALIBRATION_LIMIT_S = 10.0
 DRAIN_LIMIT_S = 10.0
+# Long enough for several turns of whatever a server does by itself (heartbeats every 25 s, presence every 5 s).
+IDLE_S = 10.0
 
 
 class Shape(NamedTuple):
@@ -111,15 +113,20 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     processes.pin(CLIENT_CORE)
     windows: dict[Case, list[Window]] = {}
+    idle: dict[str, float] = {}
     for shape in options.shapes:
         with tempfile.TemporaryDirectory(prefix="load-") as folder, contextlib.ExitStack() as stack:
             targets = [MAKE[name](Path(folder), shape, stack) for name in options.targets]
+            _measure_idle(shape, targets, idle)
             for op in options.ops:
                 _measure_op(options, shape, op, targets, windows)
     _print_table(windows)
     _print_ratios(windows)
+    for name, share in idle.items():
+        print(f"own CPU while nobody says anything, {name}: {share:.1%} of a core")
     if options.json is not None:
-        options.json.write_text(json.dumps(_report(options, windows), indent=1) + "\n")
+        report = {**_report(options, windows), "idle_core": idle}
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 1 if any(window.lost for rounds in windows.values() for window in rounds) else 0
 
 
@@ -132,7 +139,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", choices=["closed", "open"], default=["closed"])
     parser.add_argument("--targets", nargs="+", choices=sorted(MAKE), default=["fourtalk", "starlette"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="measured time of a round (default 4)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="measured time of a round (default 5)")
     parser.add_argument("--warmup", type=float, default=1.0, help="time before it (default 1)")
     parser.add_argument("--in-flight", type=int, default=1, help="messages in flight per room, closed loop")
     parser.add_argument("--rate", type=int, default=4000, help="deliveries per second, open loop")
@@ -218,6 +225,18 @@ MAKE: dict[str, Callable[[Path, Shape, contextlib.ExitStack], Target]] = {
 
 
 # --- The rounds ---
+
+
+def _measure_idle(shape: Shape, targets: Sequence[Target], idle: dict[str, float]) -> None:
+    """Measure what the full rooms cost by themselves; it is part of every figure under load."""
+    pool = Pool(EVENTS["room.send"])
+    for target in targets:
+        for connection in target.connections:
+            pool.add(connection)
+    before = [target.server.cpu() for target in targets]
+    pool.idle(IDLE_S)
+    for target, cpu in zip(targets, before, strict=True):
+        idle[f"{shape.name} {target.name}"] = target.server.cpu().since(cpu).own / IDLE_S
 
 
 def _measure_op(

@@ -62,10 +62,10 @@ class Server:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.stop()
         if kind is not None and issubclass(kind, Exception):
             # The folder with the log goes, and the reason with it.
             print(f"--- the end of {self.log.name}\n{self._log_end()}", file=sys.stderr)
+        self.stop()
 
     @property
     def url(self) -> str:
@@ -126,7 +126,7 @@ class Server:
             return False
 
     def _log_end(self) -> str:
-        return self.log.read_text(errors="replace")[-4000:]
+        return self.log.read_text(errors="replace")[-20_000:]
 
     def _tree(self) -> dict[int, str]:
         """Return the processes below and including the child, with their names."""
