@@ -286,7 +286,9 @@ def _breaks(
     restarts = _restarts(visit, room)
     if visit.left is None:
         gaps = [*restarts, *(gap for gap in outages if gap.lost_evidence)]
-        return [gap for gap in gaps if visit.last_mark < gap.end and _was_in(visit, others, missing, gap)]
+        return [
+            gap for gap in gaps if visit.last_mark < gap.end and _was_in(visit, others, missing, room, gap)
+        ]
     if visit.left_reason == SERVER_SHUTDOWN:
         back = min((gap.end for gap in restarts if gap.end >= visit.left), default=visit.left)
         return [_Outage(visit.left, back), *(gap for gap in outages if gap.start <= visit.left <= gap.end)]
@@ -299,21 +301,29 @@ def _restarts(visit: _Visit, room: _Room) -> list[_Outage]:
     """Return when the media room was made anew although it had not been closed: its server had crashed.
 
     A room is made before anyone joins, so one made after the visit began is never the visit's own. It has the
-    same generation when LiveKit brings it back, and a later one when we notice the loss first.
+    same generation when LiveKit brings it back, and a later one when we notice the loss first. A later one comes
+    after every sign of the visit, whatever LiveKit's clock of whole seconds says.
     """
+    again = [at for generation, at in room.started if generation == visit.generation and at > visit.start]
     closed = any(generation == visit.generation for generation, _ in room.finished)
-    return [
-        _Outage(at, at)
-        for generation, at in room.started
-        if at > visit.start
-        and (generation == visit.generation or (generation > visit.generation and not closed))
-    ]
+    later = [at for generation, at in room.started if generation > visit.generation and not closed]
+    just_after = visit.last_mark + timedelta.resolution
+    return [_Outage(at, at) for at in again] + [_Outage(at, max(at, just_after)) for at in later]
 
 
-def _was_in(visit: _Visit, others: Sequence[_Visit], missing: Sequence[datetime], gap: _Outage) -> bool:
-    """Say whether an open visit was still the person's current one when the outage began."""
+def _was_in(
+    visit: _Visit, others: Sequence[_Visit], missing: Sequence[datetime], room: _Room, gap: _Outage
+) -> bool:
+    """Say whether an open visit was still the person's current one when the outage began.
+
+    It was not if they had not come back from an earlier outage in time.
+    """
     superseded = any(visit.start < other.start < gap.start for other in others)
-    return visit.start < gap.end and not superseded and not _gone([at for at in missing if at < gap.start])
+    missed = any(
+        generation > visit.generation and at + RETURN_AFTER_OUTAGE < gap.start
+        for generation, at in room.started
+    )
+    return not superseded and not missed and not _gone([at for at in missing if at < gap.start])
 
 
 def _gone(missing: Sequence[datetime]) -> bool:

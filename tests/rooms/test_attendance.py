@@ -485,6 +485,44 @@ def test_a_goodbye_starts_no_grace() -> None:
     assert result.attended_s == 590
 
 
+@pytest.mark.parametrize("mark", [joined(10), seen(10.9)], ids=["joined", "seen"])
+def test_a_crash_in_the_second_of_the_last_sign_is_no_silence(mark: Evidence) -> None:
+    # LiveKit's clock shows whole seconds: its next room seems to be as old as the sign, or older.
+    restart = whole_room("started", 10, generation=2)
+
+    result = attended(joined(10), mark, restart, until=900)
+
+    assert result.attended_s == 0
+
+
+def test_who_is_back_in_the_second_of_the_crash_was_there_all_along() -> None:
+    restart = whole_room("started", 10, generation=2)
+
+    result = attended(joined(0), joined(10, "PA_2", generation=2), restart, left(600, "PA_2"))
+
+    assert result.attended_s == 600
+
+
+def test_a_second_crash_is_no_way_back_for_who_missed_the_first() -> None:
+    first, second = (whole_room("started", time, generation=2 + n) for n, time in enumerate((300, 2400)))
+
+    result = attended(
+        joined(0), seen(290), first, second, joined(2430, "PA_2", generation=3), left(2500, "PA_2")
+    )
+
+    assert spans(result) == [(0, 268), (2430, 2500)]
+
+
+def test_a_second_crash_before_anybody_could_be_back_prolongs_the_first() -> None:
+    first, second = (whole_room("started", time, generation=2 + n) for n, time in enumerate((300, 400)))
+
+    result = attended(
+        joined(0), seen(290), first, second, joined(510, "PA_2", generation=3), left(600, "PA_2")
+    )
+
+    assert result.attended_s == 600
+
+
 def test_who_is_back_and_gone_in_one_moment_was_held_until_then() -> None:
     result = attended(stay(0, 300), stay(310, 310, "2", goodbye=True), provider="socket")
 
