@@ -36,7 +36,6 @@ from server.context import Parts
 from server.edge import ASGIApp, Edge
 from server.features.accounts.messages import AccountChanged
 from server.features.accounts.tokens import Authenticator
-from server.gateway.bus import BusError
 from server.gateway.gateway import Gateway
 from server.gateway.history import TableHistory
 from server.gateway.limits import Limits
@@ -48,9 +47,6 @@ from server.limits import Limiter
 from server.relay import Relay
 from server.webhooks.livekit import livekit_route
 
-# A room on another node answers within this time, or the caller is told to come back; less than the 5 s after which
-# the caller's own deadline would speak.
-FORWARD_TIMEOUT_S = 4.0
 # Objects made at the start live as long as the process: the collector need not look at them again, and the rest is
 # so much that its oldest generation is worth a look only rarely (realtime.md 5.6).
 GC_THRESHOLDS = (10_000, 20, 50)
@@ -107,10 +103,7 @@ async def running(
             gateway.publish(channel, posts)
 
         async def forward(node: UUID, _room_id: UUID, payload: bytes) -> bytes:
-            try:
-                return await gateway.bus.call(str(node), payload, FORWARD_TIMEOUT_S)
-            except BusError as error:
-                raise ConnectionError(str(error)) from error
+            return await bridge.forward(gateway.bus, node, payload)
 
         def address_of(scope: Mapping[str, Any]) -> str | None:
             return client_address(scope, settings.trusted_proxies)

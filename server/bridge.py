@@ -18,11 +18,15 @@ from server.errors import NotFoundError
 from server.execute import execute
 from server.features.accounts.tokens import ACCESS_TTL, Authenticator
 from server.features.lessons import access
+from server.gateway.bus import Bus, BusError
 from server.gateway.connection import Login
 from server.gateway.dispatch import Call, Execute
 from server.gateway.protocol import Position, Publication
 
 ROOM = "room:"
+# A room on another node answers within this time, or the caller is told to come back; less than the 5 s after which
+# the caller's own deadline would speak.
+FORWARD_TIMEOUT_S = 4.0
 
 
 class Doors:
@@ -111,6 +115,19 @@ class RoomHistory:
 def publications(events: Sequence[PublicEvent]) -> list[Publication]:
     """Return a room's events as the gateway publishes them."""
     return [Publication(event.off, event.ev, event.ts_ms, event.data) for event in events]
+
+
+async def forward(bus: Bus, node: UUID, payload: bytes) -> bytes:
+    """Send what belongs to a room on another node there, and return its answer.
+
+    Raises:
+        ConnectionError: The node cannot be reached; it did nothing.
+        TimeoutError: It did not answer; whether it acted is unknown.
+    """
+    try:
+        return await bus.call(str(node), payload, FORWARD_TIMEOUT_S)
+    except BusError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def executor(parts: Parts) -> Execute:

@@ -42,7 +42,7 @@ RECONNECT_S = (0.1, 2.0)
 
 
 class BusError(errors.OverloadedError):
-    """Another node cannot be reached, or did not answer in time."""
+    """Another node cannot be reached, or has too much to do: it did nothing."""
 
 
 class _Publish(msgspec.Struct, array_like=True, tag="p"):
@@ -120,7 +120,7 @@ class Bus:
         self._orders: list[tuple[str, bool]] = []
         self._wake = asyncio.Event()
         self._peers: dict[str, float] = {}
-        self._calls: dict[int, asyncio.Future[bytes | None]] = {}
+        self._calls: dict[int, tuple[str, asyncio.Future[bytes | None]]] = {}
         self._next_call = random.getrandbits(32)
         self._serving = 0
         self._tasks: asyncio.TaskGroup | None = None
@@ -194,20 +194,24 @@ class Bus:
         """Ask another node and return its answer.
 
         Raises:
-            BusError: The node is gone, too busy, or too slow; whether it acted is unknown.
+            BusError: The bus is down, the node was not heard of lately, or it is too busy.
+            TimeoutError: The node did not answer, or was forgotten meanwhile; whether it acted is unknown.
         """
         if not self.is_up:
             raise BusError("the bus is down")
+        if node not in self._peers:
+            # A dead node is forgotten before its lease ends: whoever asks again finds the moment it may be replaced.
+            raise BusError(f"node {node} was not heard of lately")
         self._next_call += 1
         number = self._next_call
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._calls[number] = answer
+        self._calls[number] = (node, answer)
         try:
             self._send(PREFIX + "node:" + node, _Call(number, payload))
             async with asyncio.timeout(timeout_s):
                 found = await answer
         except TimeoutError:
-            raise BusError(f"node {node} did not answer within {timeout_s} s") from None
+            raise TimeoutError(f"node {node} did not answer within {timeout_s} s") from None
         finally:
             del self._calls[number]
         if found is None:
@@ -267,10 +271,17 @@ class Bus:
             await asyncio.sleep(BEAT_S)
             now = time.monotonic()
             for node in [node for node, seen in self._peers.items() if now - seen > PEER_TTL_S]:
-                del self._peers[node]
+                self._forget(node)
                 log.info("peer_forgotten", peer=node)
             if self.is_up:
                 self._send(EVERYBODY, _Beat())
+
+    def _forget(self, node: str) -> None:
+        """Expect nothing more from a node, no answers either."""
+        self._peers.pop(node, None)
+        for called, waiting in self._calls.values():
+            if called == node and not waiting.done():
+                waiting.set_exception(TimeoutError(f"node {node} is gone"))
 
     # --- Reading ---
 
@@ -345,7 +356,7 @@ class Bus:
                     self._send(PREFIX + "node:" + sender, _Interest(ours, is_answer=True))
             case _Beat():
                 if message.is_last:
-                    self._peers.pop(sender, None)
+                    self._forget(sender)
                     return
                 if sender not in self._peers:
                     log.info("peer_found", peer=sender)
@@ -357,7 +368,7 @@ class Bus:
             case _Call():
                 self._begin_call(sender, message)
             case _Answer():
-                waiting = self._calls.get(message.number)
+                _, waiting = self._calls.get(message.number, (sender, None))
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message.payload)
 
