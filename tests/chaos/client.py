@@ -149,6 +149,9 @@ class Client:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._waiting: Waiting = {}
         self._last_id = 0
+        self._left: set[str] = set()
+        """Channels of rooms that were left."""
+        self._is_staying = False
 
     @property
     def user_id(self) -> str:
@@ -161,8 +164,14 @@ class Client:
         """Be connected and in one's rooms from now on, whatever happens to the socket."""
         self._town.spawn(self._stay())
 
+    def go(self) -> None:
+        """Hang up and stay away, undoing `come`."""
+        self._is_staying = False
+        self.cut()
+
     async def _stay(self) -> None:
-        while True:
+        self._is_staying = True
+        while self._is_staying:
             try:
                 await self.connect()
                 for room_id in self.rooms:
@@ -259,6 +268,12 @@ class Client:
 
         return await self.ask("room.join", {"room_id": room_id}, taken=follow)
 
+    async def leave(self, room_id: str) -> None:
+        """Give the seat up, and with it the room's channel."""
+        self._left.add(f"room:{room_id}")
+        await self.ask("room.leave", {"room_id": room_id})
+        del self.places[f"room:{room_id}"]
+
     async def follow(self, ch: str) -> None:
         """Follow a channel from now on."""
         await self.ask("subscribe", {}, ch=ch, taken=lambda ok: self._take_sub(ch, ok))
@@ -318,7 +333,7 @@ class Client:
             if taken is not None:
                 taken(message["ok"])
             answer.set_result(message["ok"])
-        elif message.get("ctl") in ("reset", "unsubscribed"):
+        elif message.get("ctl") in ("reset", "unsubscribed") and message["d"]["ch"] not in self._left:
             self.faults.append(f"control: {message}")
 
     def _take_event(self, event: Body) -> None:
@@ -326,6 +341,8 @@ class Client:
         if off is None:
             return
         place = self.places.get(ch)
+        if ch in self._left:
+            return
         if place is None:
             self.faults.append(f"{ch} is not followed: {event}")
         elif off <= place.off:
