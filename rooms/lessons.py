@@ -1,5 +1,6 @@
 """Rules of a room's life: beginning, end; a talk's host and its empty close. Pure."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -18,6 +19,9 @@ SCHEDULED_WAIT = timedelta(minutes=15)
 # A talk that nobody ever joined is not listed for ever.
 UNJOINED = timedelta(hours=24)
 TITLE_MAX = 255
+# The 20 % of the shortest lesson are three minutes: news of each minute show them coming. Each is a stored event for
+# two people, so in a lecture of 500 a shorter time is most of what the server does.
+TELL_EVERY_S = 60
 
 
 class AttendanceUpdated(msgspec.Struct, frozen=True):
@@ -208,26 +212,37 @@ def assessed(turn: Turn, signal: m.Assessed) -> None:
         if state.finish_at is None or turn.now < state.finish_at:
             return
         turn.assessed = signal
-        show(turn, signal, everybody=True)
+        _show(turn, signal.people)
         close_room(turn, state.reason or "ended", outcome="completed")
         return
     if state.status is not RoomStatus.LIVE:
         return
-    show(turn, signal, everybody=False)
-    newly = tuple(p for p in signal.people if p.reached and p.user_id not in state.reached)
-    if newly:
-        turn.emit(m.AttendanceShown(tuple(p.user_id for p in newly)))
+    newly = tuple(p for p in signal.people if _has_newly_reached(state, p))
+    told = [p for p in signal.people if p in newly or _is_worth_telling(state, p)]
+    if told:
+        _show(turn, told)
+        reached = tuple(p.user_id for p in newly)
+        turn.emit(m.AttendanceShown(reached, {p.user_id: p.attended_s for p in told}))
     for person in newly:
         turn.tell(m.AttendanceReached(state.spec.id, person.user_id, person.attended_s, person.required_s))
 
 
-def show(turn: Turn, signal: m.Assessed, *, everybody: bool) -> None:
-    """Tell each person inside, or with `everybody` each who ever was, and the tutor."""
+def _has_newly_reached(state: State, person: m.AttendanceRow) -> bool:
+    return person.reached and person.user_id not in state.reached
+
+
+def _is_worth_telling(state: State, person: m.AttendanceRow) -> bool:
+    """Say whether somebody inside has another minute since they were last told, or was never told."""
+    before = state.told.get(person.user_id)
+    if person.user_id not in state.seats:
+        return False
+    return before is None or abs(person.attended_s - before) >= TELL_EVERY_S
+
+
+def _show(turn: Turn, people: Sequence[m.AttendanceRow]) -> None:
+    """Tell each person and the tutor."""
     state = turn.state
-    for person in signal.people:
-        is_news = person.reached and person.user_id not in state.reached
-        if not (everybody or is_news or person.user_id in state.seats):
-            continue
+    for person in people:
         shown = AttendanceUpdated(
             str(state.spec.id), person.user_id, person.attended_s, person.required_s, person.reached
         )

@@ -146,6 +146,17 @@ class Kick(msgspec.Struct, frozen=True, tag="kick"):
     admin: bool = False
 
 
+class Evict(msgspec.Struct, frozen=True, tag="evict"):
+    """Remove somebody whose right to be here has ended; asked by the system, and no ban.
+
+    A place bought again is entered like any other. Repeating it is harmless.
+    """
+
+    user: Identity
+    reason: str
+    """Why, for the journal; the others in the room are not told."""
+
+
 class Close(msgspec.Struct, frozen=True, tag="close"):
     """Close a talk; for its tutor and during a lesson the same as `EndLesson`."""
 
@@ -222,6 +233,7 @@ Command = (
     Join
     | Leave
     | Kick
+    | Evict
     | Close
     | UpdateRoom
     | SendChat
@@ -442,7 +454,7 @@ Message = Command | Signal
 
 # --- Events (journalled) ------------------------------------------------------------------------
 
-LeaveReason = Literal["left", "expired", "kicked", "closed"]
+LeaveReason = Literal["left", "expired", "kicked", "evicted", "closed"]
 
 
 class RoomCreated(msgspec.Struct, frozen=True, tag="room_created"):
@@ -500,6 +512,13 @@ class Kicked(msgspec.Struct, frozen=True, tag="kicked"):
     banned: bool
 
 
+class Evicted(msgspec.Struct, frozen=True, tag="evicted"):
+    """Somebody has no right to be here any more."""
+
+    identity: Identity
+    reason: str
+
+
 class HostPassed(msgspec.Struct, frozen=True, tag="host_passed"):
     """The talk has another host, or none while nobody is in it."""
 
@@ -541,7 +560,7 @@ class WaitEnded(msgspec.Struct, frozen=True, tag="wait_ended"):
     """Somebody stands in the queue no more."""
 
     identity: Identity
-    reason: Literal["seated", "left", "gone", "lapsed", "kicked", "closed"]
+    reason: Literal["seated", "left", "gone", "lapsed", "kicked", "evicted", "closed"]
 
 
 class SeatOffered(msgspec.Struct, frozen=True, tag="seat_offered"):
@@ -630,9 +649,12 @@ class MediaDoubted(msgspec.Struct, frozen=True, tag="media_doubted"):
 
 
 class AttendanceShown(msgspec.Struct, frozen=True, tag="attendance_shown"):
-    """More people than before have been there long enough."""
+    """People were told how long they have been there."""
 
     reached: tuple[Identity, ...]
+    """Those of them who now have been there long enough, and had not before."""
+    told: dict[Identity, int]
+    """What they were told, in seconds."""
 
 
 class Adopted(msgspec.Struct, frozen=True, tag="adopted"):
@@ -689,6 +711,7 @@ Event = (
     | SeatFreed
     | SocketsChanged
     | Kicked
+    | Evicted
     | HostPassed
     | Retitled
     | Rescheduled

@@ -111,6 +111,8 @@ class State(msgspec.Struct, frozen=True):
     media: dict[Identity, MediaSession] = {}
     departed: tuple[str, ...] = ()
     reached: frozenset[Identity] = frozenset()
+    told: dict[Identity, int] = {}
+    """How many seconds of attendance each person was last told."""
     lines: dict[UUID, m.ChatMessage] = {}
     keys: dict[str, KeyUse] = {}
     read: dict[Identity, UUID] = {}
@@ -213,6 +215,10 @@ def _kicked(state: State, event: m.Kicked) -> State:
     )
 
 
+def _evicted(state: State, event: m.Evicted) -> State:
+    return replace(state, admitted=_without(state.admitted, event.identity))
+
+
 def _host_passed(state: State, event: m.HostPassed) -> State:
     return replace(state, host=event.identity)
 
@@ -288,7 +294,7 @@ def _settled(state: State, _event: m.Settled) -> State:
 
 
 def _attendance_shown(state: State, event: m.AttendanceShown) -> State:
-    return replace(state, reached=state.reached.union(event.reached))
+    return replace(state, reached=state.reached.union(event.reached), told={**state.told, **event.told})
 
 
 # --- Media --------------------------------------------------------------------------------------
@@ -391,6 +397,7 @@ APPLY: dict[type, Callable[[State, Any], State]] = {
     m.SeatFreed: _seat_freed,
     m.SocketsChanged: _sockets_changed,
     m.Kicked: _kicked,
+    m.Evicted: _evicted,
     m.HostPassed: _host_passed,
     m.Retitled: _retitled,
     m.Rescheduled: _rescheduled,

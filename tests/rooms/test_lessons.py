@@ -337,6 +337,17 @@ def test_reaching_it_is_told_once(live: Room) -> None:
     assert live.last.events == ()
 
 
+def test_attendance_is_told_again_with_each_minute(live: Room) -> None:
+    live.send(m.Assessed((row(ANN, 100, reached=False),)))
+
+    live.send(m.Assessed((row(ANN, 159, reached=False),)))
+    too_soon = live.notes(ANN, "attendance.updated")
+    live.send(m.Assessed((row(ANN, 160, reached=False),)))
+
+    assert too_soon == []
+    assert [note["attended_s"] for note in live.notes(ANN, "attendance.updated")] == [160]
+
+
 def test_facts_of_a_lesson_survive_the_wire() -> None:
     spec = lesson()
 
