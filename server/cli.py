@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
     options = parser().parse_args(arguments)
     try:
-        settings = config.from_env(data_dir=options.data_dir)
+        settings = config.from_env(
+            data_dir=options.data_dir, port=getattr(options, "port", config.DEFAULT_PORT)
+        )
         log.configure(level=settings.log_level)
         command: Run = options.run
         return command(settings, options)
@@ -44,7 +46,14 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.formatter_class = argparse.RawDescriptionHelpFormatter
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--port", type=int, default=config.DEFAULT_PORT)
+    serve.add_argument(
+        "--workers",
+        type=int,
+        choices=[1],
+        default=1,
+        help="processes of this command; start it again for another",
+    )
     serve.add_argument(
         "--time-travel", action="store_true", help="let POST /api/v1/dev/clock move business time"
     )

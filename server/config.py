@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 DEFAULT_DATA_DIR = Path(".fourtalk")
+# ED-12.
+DEFAULT_PORT = 8000
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -85,15 +87,19 @@ VARIABLES = (
     Variable(
         "SECRET_KEY", "made once, kept in the data dir", "at least 32 characters; signs tokens and quotes"
     ),
-    Variable("PUBLIC_URL", "http://127.0.0.1:8000", "base of share links and QR codes"),
+    Variable("PUBLIC_URL", "the address served", "base of share links and QR codes"),
     Variable("GEOIP_DB", "none", "country file, MaxMind-shaped or flat; without it nobody is nearby"),
     Variable("TRUSTED_PROXIES", "none", "comma-separated networks whose X-Forwarded-For is believed"),
     Variable("RATE_LIMITS", "on", "`off` for load tests only"),
 )
 
 
-def from_env(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None) -> Settings:
+def from_env(
+    environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None, port: int = DEFAULT_PORT
+) -> Settings:
     """Read the settings; `data_dir` (the command line's) wins over the environment's.
+
+    `port` is what the server listens on: without PUBLIC_URL, people reach it on this machine by it.
 
     Raises:
         ConfigError: A variable is malformed, or an unknown `FOURTALK_*` is set.
@@ -104,7 +110,8 @@ def from_env(environ: Mapping[str, str] | None = None, *, data_dir: Path | None 
         if name.startswith("FOURTALK_") and name not in known:
             raise ConfigError(f"{name} is not a setting of fourtalk; `fourtalk serve --help` lists them")
     folder = data_dir or Path(env.get("FOURTALK_DATA_DIR") or DEFAULT_DATA_DIR)
-    public_url = _read(env, "PUBLIC_URL", _http_url, "http://127.0.0.1:8000")
+    public_url = _read(env, "PUBLIC_URL", _http_url, None)
+    local = tuple(f"http://{host}:{port}" for host in ("127.0.0.1", "localhost"))
     origins = _read(env, "FOURTALK_ALLOWED_ORIGINS", _origins, None)
     return Settings(
         data_dir=folder,
@@ -115,8 +122,8 @@ def from_env(environ: Mapping[str, str] | None = None, *, data_dir: Path | None 
         livekit=_livekit(env),
         livekit_bin=_read(env, "FOURTALK_LIVEKIT_BIN", _program, None),
         secret_key=_read(env, "SECRET_KEY", _secret, None) or _kept_secret(folder),
-        public_url=public_url,
-        allowed_origins=origins or (_origin(public_url),),
+        public_url=public_url or local[0],
+        allowed_origins=origins or ((_origin(public_url),) if public_url else local),
         geoip_db=_read(env, "GEOIP_DB", _file, None),
         trusted_proxies=_read(env, "TRUSTED_PROXIES", _networks, ()),
         rate_limits=_read(env, "RATE_LIMITS", _one_of("on", "off"), "on") == "on",

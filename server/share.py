@@ -10,15 +10,16 @@ from uuid import UUID
 
 from litestar import MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery
 
 from rooms.messages import RoomStatus
 from server import qr, texts
 from server.context import Parts
 from server.errors import NotFoundError
-from server.features.accounts.models import names_of
+from server.features.accounts.models import user_of
 from server.features.courses.models import course_of
 from server.features.courses.rules import Publication
+from server.features.courses.views import share_link
 from server.features.talks import handlers as talks
 from server.texts import Text
 
@@ -75,13 +76,15 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
         return _page(texts.fill(texts.PAGES["talk"], locale, **facts), locale, picture=talk.qr_svg)
 
     @get("/courses/{course_id:str}", include_in_schema=False)
-    async def show_course(request: Request[Any, Any, Any], course_id: FromPath[str]) -> Response[str]:
-        """Show what a course's link leads to; only what is published."""
+    async def show_course(
+        request: Request[Any, Any, Any], course_id: FromPath[str], ref: FromQuery[str | None] = None
+    ) -> Response[str]:
+        """Show what a course's link leads to; only what is published. The link's `ref` stays with it."""
         locale = locale_of(request.headers.get("accept-language", ""))
         try:
             async with parts.sessions() as session:
                 course = await course_of(session, UUID(course_id))
-                names = await names_of(session, [course.tutor_id])
+                tutor = await user_of(session, course.tutor_id)
         except (NotFoundError, ValueError):
             return _missing(locale)
         if course.publication != Publication.PUBLISHED:
@@ -90,12 +93,16 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
             texts.PAGES["course"],
             locale,
             title=course.title,
-            tutor=names[course.tutor_id],
+            tutor=tutor.name,
             language=course.language,
             level=course.level,
             sessions=course.total_sessions,
         )
-        return _page(text, locale)
+        if ref is None or ref != tutor.referral_code:
+            return _page(text, locale)
+        invited = texts.fill(texts.PAGES["course_by_tutor"], locale, code=ref, about=text.body)
+        link = share_link(parts.settings.public_url, course.id, ref)
+        return _page(Text(text.title, invited.body), locale, picture=qr.svg(link))
 
     @get("/api/v1/talks/{talk_id:str}/qr.svg", include_in_schema=False)
     async def show_code(talk_id: FromPath[str]) -> Response[str]:

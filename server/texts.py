@@ -107,6 +107,10 @@ PAGES: Final[dict[str, Entry]] = {
         Text("{title}", "A course by {tutor}: {language}, {level}, {sessions} sessions."),
         Text("{title}", "Khóa học của {tutor}: {language}, {level}, {sessions} buổi."),
     ),
+    "course_by_tutor": Entry(
+        Text("{code}", "{about} You come by the tutor's own link: register with the code {code}, then buy."),
+        Text("{code}", "{about} Bạn đến từ liên kết của giáo viên: đăng ký với mã {code}, rồi mua."),
+    ),
     "missing": Entry(
         Text("Nothing here", "This link leads nowhere, or not any more."),
         Text("Không có gì ở đây", "Liên kết này không còn dẫn đến đâu."),

@@ -12,8 +12,27 @@ def test_defaults_need_no_environment(tmp_path: Path) -> None:
 
     assert settings.database_url is None
     assert settings.livekit.url is None
-    assert settings.allowed_origins == ("http://127.0.0.1:8000",)
+    assert settings.public_url == "http://127.0.0.1:8000"
+    assert settings.allowed_origins == ("http://127.0.0.1:8000", "http://localhost:8000")
     assert settings.rate_limits is True
+
+
+def test_links_lead_to_the_port_that_is_served(tmp_path: Path) -> None:
+    settings = config.from_env({}, data_dir=tmp_path, port=9123)
+
+    assert settings.public_url == "http://127.0.0.1:9123"
+    assert settings.allowed_origins == ("http://127.0.0.1:9123", "http://localhost:9123")
+
+
+def test_public_url_is_the_only_origin_unless_more_are_named(tmp_path: Path) -> None:
+    env = {"PUBLIC_URL": "https://talk.example/app"}
+    more = env | {"FOURTALK_ALLOWED_ORIGINS": "https://a.example, https://b.example/x"}
+
+    assert config.from_env(env, data_dir=tmp_path).allowed_origins == ("https://talk.example",)
+    assert config.from_env(more, data_dir=tmp_path).allowed_origins == (
+        "https://a.example",
+        "https://b.example",
+    )
 
 
 def test_secret_is_made_once_and_kept(tmp_path: Path) -> None:

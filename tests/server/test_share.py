@@ -92,6 +92,20 @@ async def test_link_of_a_course_shows_it_once_it_is_published(
     assert hidden.status_code == 404
 
 
+async def test_tutors_own_link_keeps_its_code(stage: Stage, client: httpx.AsyncClient) -> None:
+    lesson = await stage.sell_lesson(students=0)
+    link = lesson.course["share_link"]
+    code = link.partition("?ref=")[2]
+
+    shown = await client.get(link.removeprefix(stage.parts.settings.public_url))
+    forged = await client.get(f"/courses/{lesson.course['id']}?ref=<script>")
+
+    assert code
+    assert f"register with the code {code}" in shown.text
+    assert "<svg" in shown.text
+    assert "script" not in forged.text
+
+
 @pytest.mark.parametrize(
     "path",
     ["/t/aaaaaaaaaa", "/t/x", "/courses/x", "/courses/00000000-0000-0000-0000-000000000000"],

@@ -99,7 +99,7 @@ async def course_summaries(
             status=CourseStatus(course.status),
             publication=Publication(course.publication),
             tutor=Tutor(course.tutor_id, tutors[course.tutor_id].name),
-            share_link=_share_link(public_url, course.id, tutors[course.tutor_id].referral_code),
+            share_link=share_link(public_url, course.id, tutors[course.tutor_id].referral_code),
             created_at=course.created_at,
         )
         for course in courses
@@ -203,7 +203,7 @@ async def revenue_of(session: AsyncSession, course: Course) -> Revenue:
     return Revenue(**{name: Money(amount, course.currency) for name, amount in row.items()})
 
 
-def _share_link(public_url: str, course_id: UUID, referral_code: str | None) -> str:
+def share_link(public_url: str, course_id: UUID, referral_code: str | None) -> str:
     """Return the course's address; whoever registers through it is the tutor's student (F4-92)."""
     referral = "" if referral_code is None else f"?ref={referral_code}"
     return f"{public_url}/courses/{course_id}{referral}"
