@@ -79,6 +79,12 @@ class ParticipantKicked(msgspec.Struct, frozen=True):
     banned: bool
 
 
+class ParticipantEvicted(msgspec.Struct, frozen=True):
+    """`participant.evicted`; a `participant.left` follows when a seat was held."""
+
+    user_id: Identity
+
+
 class MessageShown(msgspec.Struct, frozen=True):
     """`message.created` and `message.updated`."""
 
@@ -183,6 +189,7 @@ SHOWN: dict[type, tuple[str, Callable[[Any], msgspec.Struct]]] = {
         lambda e: ParticipantLeft(e.identity, e.no, e.generation, e.reason),
     ),
     m.Kicked: ("participant.kicked", lambda e: ParticipantKicked(e.identity, e.by, e.banned)),
+    m.Evicted: ("participant.evicted", lambda e: ParticipantEvicted(e.identity)),
     m.HostPassed: ("room.updated", lambda e: RoomChanged(host=e.identity)),
     m.Retitled: ("room.updated", lambda e: RoomChanged(title=e.title)),
     m.Rescheduled: (

@@ -120,6 +120,7 @@ RULES: dict[type, Rule] = {
     m.Join: seats.join,
     m.Leave: seats.leave,
     m.Kick: seats.kick,
+    m.Evict: seats.evict,
     m.Close: lessons.close,
     m.UpdateRoom: lessons.update,
     m.EndLesson: lessons.end_lesson,

@@ -104,6 +104,21 @@ def kick(turn: Turn, command: m.Kick) -> m.Done:
     return m.Done()
 
 
+def evict(turn: Turn, command: m.Evict) -> m.Done:
+    """Remove somebody whose right to be here has ended, and forget that they were ever let in.
+
+    It is said even of somebody without a seat: they may be looking on.
+    """
+    if not turn.state.takes_people:
+        return m.Done()
+    turn.emit(m.Evicted(command.user, command.reason))
+    seat = turn.state.seats.get(command.user)
+    if seat is not None:
+        free(turn, seat, "evicted")
+    waiting.end(turn, command.user, "evicted")
+    return m.Done()
+
+
 def free(turn: Turn, seat: Seat, reason: m.LeaveReason) -> None:
     """Take a seat back. Whoever was present was so until now; whoever vanished, until they did."""
     if seat.status is SeatStatus.CONNECTED or reason == "left":

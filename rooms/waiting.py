@@ -21,7 +21,7 @@ GRACE = timedelta(seconds=30)
 # Four people rarely leave often enough for the fiftieth to get in; a longer queue only costs each turn.
 QUEUE_MAX = 50
 
-EndReason = Literal["seated", "left", "gone", "lapsed", "kicked", "closed"]
+EndReason = Literal["seated", "left", "gone", "lapsed", "kicked", "evicted", "closed"]
 
 
 class QueueUpdated(msgspec.Struct, frozen=True):

@@ -64,6 +64,10 @@ class Talk(RuleBasedStateMachine):
     def kick(self, by: Identity, who: Identity, ban: bool) -> None:
         self.send(m.Kick(by, who, ban))
 
+    @rule(who=PEOPLE)
+    def evict(self, who: Identity) -> None:
+        self.send(m.Evict(who, "refunded"))
+
     @rule(seconds=st.sampled_from([1, 5, 19, 20, 30, 120]))
     def wait(self, seconds: int) -> None:
         time = timedelta(seconds=seconds)

@@ -211,5 +211,37 @@ def test_an_admin_may_kick_the_host() -> None:
     assert room.state.host == ANN
 
 
+def test_whose_right_has_ended_loses_the_seat_without_a_ban() -> None:
+    room = Room(talk())
+    room.join(HOST)
+    room.join(ANN)
+
+    room.send(m.Evict(ANN, "refunded"))
+    evicted = room.of(m.Evicted) + room.of(m.SeatFreed)
+    room.join(ANN)
+
+    assert evicted == [m.Evicted(ANN, "refunded"), m.SeatFreed(ANN, 2, 2, "evicted")]
+    assert room.seat(ANN) is SeatStatus.CONNECTED
+
+
+def test_who_only_looks_on_is_evicted_too() -> None:
+    room = Room(talk())
+
+    room.send(m.Evict(ANN, "refunded"))
+
+    assert room.of(m.Evicted) == [m.Evicted(ANN, "refunded")]
+    assert room.of(m.SeatFreed) == []
+
+
+def test_nobody_is_evicted_from_a_closed_room() -> None:
+    room = Room(talk())
+    room.join(HOST)
+    room.send(m.Close(HOST))
+
+    room.send(m.Evict(ANN, "refunded"))
+
+    assert room.last.events == ()
+
+
 def test_every_event_changes_a_state() -> None:
     assert set(state.APPLY) | {m.RoomCreated} == set(m.Event.__args__)

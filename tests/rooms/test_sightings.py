@@ -99,6 +99,20 @@ def test_a_stranger_is_removed_each_time(room: Room) -> None:
     assert effects(room.state) == (m.RemoveParticipant(1, EVE, "PA_2"),)
 
 
+def test_who_was_evicted_is_removed_each_time(room: Room) -> None:
+    room.join(ANN)
+    room.media("joined", ANN, "PA_1")
+
+    room.send(m.Evict(ANN, "refunded"))
+    first = effects(room.state)
+    room.send(m.EffectResult(m.RemoveParticipant(1, ANN, "PA_1")))
+    room.media("joined", ANN, "PA_2")
+
+    assert first == (m.RemoveParticipant(1, ANN, "PA_1"),)
+    assert effects(room.state) == (m.RemoveParticipant(1, ANN, "PA_2"),)
+    assert room.seat(ANN) is None
+
+
 def test_who_was_admitted_before_is_seated_again(room: Room) -> None:
     room.join(ANN)
     room.leave(ANN)
