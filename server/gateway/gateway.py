@@ -60,12 +60,14 @@ _REFUSALS = {
     errors.PERMISSION_DENIED.code: CloseCode.FORBIDDEN,
     errors.INTERNAL.code: CloseCode.INTERNAL,
 }
-# After these a person holds no seat any more.
-_SEAT_ENDS = frozenset({"participant.left", "participant.kicked"})
+# After these a person holds no seat any more, or may not even look on.
+_PARTINGS = frozenset({"participant.left", "participant.kicked", "participant.evicted"})
 
 
 class _Whose(msgspec.Struct):
     user_id: str
+    reason: str = ""
+    banned: bool = False
 
 
 _decode_whose = msgspec.json.Decoder(_Whose).decode
@@ -338,14 +340,24 @@ class Gateway:
             if publication.ev == "room.closed":
                 for connection in list(self._by_room.get(_room_of(channel), ())):
                     self.unbind(connection, _room_of(channel))
-            elif publication.ev in _SEAT_ENDS:
-                self._end_seat(channel, _decode_whose(publication.d).user_id)
+            elif publication.ev in _PARTINGS:
+                self._part(channel, publication.ev, _decode_whose(publication.d))
 
-    def _end_seat(self, channel: str, user_id: str) -> None:
-        room_id = _room_of(channel)
+    def _part(self, channel: str, ev: str, whose: _Whose) -> None:
+        """End what somebody's sockets have of a room; who may not even look on keeps no subscription either."""
         error = CommandError(errors.SEAT_EXPIRED, "the seat is given up")
-        for connection in [item for item in self._by_room.get(room_id, ()) if item.user_id == user_id]:
+        if whose.banned:
+            error = CommandError(errors.BANNED, "you were banned from this room")
+        elif ev == "participant.evicted":
+            error = CommandError(errors.PERMISSION_DENIED, "your place in this room has ended")
+        may_look_on = error.row is errors.SEAT_EXPIRED
+        room_id = _room_of(channel)
+        for connection in list(self._by_user.get(whose.user_id, ())):
+            if may_look_on and room_id not in connection.rooms:
+                continue
             self.unbind(connection, room_id)
+            if whose.reason == "closed":
+                continue  # the room empties itself: they hear of its end, which for a lesson comes 90 s later
             self.hub.dismiss(connection, channel, partial(self.unsubscribe, connection, channel, error))
 
     async def _beat_forever(self) -> None:

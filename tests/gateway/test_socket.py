@@ -316,6 +316,43 @@ async def test_seat_that_ended_ends_the_right_to_send(node: Node) -> None:
     assert one.controls[-1]["ctl"] == "unsubscribed"
 
 
+@pytest.mark.parametrize(
+    ("ev", "more", "code"),
+    [("participant.kicked", {"banned": True}, 122), ("participant.evicted", {}, 103)],
+)
+async def test_who_may_look_on_no_more_hears_nothing_more(
+    node: Node, ev: str, more: dict[str, bool], code: int
+) -> None:
+    room_id, channel = room()
+    user = str(uuid.uuid4())
+    async with client(node, token=user) as seated, client(node, token=user) as looking:
+        await seated.call("room.join", {"room_id": room_id})
+        await looking.call("subscribe", ch=channel)
+        node.post(channel, {"user_id": user, **more}, ev=ev)
+        for each in (seated, looking):
+            await each.until_told()
+        node.post(channel)
+        for each in (seated, looking):
+            await each.call("ping")
+
+    for each in (seated, looking):
+        assert each.controls[-1]["ctl"] == "unsubscribed"
+        assert each.controls[-1]["d"]["code"] == code
+        assert each.offs(channel) == [1]
+
+
+async def test_who_is_kicked_without_a_ban_may_look_on(node: Node) -> None:
+    _, channel = room()
+    user = str(uuid.uuid4())
+    async with client(node, token=user) as looking:
+        await looking.call("subscribe", ch=channel)
+        node.post(channel, {"user_id": user, "banned": False}, ev="participant.kicked")
+        node.post(channel)
+        await looking.until_offs(channel, [1, 2])
+
+    assert looking.controls == []
+
+
 async def test_failed_join_binds_nothing(node: Node) -> None:
     room_id, channel = room()
     node.full.add(channel)
