@@ -77,6 +77,22 @@ async def test_a_course_needs_a_session_to_be_published(school: School) -> None:
     assert published["publication"] == "published"
 
 
+async def test_who_lost_the_approval_publishes_and_announces_nothing(school: School) -> None:
+    course = await school.course(sessions=3, dated=1)
+    path = f"/courses/{course['id']}"
+    await school.do("POST", f"{path}/unpublish", school.tutor)
+    await school.do(
+        "POST", f"/admin/tutors/{school.tutor.id}/reject", school.admin, {"reason": "the papers are forged"}
+    )
+
+    published = await school.ask("POST", f"{path}/publish", school.tutor)
+    added = await school.ask("POST", f"{path}/sessions", school.tutor, session_body(2, START + 2 * DAY))
+    by_admin = await school.ask("POST", f"{path}/sessions", school.admin, session_body(3, START + 3 * DAY))
+
+    assert [answer.status_code for answer in (published, added, by_admin)] == [403, 403, 201]
+    assert (await school.course_now(course))["publication"] == "draft"
+
+
 async def test_a_draft_is_seen_by_its_tutor_alone(school: School) -> None:
     course = await school.do("POST", "/courses", school.tutor, course_body())
     (student,) = await school.students(1)
@@ -220,6 +236,16 @@ async def test_a_wrong_session_is_refused(school: School, fields: Body, status: 
 
     assert refused.status_code == status
     assert len((await school.course_now(course))["sessions"]) == 1
+
+
+async def test_a_number_that_is_taken_is_said_to_be(school: School) -> None:
+    course = await school.course(dated=1)
+
+    refused = await school.ask(
+        "POST", f"/courses/{course['id']}/sessions", school.tutor, session_body(1, START + 2 * DAY)
+    )
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "number_taken")
 
 
 async def test_a_tutor_teaches_one_lesson_at_a_time_in_all_courses(school: School) -> None:

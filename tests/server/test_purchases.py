@@ -1,12 +1,13 @@
 """Buying, giving back and being paid, over HTTP against the real database."""
 
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import jwt
 import pytest
 
+from rooms.messages import LessonStarted, RoomKind
 from server.context import Role
 from server.features.courses import quotes
 from tests.server.school import LESSON, START, Body, School, course_body
@@ -249,6 +250,29 @@ async def test_a_session_is_sold_until_its_start(school: School) -> None:
     assert whole.json()["code"] == "nothing_left"
 
 
+async def test_a_session_whose_tutor_came_early_is_sold_and_given_back_until_its_start(
+    school: School,
+) -> None:
+    course = await school.course(sessions=1)
+    (session,) = course["sessions"]
+    early, late = await school.students(2)
+    starts_at = START + DAY
+    school.at(starts_at - timedelta(minutes=8))
+    await school.react(
+        LessonStarted(UUID(session["room_id"]), RoomKind.COURSE_SESSION, starts_at - timedelta(minutes=8))
+    )
+
+    bought = await school.buy(early, course, session)
+    given_back = await school.do("POST", f"/purchases/{bought['id']}/cancel", early)
+    kept = await school.buy(late, course, session)
+    school.at(starts_at)
+    refused = await school.ask("POST", f"/purchases/{kept['id']}/cancel", late)
+
+    assert (given_back["status"], given_back["balance"]["amount"]) == ("cancelled", 100_000)
+    assert refused.json()["code"] == "session_not_open"
+    assert await school.violations() == []
+
+
 async def test_the_seats_of_a_session_are_full_and_single_buyers_together(school: School) -> None:
     course = await school.course(sessions=2, max_students=2)
     full, single, third = await school.students(3)
@@ -322,6 +346,14 @@ async def test_a_quote_expires_on_the_wall_clock(school: School) -> None:
     refused = await school.ask("POST", "/purchases", student, {"quote_token": token})
 
     assert (refused.status_code, refused.json()["code"]) == (409, "quote_expired")
+
+
+def test_a_quote_of_a_node_whose_clock_is_ahead_holds() -> None:
+    secret, user_id, wall = "s" * 32, uuid4(), datetime.now(UTC)
+    ahead = wall + timedelta(seconds=5)
+    token = quotes.sign(secret, user_id=user_id, course_id=uuid4(), session_id=None, terms="", wall=ahead)
+
+    assert quotes.read(secret, token, user_id=user_id, wall=wall).sub == user_id
 
 
 @pytest.mark.parametrize("kind", ["words", "forged", "access_token", "without_claims"])
@@ -466,6 +498,47 @@ async def test_any_course_ends_with_every_cent_in_its_place(live_school: School,
         == 500_000 - amounts["sold"] + amounts["refunded"]
     )
     assert await school.violations() == []
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.OWNER])
+async def test_who_runs_the_platform_does_not_buy(school: School, role: Role) -> None:
+    """C-28."""
+    course = await school.course()
+    official = await school.world.person(role)
+
+    refused = await school.ask("POST", "/purchases/quote", official, {"course_id": course["id"]})
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
+
+
+async def test_who_lost_the_approval_sells_nothing_more(school: School) -> None:
+    course = await school.course(sessions=2, dated=1)
+    (student,) = await school.students(1)
+    quote = await school.quote(student, course)
+    wanted = {"course_id": course["id"]}
+
+    await school.do(
+        "POST", f"/admin/tutors/{school.tutor.id}/reject", school.admin, {"reason": "the papers are forged"}
+    )
+    quoted = await school.ask("POST", "/purchases/quote", student, wanted)
+    confirmed = await school.ask("POST", "/purchases", student, {"quote_token": quote["quote_token"]})
+
+    assert (quoted.status_code, quoted.json()["code"]) == (409, "not_on_sale")
+    assert (confirmed.status_code, confirmed.json()["code"]) == (409, "not_on_sale")
+    await school.do("POST", f"/admin/tutors/{school.tutor.id}/approve", school.admin)
+    assert (await school.ask("POST", "/purchases/quote", student, wanted)).status_code == 200
+
+
+async def test_who_is_blocked_sells_nothing_more(school: School) -> None:
+    course = await school.course()
+    (student,) = await school.students(1)
+
+    await school.do(
+        "POST", f"/admin/users/{school.tutor.id}/block", school.admin, {"reason": "complaints of students"}
+    )
+    quoted = await school.ask("POST", "/purchases/quote", student, {"course_id": course["id"]})
+
+    assert (quoted.status_code, quoted.json()["code"]) == (409, "not_on_sale")
 
 
 async def test_tutors_buy_from_each_other(school: School) -> None:

@@ -125,8 +125,10 @@ async def names_of(session: AsyncSession, user_ids: Iterable[UUID]) -> dict[UUID
 
 
 async def is_approved_tutor(session: AsyncSession, user_id: UUID) -> bool:
-    """Return whether the user is a tutor whom an administrator approved."""
+    """Return whether the user is a tutor whom an administrator approved, and whom none has blocked."""
     status = await session.scalar(
-        select(User.tutor_status).where(User.id == user_id, User.role == Role.TUTOR)
+        select(User.tutor_status).where(
+            User.id == user_id, User.role == Role.TUTOR, User.blocked_at.is_(None)
+        )
     )
     return status == TutorStatus.APPROVED

@@ -16,6 +16,7 @@ from server.errors import (
     NotFoundError,
     UnauthenticatedError,
 )
+from server.features.accounts.models import is_approved_tutor
 from server.features.courses import models
 from server.features.courses.models import Course, CourseSession, Place, Purchase
 from server.features.courses.rules import CourseStatus, Publication
@@ -44,6 +45,17 @@ async def own_course(ctx: Context, session: AsyncSession, course_id: UUID, *, lo
     course = await models.course_of(session, course_id, lock=lock)
     if not (ctx.user.is_admin or course.tutor_id == ctx.user.user_id):
         raise ForbiddenError("Only the tutor of the course may do this.")
+    return course
+
+
+async def selling_course(ctx: Context, session: AsyncSession, course_id: UUID) -> Course:
+    """Return a course that the caller may put on sale or add to, locked: only approved tutors sell (B-14).
+
+    An administrator may act in the place of a tutor whose approval is gone; that is noted like all they do.
+    """
+    course = await own_course(ctx, session, course_id)
+    if not (ctx.user.is_admin or await is_approved_tutor(session, course.tutor_id)):
+        raise ForbiddenError("Only tutors who are approved may do this.")
     return course
 
 

@@ -136,8 +136,9 @@ async def publish_course(ctx: Context, command: PublishCourse) -> CourseView:
 
     Raises:
         ConflictError: It has no session to come, or is over.
+        ForbiddenError: It is somebody else's, or its tutor is not approved.
     """
-    course = await access.own_course(ctx, ctx.session, command.course_id)
+    course = await access.selling_course(ctx, ctx.session, command.course_id)
     access.check_changeable(course)
     dated = await models.sessions_of(ctx.session, course.id)
     if not any(row.status in (SessionStatus.SCHEDULED, SessionStatus.IN_PROGRESS) for row in dated):

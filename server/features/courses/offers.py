@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import policy
 from billing.money import BPS_WHOLE
 from server.errors import ConflictError, NotFoundError
-from server.features.accounts.models import user_of
+from server.features.accounts.models import is_approved_tutor, user_of
 from server.features.courses import models, rules
 from server.features.courses.messages import Split
 from server.features.courses.models import Course, CourseSession, Purchase
@@ -57,7 +57,7 @@ async def make(
         ConflictError: It is not for sale, full, over, or the student has it already.
         NotFoundError: There is no such course or session to be seen.
     """
-    _check_on_sale(course, student_id)
+    await _check_on_sale(session, course, student_id)
     sessions = await models.sessions_of(session, course.id)
     if session_id is None:
         return await _full_course(session, course, sessions, student_id=student_id, now=now)
@@ -67,13 +67,15 @@ async def make(
     return await _single(session, course, chosen, student_id=student_id, now=now)
 
 
-def _check_on_sale(course: Course, student_id: UUID) -> None:
+async def _check_on_sale(session: AsyncSession, course: Course, student_id: UUID) -> None:
     if course.tutor_id == student_id:
         raise ConflictError("Nobody buys their own course.", code="own_course")
     if course.publication != Publication.PUBLISHED:
         raise NotFoundError("There is no such course.")
     if course.status not in (CourseStatus.UPCOMING, CourseStatus.ONGOING):
         raise ConflictError(f"The course is {course.status}.", code="course_over")
+    if not await is_approved_tutor(session, course.tutor_id):
+        raise ConflictError("The course is not on sale at the moment.", code="not_on_sale")
 
 
 async def _full_course(

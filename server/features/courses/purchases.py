@@ -32,8 +32,13 @@ from server.features.courses.rules import PurchaseKind, PurchaseStatus, SessionS
 
 
 async def quote_purchase(ctx: Context, command: QuotePurchase) -> Quote:
-    """Say what a full course, or one session, costs the caller now; nothing is charged (F4-13, F4-14)."""
-    user_id = ctx.user.user_id
+    """Say what a full course, or one session, costs the caller now; nothing is charged (F4-13, F4-14).
+
+    Raises:
+        ForbiddenError: The caller runs the platform (C-28).
+        ConflictError: It is not for sale, full, over, or the caller has it already.
+    """
+    user_id = _buyer(ctx)
     course = await models.course_of(ctx.session, command.course_id)
     offer = await offers.make(ctx.session, course, command.session_id, student_id=user_id, now=ctx.now)
     balance = (await wallet.balances(ctx.session, OwnerId(user_id), offer.currency)).balance
@@ -65,12 +70,18 @@ async def confirm_purchase(ctx: Context, command: ConfirmPurchase) -> ChangedPur
     """Buy what was quoted: place, money and purchase in one transaction (F4-15 to F4-18).
 
     Raises:
+        ForbiddenError: The caller runs the platform (C-28).
         ConflictError: The quote is used, expired or somebody else's; the terms changed; nothing is left.
         BadRequestError: The quote is none of ours.
         InsufficientFundsError: Says what is missing.
     """
-    session, user_id = ctx.session, ctx.user.user_id
-    claims = quotes.read(ctx.parts.settings.secret_key, command.quote_token, user_id=user_id)
+    session, user_id = ctx.session, _buyer(ctx)
+    claims = quotes.read(
+        ctx.parts.settings.secret_key,
+        command.quote_token,
+        user_id=user_id,
+        wall=ctx.parts.clock.wall(),
+    )
     # Whoever sells, changes or cancels this course waits here until this purchase is committed.
     course = await models.course_of(session, claims.course_id, lock=True)
     if await session.get(Purchase, claims.jti) is not None:
@@ -140,6 +151,13 @@ async def list_purchases(ctx: Context, command: ListPurchases) -> PurchasePage:
     shown = rows[: command.limit]
     more = pages.cursor_after(shown[-1].created_at, shown[-1].id) if len(rows) > len(shown) else None
     return PurchasePage(tuple(await views.purchase_views(ctx.session, shown)), more)
+
+
+def _buyer(ctx: Context) -> UUID:
+    """Return who buys: students, and tutors from each other."""
+    if ctx.user.is_admin:
+        raise ForbiddenError("Who runs the platform does not buy on it.")
+    return ctx.user.user_id
 
 
 async def _purchase_of(ctx: Context, purchase_id: UUID) -> Purchase:

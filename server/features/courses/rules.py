@@ -177,8 +177,11 @@ def check_notice(old_start: datetime, new_start: datetime, *, now: datetime) -> 
 
 
 def is_open(status: SessionStatus, starts_at: datetime, *, now: datetime) -> bool:
-    """Return whether a place in the session may still be bought and given back: until its start."""
-    return status is SessionStatus.SCHEDULED and now < starts_at
+    """Return whether a place in the session may still be bought and given back.
+
+    That is until its planned start, also when its tutor came early and it is on already (B-15).
+    """
+    return status in (SessionStatus.SCHEDULED, SessionStatus.IN_PROGRESS) and now < starts_at
 
 
 def full_price(price: int, *, remaining: int, total: int, least: int) -> int:

@@ -34,9 +34,10 @@ async def add_session(ctx: Context, command: AddSession) -> SessionView:
 
     Raises:
         ConflictError: The number is taken, the tutor teaches at that time, or the course is over.
+        ForbiddenError: It is somebody else's, or its tutor is not approved.
     """
     session = ctx.session
-    course = await access.own_course(ctx, session, command.course_id)
+    course = await access.selling_course(ctx, session, command.course_id)
     access.check_changeable(course)
     starts_at, ends_at = rules.session_window(command.starts_at, command.duration_minutes, now=ctx.now)
     if command.number > course.total_sessions:
@@ -189,7 +190,7 @@ async def _flush(session: AsyncSession) -> None:
                 raise ConflictError(
                     "The tutor teaches at that time already.", code="session_overlaps"
                 ) from error
-            case "uq_course_session_course_id":
+            case "uq_course_session_course_id_number":
                 raise ConflictError(
                     "The course has a session with this number.", code="number_taken"
                 ) from error
