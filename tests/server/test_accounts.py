@@ -316,6 +316,14 @@ class TestAccessToken:
             with pytest.raises(UnauthenticatedError):
                 await world.authenticator.authenticate(token)
 
+    async def test_token_of_a_node_whose_clock_is_ahead_holds(self, world: World) -> None:
+        person = await world.person(Role.STUDENT)
+        ahead = world.parts.clock.wall() + timedelta(seconds=5)
+        secret = world.parts.settings.secret_key
+        token = tokens.access_token(secret, person.id, role="student", version=1, wall=ahead)
+
+        assert (await world.authenticator.authenticate(token)).user_id == person.id
+
     async def test_unsigned_token_does_not_hold(self, world: World) -> None:
         person = await world.person(Role.STUDENT)
         header = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0"
