@@ -2,7 +2,8 @@
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -50,12 +51,30 @@ def template(servers: embedded.Embedded) -> str:
 
 
 @pytest.fixture
-async def database_url(servers: embedded.Embedded, template: str) -> AsyncIterator[str]:
+def fresh_database(
+    servers: embedded.Embedded, template: str
+) -> Callable[[], AbstractAsyncContextManager[str]]:
+    """Makes databases: each has a URL, is migrated and empty, and goes with its context."""
+
+    @asynccontextmanager
+    async def fresh() -> AsyncIterator[str]:
+        name = f"test_{uuid.uuid4().hex}"
+        await _execute(servers, f"create database {name} template {template}")
+        try:
+            yield embedded.database_url(servers.sockets, name)
+        finally:
+            await _execute(servers, f"drop database {name} with (force)")
+
+    return fresh
+
+
+@pytest.fixture
+async def database_url(
+    fresh_database: Callable[[], AbstractAsyncContextManager[str]],
+) -> AsyncIterator[str]:
     """The URL of a fresh, migrated database."""
-    name = f"test_{uuid.uuid4().hex}"
-    await _execute(servers, f"create database {name} template {template}")
-    yield embedded.database_url(servers.sockets, name)
-    await _execute(servers, f"drop database {name} with (force)")
+    async with fresh_database() as url:
+        yield url
 
 
 @pytest.fixture

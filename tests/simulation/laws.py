@@ -1,0 +1,234 @@
+"""What must be true of the product at every moment, beside the checks that it runs itself (REQUIREMENTS F.1)."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Text, cast, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing import checks as money
+from billing.checks import Check
+from billing.models import Due, FactsRow
+from rooms import finish, journal, messages as m, room
+from rooms.actor import Actor
+from rooms.models import MediaEvent, Room, RoomEvent, RoomSeat
+from rooms.state import State
+from server import checks
+from server.clock import Clock
+from server.features.courses import rules
+
+_events = msgspec.json.Decoder(m.Event)
+
+ALWAYS = (
+    *checks.TABLE,
+    Check(
+        "dead_letter",
+        "A room could not take a message.",
+        "select room_id, message, error from room_dead_letter",
+    ),
+    Check("relay_failure", "An event could not be reacted to.", "select * from relay_failure"),
+    Check(
+        "key_without_answer",
+        "A key was taken and has no answer.",
+        "select * from idempotency where status is null",
+    ),
+    Check(
+        "closed_room_is_empty",
+        "Somebody sits in a room that takes nobody.",
+        "select r.id, r.state, s.identity from room r join room_seat s on s.room_id = r.id"
+        " where r.state in ('closing', 'closed')",
+    ),
+    Check(
+        "adjustment_is_noted",
+        "An administrator moved money and the audit log does not say so.",
+        "select count(*) from ledger_journal where kind = 'admin_adjustment'"
+        " having count(*) <> (select count(*) from audit_log where action = 'wallet.adjust' and reason is not null)",
+    ),
+)
+# True whenever the outbox was emptied.
+AFTER_REACTIONS = (
+    Check("outbox", "An event is left.", "select id, type from outbox where type <> 'room.published'"),
+    Check(
+        "talk_follows_room",
+        "A talk is listed although its room is closed, or not although it is open.",
+        "select t.id, t.closed_at, r.state from talk t join room r on r.id = t.room_id"
+        " where (t.closed_at is null) = (r.state = 'closed')",
+    ),
+    Check(
+        "stays_are_seats",
+        "A talk's stays are not those who have a seat in it.",
+        # Before the first join only the host has a seat, and no stay begins with it.
+        "select t.id from talk t join room r on r.id = t.room_id and r.state <> 'open'"
+        " left join lateral (select array_agg(user_id::text order by user_id) as found from talk_stay"
+        "   where talk_id = t.id and left_at is null) stay on true"
+        " left join lateral (select array_agg(identity order by identity::uuid) as found from room_seat"
+        "   where room_id = t.room_id) seat on true"
+        " where stay.found is distinct from seat.found",
+    ),
+    Check(
+        "session_follows_room",
+        "A session's status or time is not its room's.",
+        "select s.id, s.status, r.state, s.starts_at, r.starts_at as room_starts_at, r.reason"
+        " from course_session s join room r on r.id = s.room_id"
+        " where (s.starts_at, s.ends_at) <> (r.starts_at, r.ends_at) or r.state <> all (case s.status"
+        "   when 'scheduled' then array['open'] when 'in_progress' then array['live', 'closing']"
+        "   else array['closed'] end)"
+        " or (s.status = 'cancelled') <> coalesce("
+        "   (select f.cancelled from lesson_facts f where f.lesson_id = r.id and f.version = 1), false)",
+    ),
+    Check(
+        "purchase_follows_hold",
+        "A single purchase does not say what became of its money.",
+        "select p.id, p.status, h.status as hold, s.cause from purchase p join hold h on h.source_id = p.id"
+        " left join hold_settlement s on s.hold_id = h.id and s.number = 0 where p.kind = 'session'"
+        " and p.status <> case when h.status = 'held' then 'active' when h.status = 'released' then 'attended'"
+        "   when s.cause in ('attendance', 'tutor_absent') then 'missed' else 'cancelled' end",
+    ),
+    Check(
+        "settlement_is_told",
+        "Nobody was told of a settlement.",
+        "select h.id, h.status from hold h where h.status <> 'held' and not exists (select from notification n"
+        " where n.data->>'hold_id' = h.id::text"
+        "   and n.type = case h.status when 'released' then 'payment_received' else 'refund_processed' end"
+        "   and n.user_id = case h.status when 'released' then h.tutor_id else h.student_id end)",
+    ),
+    Check(
+        "purchase_is_told",
+        "A purchase was not told to its student or its tutor.",
+        "select p.id from purchase p where 2 <> (select count(*) from notification n"
+        " where n.data->>'purchase_id' = p.id::text and n.user_id in (p.student_id, p.tutor_id))",
+    ),
+)
+
+# One row for everything that has a life: (what, id, status).
+_LIVES = text("""
+    select 'course' as what, id, status from course
+    union all select 'session', id, status from course_session
+    union all select 'purchase', id, status from purchase
+    union all select 'hold', id, status from hold
+    union all select 'room', id, state from room
+""")
+# One row for everything that never changes once it is there: (what, id, digest).
+_FROZEN = text("""
+    select 'purchase' as what, id::text, md5((to_jsonb(p) - '{status,ended_at,reason}'::text[])::text) as digest
+      from purchase p
+    union all select 'hold', id::text, md5((to_jsonb(h) - '{status,lesson_id}'::text[])::text) from hold h
+    union all select 'settlement', hold_id || ' ' || number, md5(to_jsonb(s)::text) from hold_settlement s
+    union all select 'facts', lesson_id || ' ' || version, md5(to_jsonb(f)::text) from lesson_facts f
+    union all select 'attendance', room_id || ' ' || identity, md5(to_jsonb(a)::text) from attendance a
+    union all select 'ledger', journal_id || ' ' || leg, md5(to_jsonb(t)::text) from ledger_transfer t
+    union all select 'audit', id::text, md5(to_jsonb(l)::text) from audit_log l
+""")
+
+
+def _reachable(arrows: Mapping[Any, Iterable[str]]) -> set[tuple[str, str]]:
+    """Return from where one may come to where, by any number of arrows."""
+    found = {(old, new) for old, news in arrows.items() for new in news}
+    for through, old, new in itertools.product(arrows, repeat=3):
+        if (old, through) in found and (through, new) in found:
+            found.add((old, new))
+    return found
+
+
+ARROWS = {
+    "course": _reachable(rules.COURSE_ARROWS),
+    "session": _reachable(rules.SESSION_ARROWS),
+    "purchase": _reachable(rules.PURCHASE_ARROWS),
+    "hold": _reachable({"held": ("released", "refunded")}),
+    "room": _reachable(
+        {"open": ("live", "closed"), "live": ("closing", "closed"), "closing": ("closed",), "closed": ()}
+    ),
+}
+
+
+class Memory:
+    """What was true at the last look."""
+
+    def __init__(self) -> None:
+        self._lives: dict[tuple[str, UUID], str] = {}
+        self._frozen: dict[tuple[str, str], str] = {}
+        self._states: dict[UUID, State] = {}
+
+    async def check(self, session: AsyncSession) -> None:
+        """Everything only goes where an arrow leads, and what is written once stays as it is."""
+        lives = {(what, id_): status for what, id_, status in await session.execute(_LIVES)}
+        for thing, before in self._lives.items():
+            after = lives[thing]
+            assert after == before or (before, after) in ARROWS[thing[0]], (thing, before, after)
+        self._lives = lives
+        frozen = {(what, id_): digest for what, id_, digest in await session.execute(_FROZEN)}
+        changed = {thing for thing, digest in self._frozen.items() if frozen.get(thing) != digest}
+        assert not changed
+        self._frozen = frozen
+
+    async def check_rooms(self, session: AsyncSession, actors: Iterable[Actor]) -> None:
+        """Look at every room that has changed since the last look."""
+        for actor in actors:
+            if self._states.get(actor.room_id) is not actor.state:
+                await check_room(session, actor)
+                self._states[actor.room_id] = actor.state
+
+    def forget_rooms(self) -> None:
+        """The process died: every room is read anew, and looked at anew."""
+        self._states.clear()
+
+
+async def check(session: AsyncSession, *, is_relayed: bool) -> None:
+    """No invariant is broken."""
+    wanted = (*ALWAYS, *AFTER_REACTIONS) if is_relayed else ALWAYS
+    violations = await money.run(session, wanted)
+    assert not violations, violations
+
+
+async def check_room(session: AsyncSession, actor: Actor) -> None:
+    """Journal, projections and constraints say what the room believes, and its numbers have no gap."""
+    state, room_id = actor.state, actor.room_id
+    rows = await session.execute(
+        select(RoomEvent.seq, RoomEvent.off, cast(RoomEvent.data, Text))
+        .where(RoomEvent.room_id == room_id)
+        .order_by(RoomEvent.seq)
+    )
+    seqs, offs, datas = zip(*rows.all(), strict=True)
+    assert list(seqs) == list(range(1, state.seq + 1))
+    assert [off for off in offs if off is not None] == list(range(1, state.off + 1))
+    assert _same(room.replay(None, map(_events.decode, datas)), state), "replay of the journal"
+    assert _same(await journal.load(session, room_id), state), "snapshot and what came after"
+    assert await journal.armed_timers(session, room_id) == actor.armed
+    seats = await session.execute(
+        select(RoomSeat.identity, RoomSeat.seat_no).where(RoomSeat.room_id == room_id)
+    )
+    assert dict(seats.all()) == {seat.identity: seat.no for seat in state.seats.values()}
+    assert state.taken <= state.spec.cap
+    row = await session.get_one(Room, room_id, populate_existing=True)
+    shown = journal._projection(state)
+    assert {name: getattr(row, name) for name in shown} == shown
+
+
+def _same(one: State, other: State) -> bool:
+    """Compare also the order of people and messages, which dictionaries do not."""
+    return one == other and [*one.seats, *one.lines] == [*other.seats, *other.lines]
+
+
+async def check_evidence(session: AsyncSession, clock: Clock) -> None:
+    """What is known of each lesson is what its raw evidence says, computed anew."""
+    newest = select(FactsRow.lesson_id, func.max(FactsRow.version)).group_by(FactsRow.lesson_id)
+    unread = select(MediaEvent.room_id).where(MediaEvent.read_at.is_(None), MediaEvent.room_id.is_not(None))
+    settled = newest.where(
+        ~FactsRow.cancelled,
+        FactsRow.lesson_id.not_in(select(Due.lesson_id)),
+        FactsRow.lesson_id.not_in(unread),
+    )
+    for lesson_id, version in (await session.execute(settled)).all():
+        known = await session.get_one(FactsRow, (lesson_id, version))
+        state = await journal.load(session, lesson_id)
+        assessed = await finish.assess(session, state, now=clock.now())
+        assert finish._facts(state, assessed).digest == known.digest, lesson_id
+
+
+def check_revenue(revenue: Mapping[str, Any]) -> None:
+    """sold = earned + platform + held + refunded."""
+    parts = ("earned", "platform", "held", "refunded")
+    assert revenue["sold"]["amount"] == sum(revenue[part]["amount"] for part in parts), revenue

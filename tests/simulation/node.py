@@ -1,0 +1,199 @@
+"""One process of the product without sockets and HTTP: it can be stopped, killed and started again on the same data."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from billing import outbox
+from rooms.media import Media
+from rooms.messages import PublicEvent
+from rooms.ownership import Leases
+from rooms.registry import Registry
+from server import checks, config, reactions
+from server.bridge import ROOM, RoomHistory, publications
+from server.context import Parts
+from server.gateway.history import TableHistory
+from server.gateway.protocol import Publication
+from server.health import Integrity
+from server.integrations.geo import Locator
+from server.jobs import Jobs
+from server.relay import Relay
+from server.travel import Traveller
+from server.webhooks.livekit import livekit_route
+from tests.server.stage import Stage
+from tests.simulation.clock import HandClock
+from tests.simulation.media import KEY, SECRET
+
+Sessions = async_sessionmaker[AsyncSession]
+
+# Between two steps the loop stands still, for as long as Hypothesis thinks. Nothing may run out meanwhile, and
+# nothing may run by itself: the machine decides when a node looks around.
+LEASES = Leases(beat_s=3600, ttl_s=7200, pause_s=7000, scan_s=3600)
+
+
+class Crash(Exception):  # noqa: N818  (it is no error of the product)
+    """The process dies here."""
+
+
+class Channels:
+    """Everything that was published with an offset, as all the receivers together saw it."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.shown: dict[str, dict[int, Publication]] = {}
+        self.news: set[str] = set()
+        self.contradictions: list[tuple[str, Publication, Publication]] = []
+        self._checked: dict[str, int] = {}
+        self._rooms, self._people = RoomHistory(sessions), TableHistory(sessions)
+
+    def publish(self, channel: str, posts: Sequence[Publication]) -> None:
+        for post in posts:
+            if post.off is None:
+                continue
+            first = self.shown.setdefault(channel, {}).setdefault(post.off, post)
+            self.news.add(channel)
+            if first != post:
+                self.contradictions.append((channel, first, post))
+
+    async def check(self, *, from_the_start: bool = False) -> None:
+        """What somebody reads who comes back is what the others saw, with no offset missing or told twice."""
+        assert self.contradictions == []
+        for channel in sorted(self.shown if from_the_start else self.news):
+            shown = self.shown[channel]
+            # What happened before anybody could have listened, a room's opening, is published to nobody.
+            after = min(shown) - 1 if from_the_start else self._checked.get(channel, min(shown) - 1)
+            history = self._rooms if channel.startswith(ROOM) else self._people
+            read = await history.read(channel, after=after, limit=100_000)
+            assert [post.off for post in read] == list(range(after + 1, max(shown) + 1)), channel
+            assert list(read) == [shown.get(off) for off in range(after + 1, max(shown) + 1)], channel
+            assert (await history.heads([channel]))[channel].off == max(shown), channel
+            self._checked[channel] = max(shown)
+        self.news.clear()
+
+
+class Delivery:
+    """A request to the webhook's route, as far as it looks at one."""
+
+    def __init__(self, body: bytes, signature: str) -> None:
+        self.headers = {"authorization": signature}
+        self._body = body
+
+    async def body(self) -> bytes:
+        return self._body
+
+
+class Node:
+    """A process. `start` it; then either `stop` or `crash` it."""
+
+    def __init__(
+        self, sessions: Sessions, clock: HandClock, channels: Channels, media: Media | None, folder: Path
+    ) -> None:
+        environ = {"DATABASE_URL": "postgresql://unused", "REDIS_URL": "redis://unused", "RATE_LIMITS": "off"}
+        if media is not None:
+            environ |= {
+                "LIVEKIT_URL": "http://media.example",
+                "LIVEKIT_API_KEY": KEY,
+                "LIVEKIT_API_SECRET": SECRET,
+            }
+        self.sessions = sessions
+        self.clock = clock
+        self.rooms = Registry(
+            sessions,
+            now=clock.now,
+            wall=clock.wall,
+            publish=self._publish_room,
+            media=media,
+            # It holds the lock of the data dir, so whoever had the rooms before is dead (DESIGN §4, Numbers).
+            exclusive=True,
+            leases=LEASES,
+            rest_after_s=0,
+        )
+        sessions.configure(info={outbox.NODE: self.rooms.node_id})
+        self._channels = channels
+        settings = config.from_env(environ, data_dir=folder)
+        self.parts = Parts(
+            settings,
+            clock,
+            sessions,
+            Redis.from_url("redis://unused"),
+            self.rooms,
+            Locator(None),
+            channels.publish,
+        )
+        self.relay = Relay(
+            sessions,
+            node=self.rooms.node_id,
+            publish=channels.publish,
+            reactions=reactions.TABLE,
+            after={},
+            wall=clock.wall,
+        )
+        integrity = Integrity(checks.run, sessions=sessions, clock=clock)
+        self.jobs = Jobs(sessions, node=self.rooms.node_id, clock=clock, integrity=integrity)
+        self.traveller = Traveller(self.parts, self.relay, self.jobs)
+        self.stage = Stage(self.parts, self.relay, [])
+        self._route: Any = livekit_route(sessions, clock, keys={KEY: SECRET}, tell=self.rooms.tell)
+        self._is_up = asyncio.Event()
+        self._is_ended = asyncio.Event()
+        self._is_crash = False
+        self._life: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        # The registry begins and ends in one task, whichever step that falls into.
+        self._life = asyncio.get_running_loop().create_task(self._live())
+        await self._is_up.wait()
+        await self.jobs.prepare()
+
+    async def stop(self) -> None:
+        """End in good order: every room is handed over."""
+        await self._end()
+
+    async def crash(self) -> None:
+        """Die at once; whatever is under way is never finished by this process."""
+        self._is_crash = True
+        with contextlib.suppress(Crash):
+            await self._end()
+        # Two seconds later, by the database's clock, what it left in the outbox is anybody's.
+        async with self.sessions.begin() as session:
+            await session.execute(text("update outbox set recorded_at = recorded_at - interval '3 seconds'"))
+
+    async def receive(self, body: bytes, signature: str) -> None:
+        """Take a delivery of the media server."""
+        await self._route.fn(Delivery(body, signature))
+
+    async def look_around(self) -> None:
+        """Adopt what nobody runs, let rest what nobody uses, and finish what a dead process left unpublished."""
+        await self.rooms._watch()
+        await self.quiet()
+        await self.relay.sweep()
+
+    async def tick(self) -> None:
+        """Notice what has fallen due."""
+        await self.rooms._tick()
+        await self.quiet()
+
+    async def quiet(self) -> None:
+        """Wait until no room has mail, a turn or an effect under way."""
+        while self.rooms._running:
+            await asyncio.wait(self.rooms._running, timeout=5)
+
+    async def _live(self) -> None:
+        async with self.rooms:
+            self._is_up.set()
+            await self._is_ended.wait()
+            if self._is_crash:
+                raise Crash
+
+    async def _end(self) -> None:
+        assert self._life is not None, "it was started"
+        self._is_ended.set()
+        await self._life
+
+    def _publish_room(self, room_id: UUID, events: Sequence[PublicEvent]) -> None:
+        self._channels.publish(f"{ROOM}{room_id}", publications(events))
