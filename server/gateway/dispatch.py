@@ -135,6 +135,8 @@ class Dispatch:
         assert isinstance(op, str), "heartbeats end in the connection"
         try:
             self._limit(connection, op)
+            if request.ch is not UNSET and not self._gateway.hub.knows(request.ch):
+                raise CommandError(errors.UNKNOWN_CHANNEL, "there are no such channels")
             match op:
                 case "room.send":
                     self._send_to_room(connection, request)

@@ -47,6 +47,7 @@ async def test_subscriber_gets_what_follows_and_only_that(node: Node) -> None:
     ("op", "ch", "code"),
     [
         ("subscribe", "chat:1", 102),
+        ("typing.start", "chat:1", 102),
         ("subscribe", "nonsense", 102),
         ("subscribe", f"user:{SOMEBODY}", 103),
         ("history", f"user:{SOMEBODY}", 103),
