@@ -96,6 +96,10 @@ async def claim(session: AsyncSession, room_id: UUID, node_id: UUID) -> Taken | 
     Raises:
         RoomNotFoundError: There is no such room.
     """
+    # First the lock, then the look. One statement that waits for another node's claim would take the new owner from
+    # the row it waited for, and whether that node lives from before the wait: it would take the owner for dead.
+    lock = select(RoomOwner.room_id).where(RoomOwner.room_id == room_id)
+    await session.execute(lock.with_for_update(key_share=True))
     query = (
         select(
             RoomOwner.node_id,
@@ -106,7 +110,6 @@ async def claim(session: AsyncSession, room_id: UUID, node_id: UUID) -> Taken | 
         )
         .outerjoin(Node, Node.id == RoomOwner.node_id)
         .where(RoomOwner.room_id == room_id)
-        .with_for_update(of=RoomOwner, key_share=True)
     )
     row = (await session.execute(query)).first()
     if row is None:

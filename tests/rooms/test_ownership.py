@@ -2,12 +2,13 @@
 
 import asyncio
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms import errors, messages as m
+from rooms import errors, messages as m, ownership
 from rooms.messages import SeatStatus
 from rooms.models import RoomEvent
 from tests.rooms.kit import (
@@ -62,6 +63,33 @@ async def test_a_killed_nodes_room_is_adopted(sessions: Sessions, clock: Clock) 
     # Lease 2 s and look 0.1 s: the same arithmetic as 10 s and 2 s in production.
     assert took_s < 4
     assert again == said
+
+
+async def test_two_nodes_that_claim_at_once_agree_on_one_owner(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, talk(), clock)
+    here, there = uuid4(), uuid4()
+    async with sessions.begin() as session:
+        for node_id in (here, there):
+            await ownership.beat(session, node_id, "", ttl_s=10)
+
+    async with sessions() as first, sessions() as second, asyncio.TaskGroup() as tasks:
+        taken = await ownership.claim(first, room_id, here)
+        waiting = tasks.create_task(ownership.claim(second, room_id, there))
+        await blocked(sessions)
+        await first.commit()
+
+    assert isinstance(taken, ownership.Taken)
+    assert waiting.result() == ownership.Elsewhere(here)
+
+
+async def blocked(sessions: Sessions) -> None:
+    """Wait until some transaction of this database waits for another."""
+    waits = text(
+        "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    async with asyncio.timeout(5), sessions() as session:
+        while await session.scalar(waits) is None:
+            await session.rollback()
 
 
 async def test_a_living_nodes_room_stays_where_it_is(sessions: Sessions, clock: Clock) -> None:
