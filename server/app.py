@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from litestar import Litestar
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import outbox
 from rooms.media import LiveKitMedia
@@ -47,6 +48,9 @@ from server.limits import Limiter
 from server.relay import Relay
 from server.webhooks.livekit import livekit_route
 
+# Half of what commands have: a turn is one short transaction, and 64 messages share it. With fewer, a slow statement of
+# one room is felt by the others; more is more than PostgreSQL's 100 connections have for two processes.
+STEADY_POOL_SIZE = 10
 # Objects made at the start live as long as the process: the collector need not look at them again, and the rest is
 # so much that its oldest generation is worth a look only rarely (realtime.md 5.6).
 GC_THRESHOLDS = (10_000, 20, 50)
@@ -84,9 +88,9 @@ async def running(
         def wake() -> None:
             relay.wake()
 
-        engine = db.create_engine(settings.database_url)
-        stack.push_async_callback(engine.dispose)
-        sessions = db.create_sessions(engine, committed=wake)
+        sessions = _sessions(stack, settings.database_url, wake)
+        # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay.
+        steady = _sessions(stack, settings.database_url, wake, pool_size=STEADY_POOL_SIZE)
         await travel.load(sessions, clock)
         # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
         redis = Redis.from_url(settings.redis_url, socket_timeout=None)
@@ -118,7 +122,7 @@ async def running(
             await media.poll("readiness")
 
         rooms = Registry(
-            sessions,
+            steady,
             now=clock.now,
             wall=clock.wall,
             publish=publish,
@@ -126,7 +130,8 @@ async def running(
             media=media,
             exclusive=exclusive,
         )
-        sessions.configure(info={outbox.NODE: rooms.node_id})
+        for factory in (sessions, steady):
+            factory.configure(info={outbox.NODE: rooms.node_id})
         authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
         parts = Parts(
             settings,
@@ -151,7 +156,7 @@ async def running(
         )
         gateway.bus.serve(rooms.handle_forwarded)
         relay = Relay(
-            sessions,
+            steady,
             node=rooms.node_id,
             publish=gateway.publish,
             reactions=reactions.TABLE,
@@ -159,7 +164,7 @@ async def running(
             wall=clock.wall,
         )
         integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
-        worker = jobs.Jobs(sessions, node=rooms.node_id, clock=clock, integrity=integrity)
+        worker = jobs.Jobs(steady, node=rooms.node_id, clock=clock, integrity=integrity)
         await stack.enter_async_context(gateway.running())
         await stack.enter_async_context(_forever(relay.run(), worker.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
@@ -187,6 +192,15 @@ async def running(
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         yield Application(Edge(litestar, settings=settings, limiter=Limiter(redis)), gateway, rooms)
+
+
+def _sessions(
+    stack: AsyncExitStack, url: str, committed: Callable[[], None], *, pool_size: int = db.POOL_SIZE
+) -> async_sessionmaker[AsyncSession]:
+    """Return sessions with a pool of their own, which ends with `stack`."""
+    engine = db.create_engine(url, pool_size=pool_size)
+    stack.push_async_callback(engine.dispose)
+    return db.create_sessions(engine, committed=committed)
 
 
 async def _media(
