@@ -25,7 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("livekit")
-            item.add_marker(pytest.mark.timeout(BUILD_TIMEOUT_S + 60))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(BUILD_TIMEOUT_S + 60))
 
 
 @pytest.fixture(scope="session")
