@@ -320,9 +320,11 @@ class Actor:
             case m.Join(connection=connection) if connection is not None:
                 self._sockets[connection] = (time.monotonic(), now)
                 return (message,)
-            case m.SocketsSeen(sockets=sockets):
-                seen = (time.monotonic(), now)
-                self._sockets.update(dict.fromkeys((c for known in sockets.values() for c in known), seen))
+            case m.SocketsSeen(sockets=sockets, seen=seen):
+                beat = time.monotonic()
+                for identity, connections in sockets.items():
+                    frame = (beat, seen.get(identity, now))
+                    self._sockets.update(dict.fromkeys(connections, frame))
                 return (message,)
             case _:
                 return (message,)

@@ -53,6 +53,8 @@ class SeatStatus(StrEnum):
 Role = Literal["host", "member", "tutor", "student"]
 EvidenceMode = Literal["livekit", "socket"]
 Outcome = Literal["completed", "cancelled"]
+# What a room does by itself, by its clock.
+SYSTEM = "system:rooms"
 
 
 class RoomSpec(msgspec.Struct, frozen=True):
@@ -216,6 +218,8 @@ class CancelLesson(msgspec.Struct, frozen=True, tag="cancel_lesson"):
     """Cancel a lesson that has not begun; the edge checked who may. Repeating it is harmless."""
 
     reason: str = "cancelled"
+    actor: str = SYSTEM
+    """Who wants it, as the ledger names people: `user:<id>`, `admin:<id>`."""
 
 
 class Reschedule(msgspec.Struct, frozen=True, tag="reschedule"):
@@ -372,9 +376,9 @@ class SocketsSeen(msgspec.Struct, frozen=True, tag="sockets_seen"):
     node: str
     sockets: dict[Identity, tuple[ConnectionId, ...]]
     at: datetime
-    """Business clock. Presence is extended to here, or to `seen`, where that is older."""
+    """Business clock. Presence reaches to here for whom `seen` does not name."""
     seen: dict[Identity, datetime] = {}
-    """When the last frame of a person was received, for those who are silent longer than a beat."""
+    """When the last frame of a person was received (business clock); presence reaches to it and no further."""
 
 
 class InboxChanged(msgspec.Struct, frozen=True, tag="inbox_changed"):
@@ -604,6 +608,8 @@ class RoomWasClosed(msgspec.Struct, frozen=True, tag="room_closed"):
     outcome: Outcome | None
     """None for talks."""
     at: datetime
+    actor: str = SYSTEM
+    """Who cancelled a lesson."""
 
 
 class Settled(msgspec.Struct, frozen=True, tag="settled"):
@@ -861,6 +867,7 @@ class LessonCancelled(msgspec.Struct, frozen=True, tag="lesson.cancelled"):
     kind: RoomKind
     reason: str
     at: datetime
+    actor: str = SYSTEM
 
 
 class AttendanceReached(msgspec.Struct, frozen=True, tag="lesson.attendance_reached"):

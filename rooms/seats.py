@@ -165,8 +165,7 @@ def sockets_seen(turn: Turn, signal: m.SocketsSeen) -> None:
             turn.emit(m.SocketsChanged(identity, seat.connections + missing))
         seat = _appear(turn, identity)
         if seat.status is SeatStatus.CONNECTED:
-            seen_at = signal.seen.get(identity, signal.at)
-            turn.stay(seat, until=min(seen_at, signal.at, turn.now))
+            turn.stay(seat, until=min(signal.seen.get(identity, signal.at), turn.now))
 
 
 def adopt(turn: Turn) -> None:
@@ -227,6 +226,8 @@ def _return_to(turn: Turn, seat: Seat, connection: ConnectionId | None) -> None:
     if connection is not None and connection not in seat.connections:
         turn.emit(m.SocketsChanged(seat.identity, (*seat.connections, connection)))
     seat = _appear(turn, seat.identity)
+    if seat.status is SeatStatus.CONNECTED:
+        turn.stay(seat)
     is_half_over = seat.until_wall is not None and seat.until_wall - turn.wall < JOINING / 2
     if seat.status is SeatStatus.GRACE or (seat.status is SeatStatus.JOINING and is_half_over):
         # A new token was asked for; it needs the whole time again.
@@ -243,7 +244,6 @@ def _appear(turn: Turn, identity: Identity) -> Seat:
         return seat
     if _is_present(turn, identity, has_socket=True):
         _change(turn, seat, SeatStatus.CONNECTED)
-        turn.stay(turn.state.seats[identity])
         turn.look = True
     elif seat.status is SeatStatus.GRACE:
         _change(turn, seat, SeatStatus.JOINING)

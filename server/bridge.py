@@ -75,19 +75,24 @@ class Seats:
 
     def gone(self, room_id: UUID, user_id: str, connection_id: str, heard_at: datetime) -> None:
         """See `gateway.Seats`."""
-        silent = max(timedelta(), self._clock.wall() - heard_at)
         signal = SocketGone(
-            Identity(user_id), ConnectionId(connection_id), seen_at=self._clock.now() - silent
+            Identity(user_id), ConnectionId(connection_id), seen_at=self._in_business_time(heard_at)
         )
         self._rooms.tell(room_id, signal)
 
-    def seen(self, room_id: UUID, sockets: Mapping[str, Sequence[str]]) -> None:
+    def seen(
+        self, room_id: UUID, sockets: Mapping[str, Sequence[str]], heard_at: Mapping[str, datetime]
+    ) -> None:
         """See `gateway.Seats`."""
         people = {
             Identity(user_id): tuple(ConnectionId(connection) for connection in connections)
             for user_id, connections in sockets.items()
         }
-        self._rooms.tell(room_id, SocketsSeen(str(self._rooms.node_id), people, self._clock.now()))
+        frames = {Identity(user_id): self._in_business_time(at) for user_id, at in heard_at.items()}
+        self._rooms.tell(room_id, SocketsSeen(str(self._rooms.node_id), people, self._clock.now(), frames))
+
+    def _in_business_time(self, wall: datetime) -> datetime:
+        return self._clock.now() - max(timedelta(), self._clock.wall() - wall)
 
 
 class RoomHistory:

@@ -95,8 +95,13 @@ class Seats(Protocol):
     def gone(self, room_id: UUID, user_id: str, connection_id: ConnectionId, heard_at: datetime) -> None:
         """A bound socket closed; the last frame from it came at `heard_at` (wall clock)."""
 
-    def seen(self, room_id: UUID, sockets: Mapping[str, Sequence[ConnectionId]]) -> None:
-        """Every five seconds: the sockets bound to the room on this node, by user."""
+    def seen(
+        self,
+        room_id: UUID,
+        sockets: Mapping[str, Sequence[ConnectionId]],
+        heard_at: Mapping[str, datetime],
+    ) -> None:
+        """Every five seconds: the sockets bound to the room on this node, and the last frame (wall clock), by user."""
 
 
 class Gateway:
@@ -365,9 +370,12 @@ class Gateway:
             await asyncio.sleep(BEAT_S)
             for room_id, bound in self._by_room.items():
                 sockets: dict[str, list[ConnectionId]] = {}
+                heard_at: dict[str, datetime] = {}
                 for connection in bound:
-                    sockets.setdefault(connection.user_id, []).append(connection.id)
-                self._seats.seen(room_id, sockets)
+                    user_id = connection.user_id
+                    sockets.setdefault(user_id, []).append(connection.id)
+                    heard_at[user_id] = max(connection.heard_at, heard_at.get(user_id, connection.heard_at))
+                self._seats.seen(room_id, sockets, heard_at)
 
     # --- Accounts ---
 

@@ -84,12 +84,19 @@ class Seats:
     def __init__(self) -> None:
         self.ended: list[tuple[UUID, str, ConnectionId, datetime]] = []
         self.beats: list[tuple[UUID, Mapping[str, Sequence[ConnectionId]]]] = []
+        self.heard: list[Mapping[str, datetime]] = []
 
     def gone(self, room_id: UUID, user_id: str, connection_id: ConnectionId, heard_at: datetime) -> None:
         self.ended.append((room_id, user_id, connection_id, heard_at))
 
-    def seen(self, room_id: UUID, sockets: Mapping[str, Sequence[ConnectionId]]) -> None:
+    def seen(
+        self,
+        room_id: UUID,
+        sockets: Mapping[str, Sequence[ConnectionId]],
+        heard_at: Mapping[str, datetime],
+    ) -> None:
         self.beats.append((room_id, sockets))
+        self.heard.append(heard_at)
 
 
 class Memory:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -457,3 +458,17 @@ async def test_rooms_hear_of_their_sockets_again_and_again(node: Node) -> None:
         beat = node.seats.beats[0]
 
     assert (str(beat[0]), beat[1]) == (room_id, {user: [one.connected["conn"]]})
+
+
+async def test_a_beat_says_when_somebody_was_last_heard(node: Node) -> None:
+    room_id, _ = room()
+    user = str(uuid.uuid4())
+    async with client(node, token=user) as silent, client(node, token=user) as one:
+        for each in (silent, one):
+            await each.call("room.join", {"room_id": room_id})
+        before = datetime.now(UTC)
+        await one.call("ping")
+        after = datetime.now(UTC)
+        await eventually(lambda: node.seats.beats, 6)
+
+    assert before <= node.seats.heard[0][user] <= after

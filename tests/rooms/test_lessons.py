@@ -208,7 +208,11 @@ def test_it_can_be_cancelled_before_it_begins(room: Room) -> None:
     room.send(m.CancelLesson())
     room.send(m.CancelLesson())
 
-    assert (room.state.outcome, room.state.reason) == ("cancelled", "cancelled")
+    assert (room.state.outcome, room.state.reason, room.state.closed_by) == (
+        "cancelled",
+        "cancelled",
+        m.SYSTEM,
+    )
     assert room.last.events == ()
 
 
@@ -258,6 +262,16 @@ def test_a_beat_counts_only_to_the_last_frame(live: Room) -> None:
     live.send(m.SocketsSeen("node", {ANN: (socket(f"{ANN}/1"),)}, live.now, {ANN: frame}))
 
     assert stays(live)[0].until == frame
+
+
+def test_coming_back_counts_to_the_last_frame(live: Room) -> None:
+    live.wait(10 * SECOND)
+    frame = STARTS + 4 * SECOND
+    live.send(m.Adopt(live.now))
+
+    live.send(m.SocketsSeen("node", {ANN: (socket(f"{ANN}/1"),)}, live.now, {ANN: frame}))
+
+    assert [s.until for s in stays(live)] == [frame]
 
 
 def test_an_unanswered_grace_adds_no_time(live: Room) -> None:
