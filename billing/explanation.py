@@ -21,10 +21,15 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "tutor_absent": "The tutor attended {tutor_attended} of {scheduled}; at least {tutor_required} were needed. So"
         " the lesson counts as not given and {refunded} went back to the student, whatever the student attended. Had"
         " the tutor been there, the student's own {percent} % against {threshold} % would have decided.",
-        "cancelled": "The lesson was cancelled or the purchase withdrawn, so {refunded} went back to the student. Had the"
-        " lesson been given, the student's attendance would have decided.",
+        "student": "The student withdrew the purchase",
+        "tutor": "The tutor cancelled the lesson",
+        "admin_cancelled": "An administrator cancelled the lesson or the purchase",
+        "system": "The lesson was not held",
+        "cancelled": "{deed}, so {refunded} went back to the student. Had the lesson been given, the student's attendance"
+        " would have decided.",
         "admin": "An administrator decided: {tutor} to the tutor, {platform} to the platform, {refunded} back to the"
-        " student. Reason: {reason}",
+        " student.",
+        "reason": "Reason: {reason}",
         "adjusted": "Evidence that came later changed this on {at}: now {tutor} to the tutor, {platform} to the"
         " platform, {refunded} back to the student.",
     },
@@ -40,10 +45,15 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "tutor_absent": "Gia sư đã có mặt {tutor_attended} trên {scheduled}; cần ít nhất {tutor_required}. Vì vậy buổi"
         " học được coi là không diễn ra và {refunded} đã được hoàn lại cho học viên, bất kể học viên tham gia bao lâu."
         " Nếu gia sư có mặt, mức tham gia {percent} % của học viên so với {threshold} % sẽ quyết định.",
-        "cancelled": "Buổi học đã bị hủy hoặc giao dịch mua đã được rút lại, vì vậy {refunded} đã được hoàn lại cho học"
-        " viên. Nếu buổi học diễn ra, mức tham gia của học viên sẽ quyết định.",
+        "student": "Học viên đã rút lại giao dịch mua",
+        "tutor": "Gia sư đã hủy buổi học",
+        "admin_cancelled": "Quản trị viên đã hủy buổi học hoặc giao dịch mua",
+        "system": "Buổi học đã không diễn ra",
+        "cancelled": "{deed}, vì vậy {refunded} đã được hoàn lại cho học viên. Nếu buổi học diễn ra, mức tham gia của học"
+        " viên sẽ quyết định.",
         "admin": "Quản trị viên đã quyết định: {tutor} cho gia sư, {platform} cho nền tảng, {refunded} hoàn lại cho học"
-        " viên. Lý do: {reason}",
+        " viên.",
+        "reason": "Lý do: {reason}",
         "adjusted": "Bằng chứng đến sau đã thay đổi kết quả ngày {at}: nay {tutor} cho gia sư, {platform} cho nền tảng,"
         " {refunded} hoàn lại cho học viên.",
     },
@@ -53,7 +63,9 @@ TEXTS: dict[Locale, dict[str, str]] = {
 def explain(hold: HoldView, locale: Locale = "en") -> str:
     """Return one to three sentences for both parties; facts only, no names."""
     texts = TEXTS[locale]
-    said = [texts[_why(hold)].format(**_facts(hold))]
+    said = [texts[_why(hold)].format(**_facts(hold), deed=texts[_deed(hold)])]
+    if hold.reason is not None and hold.settled_by != "system":
+        said.append(texts["reason"].format(reason=hold.reason))
     said += [
         texts["adjusted"].format(
             at=f"{adjustment.at:%Y-%m-%d}",
@@ -85,13 +97,17 @@ def _why(hold: HoldView) -> str:
             raise AssertionError("an adjustment follows a settlement and closes no hold")
 
 
+def _deed(hold: HoldView) -> str:
+    """Name the text of what whoever cancelled did."""
+    return "admin_cancelled" if hold.settled_by == "admin" else hold.settled_by or "system"
+
+
 def _facts(hold: HoldView) -> dict[str, str | int | Money | None]:
     return {
         "amount": hold.amount,
         "tutor": hold.tutor_share,
         "platform": hold.platform_share,
         "refunded": hold.refunded,
-        "reason": hold.reason,
         "threshold": hold.policy.attendance_percent,
         **(_measured(hold.attendance) if hold.attendance else {}),
     }

@@ -41,6 +41,10 @@ class LessonFacts(msgspec.Struct, frozen=True, kw_only=True):
     tutor_attended_s: int
     tutor_absent: bool
     cancelled: bool = False
+    actor: str | None = None
+    """Who cancelled the lesson, as a journal names its actor."""
+    reason: str | None = None
+    """Why it was cancelled."""
     ended_at: datetime
     evidence: dict[str, Any] = {}
     """The rest of what is known, for people: anything that JSON can say."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -24,6 +25,9 @@ from billing.models import (
 )
 from billing.money import Money
 from billing.policy import Policy
+
+SettledBy = Literal["student", "tutor", "admin", "system"]
+"""Who decided where the money went; what attendance decides, the system does."""
 
 
 class Attendance(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +75,7 @@ class HoldView(msgspec.Struct, frozen=True, kw_only=True):
     platform_share: Money
     refunded: Money
     cause: Cause | None
+    settled_by: SettledBy | None
     reason: str | None
     adjustments: tuple[Adjustment, ...]
     policy: Policy
@@ -181,6 +186,7 @@ def _view(hold: Hold, terms: Policy, settled: Sequence[tuple[Settlement, Attenda
         platform_share=Money(settlement.to_platform if settlement else 0, hold.currency),
         refunded=Money(settlement.to_student if settlement else 0, hold.currency),
         cause=Cause(settlement.cause) if settlement else None,
+        settled_by=_settled_by(hold, settlement.actor) if settlement else None,
         reason=settlement.reason if settlement else None,
         adjustments=tuple(_adjustment(hold, row, seen) for row, seen in settled[1:]),
         policy=terms,
@@ -188,6 +194,13 @@ def _view(hold: Hold, terms: Policy, settled: Sequence[tuple[Settlement, Attenda
         placed_at=hold.placed_at,
         settled_at=settlement.settled_at if settlement else None,
     )
+
+
+def _settled_by(hold: Hold, actor: str) -> SettledBy:
+    if actor.startswith("admin:"):
+        return "admin"
+    parties: dict[str, SettledBy] = {f"user:{hold.student_id}": "student", f"user:{hold.tutor_id}": "tutor"}
+    return parties.get(actor, "system")
 
 
 def _adjustment(hold: Hold, row: Settlement, attendance: Attendance | None) -> Adjustment:

@@ -331,6 +331,10 @@ class FactsRow(Base):
     tutor_attended_s: Mapped[int]
     tutor_absent: Mapped[bool]
     cancelled: Mapped[bool]
+    actor: Mapped[str | None]
+    """Who cancelled the lesson."""
+    reason: Mapped[str | None]
+    """Why it was cancelled."""
     absence_percent: Mapped[int] = mapped_column(Integer)
     """The policy's threshold when the lesson ended; `checks.py` measures `tutor_absent` against it."""
     ended_at: Mapped[datetime]

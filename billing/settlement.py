@@ -189,8 +189,8 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
         scope="settle",
         key=str(lesson_id),
         request=lesson_id,
-        actor=ACTOR,
-        reason=decisions[0].cause,
+        actor=facts.actor or ACTOR,
+        reason=facts.reason or decisions[0].cause,
         ref_type="lesson",
         ref_id=lesson_id,
         at=now,
@@ -202,6 +202,8 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
         | {
             "number": 0,
             "cause": decision.cause,
+            "actor": order.actor,
+            "reason": facts.reason,
             "facts_version": FROZEN,
             "risk_until": risk_until,
             "journal_id": posted.journal_id,
@@ -210,7 +212,7 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
         for hold, decision, risk_until in zip(holds, decisions, risks, strict=True)
     ]
     await session.execute(insert(Settlement), rows)
-    return _tell(session, lesson_id, list(zip(holds, decisions, strict=True)), now)
+    return _tell(session, facts, list(zip(holds, decisions, strict=True)), now)
 
 
 async def _legs(
@@ -236,7 +238,7 @@ async def _legs(
 
 
 def _tell(
-    session: AsyncSession, lesson_id: UUID, settled: Sequence[tuple[Hold, Decision]], now: datetime
+    session: AsyncSession, facts: FactsRow, settled: Sequence[tuple[Hold, Decision]], now: datetime
 ) -> Settled:
     """Record the events of a settlement."""
     released_ids: list[HoldId] = []
@@ -244,7 +246,7 @@ def _tell(
     changed: set[tuple[UUID, str]] = set()
     for hold, decision in settled:
         if decision.to_student == hold.amount:
-            outbox.record(session, refunded(hold, decision.cause), at=now)
+            outbox.record(session, refunded(hold, decision.cause, facts.reason), at=now)
             refunded_ids.append(HoldId(hold.id))
         else:
             outbox.record(session, _released(hold, decision), at=now)
@@ -254,7 +256,7 @@ def _tell(
         changed.add((hold.student_id, hold.currency))
     for owner_id, currency in sorted(changed):
         outbox.record(session, WalletChanged(OwnerId(owner_id), currency), at=now)
-    return Settled(lesson_id, tuple(released_ids), tuple(refunded_ids))
+    return Settled(facts.lesson_id, tuple(released_ids), tuple(refunded_ids))
 
 
 async def _adjust(
@@ -299,6 +301,7 @@ async def _adjust(
             | {
                 "number": number,
                 "cause": Cause.ADJUSTMENT,
+                "actor": order.actor,
                 "reason": order.reason,
                 "facts_version": version,
                 "risk_until": latest.risk_until,
@@ -361,6 +364,8 @@ async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, 
             tutor_attended_s=facts.tutor_attended_s,
             tutor_absent=facts.tutor_absent,
             cancelled=facts.cancelled,
+            actor=facts.actor,
+            reason=facts.reason,
             absence_percent=terms.attendance_percent,
             ended_at=facts.ended_at,
             evidence=msgspec.to_builtins(facts.evidence, str_keys=True),
@@ -401,7 +406,6 @@ def _row(hold: Hold, decision: Decision) -> dict[str, object]:
         "to_tutor": decision.to_tutor,
         "to_platform": decision.to_platform,
         "to_student": decision.to_student,
-        "actor": ACTOR,
         "lesson_id": hold.lesson_id,
         "attended_s": decision.attended_s,
         "total_s": decision.total_s,

@@ -5,6 +5,7 @@ outbox commit together or not at all. `settle` moves the money right after, in a
 process dies between the two, the adopting node asks again, and the sweeper asks in any case.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,28 +18,32 @@ from billing.errors import LessonNotSettledError
 from billing.models import OwnerId
 from rooms import attendance as times, journal, messages as m
 from rooms.attendance import NOT_SEEN, Attended
-from rooms.messages import AttendanceRow, Identity
+from rooms.messages import AttendanceRow, Evidence, Identity
 from rooms.models import Attendance
 from rooms.state import State
 
 
 async def assess(session: AsyncSession, state: State, *, now: datetime, finish: bool = False) -> m.Assessed:
     """Compute everybody's attendance up to now, or to the end of the lesson."""
-    terms = await policy.current(session, now)
+    until = state.ended_at or now
+    terms = await policy.current(session, until)
+    evidence = await journal.evidence_of(session, state.spec.id)
+    people = measure(state, evidence, until=until, threshold_percent=terms.attendance_percent)
+    return m.Assessed(people, finish)
+
+
+def measure(
+    state: State, evidence: Iterable[Evidence], *, until: datetime, threshold_percent: int
+) -> tuple[AttendanceRow, ...]:
+    """Return everybody's attendance as the evidence proves it, the tutor's first. Pure."""
     starts_at, ends_at = state.window
     found = times.attendance(
-        await journal.evidence_of(session, state.spec.id),
-        provider=state.spec.evidence,
-        starts_at=starts_at,
-        ends_at=ends_at,
-        until=state.ended_at or now,
+        evidence, provider=state.spec.evidence, starts_at=starts_at, ends_at=ends_at, until=until
     )
     everybody = [state.spec.owner, *sorted((found.keys() | state.seats.keys()) - {state.spec.owner})]
-    people = tuple(
-        _row(state, identity, found.get(identity, NOT_SEEN), terms.attendance_percent)
-        for identity in everybody
+    return tuple(
+        _row(state, identity, found.get(identity, NOT_SEEN), threshold_percent) for identity in everybody
     )
-    return m.Assessed(people, finish)
 
 
 async def record(session: AsyncSession, state: State, assessed: m.Assessed, *, now: datetime) -> None:
@@ -47,9 +52,9 @@ async def record(session: AsyncSession, state: State, assessed: m.Assessed, *, n
     if assessed.people:
         await session.execute(
             insert(Attendance),
-            [{"room_id": spec.id, **_columns(person)} for person in assessed.people],
+            [{"room_id": spec.id, **columns(person)} for person in assessed.people],
         )
-    known = _facts(state, assessed)
+    known = lesson_facts(state, assessed)
     await settlement.due(session, known, now=now)
     if state.outcome == "completed":
         assert state.ended_at is not None, "a completed lesson has ended"
@@ -77,7 +82,7 @@ async def reconsider(session: AsyncSession, state: State, *, now: datetime) -> N
         return
     assessed = await assess(session, state, now=now)
     try:
-        await settlement.reconsider(session, _facts(state, assessed), now=now)
+        await settlement.reconsider(session, lesson_facts(state, assessed), now=now)
     except (
         LessonNotSettledError
     ):  # pragma: no cover - late evidence waits for the settlement, see rooms.actor
@@ -124,7 +129,8 @@ def _totals(state: State) -> tuple[int, int]:
     return times.total_s(starts_at, ends_at, ended_by_tutor_at=None), total_s
 
 
-def _facts(state: State, assessed: m.Assessed) -> facts.LessonFacts:
+def lesson_facts(state: State, assessed: m.Assessed) -> facts.LessonFacts:
+    """Return what billing is told of a lesson that is over. Pure."""
     planned_s, total_s = _totals(state)
     people = {person.user_id: person for person in assessed.people}
     tutor = people.pop(state.spec.owner, None)
@@ -138,6 +144,8 @@ def _facts(state: State, assessed: m.Assessed) -> facts.LessonFacts:
         tutor_attended_s=tutor.attended_s if tutor else 0,
         tutor_absent=not is_cancelled and (tutor is None or not tutor.reached),
         cancelled=is_cancelled,
+        actor=state.closed_by if is_cancelled else None,
+        reason=state.reason if is_cancelled else None,
         ended_at=state.ended_at,
         evidence=msgspec.to_builtins(
             {
@@ -171,11 +179,15 @@ def _presence(person: AttendanceRow) -> facts.Presence:
     )
 
 
-def _columns(person: AttendanceRow) -> dict[str, object]:
-    columns = {name: value for name, value in msgspec.structs.asdict(person).items() if name != "user_id"}
-    return {**columns, "identity": person.user_id, "intervals": msgspec.to_builtins(person.intervals)}
+def columns(person: AttendanceRow) -> dict[str, object]:
+    """Return what the frozen attendance of a person is stored as."""
+    values = {name: value for name, value in msgspec.structs.asdict(person).items() if name != "user_id"}
+    return {**values, "identity": person.user_id, "intervals": msgspec.to_builtins(person.intervals)}
 
 
 def _columns_of(row: Attendance) -> dict[str, object]:
     names = [name for name in AttendanceRow.__struct_fields__ if name != "user_id"]
     return {name: getattr(row, name) for name in names}
+
+
+_facts = lesson_facts

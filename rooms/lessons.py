@@ -86,7 +86,7 @@ def cancel_lesson(turn: Turn, command: m.CancelLesson) -> m.Done:
     if not state.is_lesson or (state.status is not RoomStatus.OPEN and state.outcome != "cancelled"):
         raise errors.ConflictError("Only a lesson that has not begun can be cancelled.")
     if state.status is RoomStatus.OPEN:
-        _cancel(turn, command.reason)
+        _cancel(turn, command.reason, actor=command.actor)
     return m.Done()
 
 
@@ -142,10 +142,10 @@ def _over(turn: Turn) -> None:
     _empty(turn)
 
 
-def _cancel(turn: Turn, reason: str) -> None:
-    close_room(turn, reason, outcome="cancelled")
+def _cancel(turn: Turn, reason: str, *, actor: str = m.SYSTEM) -> None:
+    close_room(turn, reason, outcome="cancelled", actor=actor)
     spec = turn.state.spec
-    turn.tell(m.LessonCancelled(spec.id, spec.kind, reason, turn.now))
+    turn.tell(m.LessonCancelled(spec.id, spec.kind, reason, turn.now, actor))
     turn.assessed = m.Assessed((), finish=True)
 
 
@@ -186,10 +186,10 @@ def unjoined_until(state: State) -> datetime:
     return max(state.spec.starts_at or state.created_at, state.created_at) + UNJOINED
 
 
-def close_room(turn: Turn, reason: str, *, outcome: m.Outcome | None) -> None:
+def close_room(turn: Turn, reason: str, *, outcome: m.Outcome | None, actor: str = m.SYSTEM) -> None:
     """Close the room for good."""
     _empty(turn)
-    turn.emit(m.RoomWasClosed(reason, outcome, turn.now))
+    turn.emit(m.RoomWasClosed(reason, outcome, turn.now, actor))
     spec = turn.state.spec
     turn.tell(m.RoomClosed(spec.id, spec.kind, reason))
 

@@ -104,6 +104,8 @@ class State(msgspec.Struct, frozen=True):
     finish_at: datetime | None = None
     reason: str | None = None
     outcome: m.Outcome | None = None
+    closed_by: str = m.SYSTEM
+    """Who cancelled the lesson."""
     settled: bool = False
     generation: int = 1
     media_ready: bool = False
@@ -283,6 +285,7 @@ def _room_was_closed(state: State, event: m.RoomWasClosed) -> State:
         status=RoomStatus.CLOSED,
         reason=event.reason,
         outcome=event.outcome,
+        closed_by=event.actor,
         ended_at=state.ended_at or event.at,
         empty_close_at=None,
         finish_at=None,

@@ -93,14 +93,22 @@ async def test_a_held_hold_says_what_will_decide(sessions: Sessions) -> None:
 
 
 async def test_what_people_decided_is_told_with_their_reason(sessions: Sessions) -> None:
-    student = owner()
-    await fund(sessions, student, 20_000)
-    [first] = await buy(sessions, student, new_hold())
+    student, tutor = owner(), owner()
+    await fund(sessions, student, 40_000)
+    [first] = await buy(sessions, student, new_hold(tutor_id=tutor))
     [second] = await buy(sessions, student, new_hold())
+    [withdrawn] = await buy(sessions, student, new_hold())
+    [undelivered] = await buy(sessions, student, new_hold())
     async with sessions.begin() as session:
         await holds.refund(
-            session, [first], cause=Cause.CANCELLED, actor="user:1", reason="ill", key="1", now=NOW
+            session, [first], cause=Cause.CANCELLED, actor=f"user:{tutor}", reason="ill", key="1", now=NOW
         )
+        for number, (hold_id, actor) in enumerate(
+            ((withdrawn, f"user:{student}"), (undelivered, "system:courses"))
+        ):
+            await holds.refund(
+                session, [hold_id], cause=Cause.CANCELLED, actor=actor, reason="so", key=f"c{number}", now=NOW
+            )
         await holds.refund(
             session,
             [second],
@@ -113,8 +121,12 @@ async def test_what_people_decided_is_told_with_their_reason(sessions: Sessions)
 
     cancelled, decided = await seen(sessions, first), await seen(sessions, second)
 
-    assert "cancelled" in explain(cancelled)
-    assert "đã bị hủy" in explain(cancelled, "vi")
+    assert cancelled.settled_by == "tutor"
+    assert explain(cancelled).startswith("The tutor cancelled the lesson, so 100.00 USD went back")
+    assert explain(cancelled).endswith("Reason: ill")
+    assert explain(cancelled, "vi").startswith("Gia sư đã hủy buổi học")
+    assert explain(await seen(sessions, withdrawn)).startswith("The student withdrew")
+    assert explain(await seen(sessions, undelivered)).startswith("The lesson was not held")
     assert explain(decided).endswith("Reason: Tutor was {rude}.")
     assert explain(decided, "vi").endswith("Lý do: Tutor was {rude}.")
 

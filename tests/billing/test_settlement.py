@@ -2,13 +2,14 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from billing import hold_views, holds, settlement, wallet
 from billing.errors import HoldNotHeldError, LessonNotSettledError
 from billing.facts import LessonFacts
-from billing.models import Cause, HoldId, HoldStatus, OwnerId, SourceKind
+from billing.models import Cause, HoldId, HoldStatus, Journal, JournalKind, Outbox, OwnerId, SourceKind
 from tests.billing.world import (
     NOW,
     PLANNED_S,
@@ -131,7 +132,31 @@ async def test_a_cancelled_lesson_refunds_everyone(sessions: Sessions) -> None:
     await end(sessions, facts(lesson, {student: PLANNED_S}, cancelled=True, tutor_attended_s=0, total_s=0))
 
     assert await balance(sessions, student) == 10_000
-    assert (await seen(sessions, hold_id)).cause is Cause.CANCELLED
+    hold = await seen(sessions, hold_id)
+    assert (hold.cause, hold.reason, hold.settled_by) == (Cause.CANCELLED, None, "system")
+    assert await violations(sessions) == []
+
+
+async def test_a_cancelled_lesson_names_who_cancelled_it_and_why(sessions: Sessions) -> None:
+    lesson, tutor = uuid4(), owner()
+    _, hold_id = await sold(sessions, lesson, tutor_id=tutor)
+    known = msgspec.structs.replace(
+        facts(lesson, tutor_id=tutor, cancelled=True, tutor_attended_s=0, total_s=0),
+        actor=f"user:{tutor}",
+        reason="the tutor is ill",
+    )
+
+    await end(sessions, known)
+
+    hold = await seen(sessions, hold_id)
+    assert (hold.cause, hold.reason, hold.settled_by) == (Cause.CANCELLED, "the tutor is ill", "tutor")
+    async with sessions() as session:
+        events = await session.scalars(select(Outbox.data).where(Outbox.type == "hold.refunded"))
+        assert [event["reason"] for event in events] == ["the tutor is ill"]
+        journal = await session.execute(
+            select(Journal.actor, Journal.reason).where(Journal.kind == JournalKind.SETTLEMENT)
+        )
+        assert journal.all() == [(f"user:{tutor}", "the tutor is ill")]
     assert await violations(sessions) == []
 
 

@@ -172,10 +172,12 @@ async def test_a_cancelled_lesson_is_due_for_refund(sessions: Sessions, clock: C
     room_id = await create(sessions, lesson(), clock)
 
     async with registry(sessions, clock) as rooms:
-        await rooms.ask(room_id, m.CancelLesson("course_cancelled"))
+        await rooms.ask(room_id, m.CancelLesson("course_cancelled", "admin:somebody"))
 
-    kinds = await rows(sessions, "select type from outbox where type like 'lesson.%'")
-    assert kinds == [("lesson.cancelled",)]
+    kinds = await rows(sessions, "select type, data->>'actor' from outbox where type like 'lesson.%'")
+    assert kinds == [("lesson.cancelled", "admin:somebody")]
+    known = await rows(sessions, "select cancelled, actor, reason from lesson_facts")
+    assert known == [(True, "admin:somebody", "course_cancelled")]
     assert await rows(sessions, "select state, reason from room") == [("closed", "course_cancelled")]
 
 
