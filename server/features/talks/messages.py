@@ -56,8 +56,9 @@ class ListTalks(msgspec.Struct, frozen=True):
 
 
 class ListHistory(msgspec.Struct, frozen=True):
-    """The caller's own past and present talks, hosted or joined, newest first."""
+    """The caller's own past and present talks, hosted or joined, newest first; an administrator sees all."""
 
+    status: RoomStatus | None = None
     limit: Limit = PAGE
     cursor: Cursor | None = None
 
