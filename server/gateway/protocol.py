@@ -302,6 +302,10 @@ def error_body(error: Exception) -> ErrorBody:
     fields = getattr(error, "errors", ())
     if fields:
         facts["errors"] = fields
+    code = getattr(error, "code", row.name)
+    if code != row.name:
+        # Several codes share a number (`conflict`); programs tell them apart by the code that HTTP has too.
+        facts["code"] = code
     return ErrorBody(row.code, row.name, str(error), row.retryable, retry_after_ms or UNSET, facts or UNSET)
 
 
