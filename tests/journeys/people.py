@@ -1,6 +1,7 @@
 """People who speak the protocol over real HTTP and real sockets, and know nothing else of the server."""
 
 import asyncio
+import io
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -233,7 +234,9 @@ class Town:
 
     async def send(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """Ask over HTTP as nobody; a body of bytes goes as it is."""
-        content = body if isinstance(body, bytes) else msgspec.json.encode(body) if body is not None else None
+        content: io.BytesIO | None = None
+        if body is not None:
+            content = io.BytesIO(body if isinstance(body, bytes) else msgspec.json.encode(body))
         async with (
             asyncio.timeout(PATIENCE_S * 2),
             self._http.request(
