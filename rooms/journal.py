@@ -22,6 +22,7 @@ from rooms.models import (
     EvidenceRow,
     MediaEvent,
     Room,
+    RoomBan,
     RoomEvent,
     RoomOwner,
     RoomSeat,
@@ -119,6 +120,7 @@ async def append(session: AsyncSession, claim: Claim, write: Write) -> None:
         changes = {**_projection(write.after), "updated_at": newest}
         await session.execute(update(Room).where(Room.id == spec.id).values(changes))
     await _write_seats(session, spec, write.before.seats, write.after.seats)
+    await _write_bans(session, spec.id, write.after.banned - write.before.banned)
     await _write_timers(session, spec.id, write.armed, write.wanted)
     await _write_evidence(session, spec.id, [e for _, d in write.decisions for e in d.evidence])
     if write.read:
@@ -230,6 +232,11 @@ async def _write_seats(
         await session.execute(insert(RoomSeat), seats)
 
 
+async def _write_bans(session: AsyncSession, room_id: UUID, banned: Iterable[Identity]) -> None:
+    if rows := [{"room_id": room_id, "identity": identity} for identity in banned]:
+        await session.execute(insert(RoomBan), rows)
+
+
 async def _write_timers(
     session: AsyncSession, room_id: UUID, armed: Mapping[str, Timer], wanted: Mapping[str, Timer]
 ) -> None:
@@ -328,6 +335,12 @@ async def armed_timers(session: AsyncSession, room_id: UUID) -> dict[str, Timer]
     """Return the timers of a room as they are stored."""
     rows = await session.scalars(select(RoomTimer).where(RoomTimer.room_id == room_id))
     return {row.name: msgspec.convert({"due_at": row.due_at, "clock": row.clock}, Timer) for row in rows}
+
+
+async def is_banned(session: AsyncSession, room_id: UUID, identity: Identity) -> bool:
+    """Return whether somebody was banned from a room."""
+    found = select(RoomBan.identity).where(RoomBan.room_id == room_id, RoomBan.identity == identity)
+    return await session.scalar(found) is not None
 
 
 async def head(session: AsyncSession, room_id: UUID) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """Tables of the live rooms.
 
-`room` and `room_seat` are projections that the journal writes in the same transaction as the
+`room`, `room_seat` and `room_ban` are projections that the journal writes in the same transaction as the
 events; nobody else may write them. `room_event` is the truth.
 """
 
@@ -121,6 +121,15 @@ class RoomSeat(Base):
     identity: Mapped[str]
     cap: Mapped[int]
     """Copy of the room's cap, which never changes."""
+
+
+class RoomBan(Base):
+    """Who was banned from a room, for as long as it lives; the edge asks here before it lets somebody look on."""
+
+    __tablename__ = "room_ban"
+
+    room_id: Mapped[UUID] = mapped_column(ForeignKey(Room.id), primary_key=True)
+    identity: Mapped[str] = mapped_column(primary_key=True)
 
 
 class RoomTimer(Base):

@@ -9,9 +9,10 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import journal
-from rooms.errors import RoomNotFoundError
+from rooms.errors import BannedError, RoomNotFoundError
 from rooms.messages import ConnectionId, Identity, PublicEvent, SocketGone, SocketsSeen
 from rooms.registry import Registry
+from server import errors
 from server.clock import Clock
 from server.context import Command, Context, Parts, Principal
 from server.errors import NotFoundError
@@ -21,7 +22,7 @@ from server.features.lessons import access
 from server.gateway.bus import Bus, BusError
 from server.gateway.connection import Login
 from server.gateway.dispatch import Call, Execute
-from server.gateway.protocol import Position, Publication
+from server.gateway.protocol import CommandError, Position, Publication
 
 ROOM = "room:"
 # A room on another node answers within this time, or the caller is told to come back; less than the 5 s after which
@@ -62,6 +63,8 @@ class Doors:
         async with self._sessions() as session:
             try:
                 return await access.may_read(session, room_id, login.person)
+            except BannedError as error:
+                raise CommandError(errors.BANNED, str(error)) from None
             except (NotFoundError, RoomNotFoundError):
                 return False
 

@@ -86,7 +86,7 @@ class Doors(Protocol):
         """Look at the account again: return it as it is now, or None if the login does not hold any more."""
 
     async def may_read(self, login: Login, channel: str) -> bool:
-        """Return whether the person may follow a channel that is not their own."""
+        """Return whether the person may follow a channel that is not their own, or raise a `CommandError`."""
 
 
 class Seats(Protocol):

@@ -1,6 +1,7 @@
 """Live rooms over the edge: seats, media, signals, chat and attendance."""
 
 from datetime import timedelta
+from typing import cast
 from uuid import UUID, uuid4
 
 import jwt
@@ -9,11 +10,15 @@ import pytest
 from rooms.errors import BannedError, NotAllowedError, NotAvailableError, SeatExpiredError
 from rooms.messages import EvidenceMode, RoomKind, RoomStatus, Snapshot
 from server import config
+from server.bridge import Doors
 from server.context import Principal, Role
 from server.errors import BadRequestError, ForbiddenError, NotFoundError, OverloadedError
+from server.features.accounts.tokens import Authenticator
 from server.features.lessons import media
 from server.features.lessons.handlers import UnknownChannelError
 from server.features.lessons.messages import LiveKitAccess
+from server.gateway.connection import Login
+from server.gateway.protocol import CommandError, error_body
 from tests.server.stage import Connection, Stage
 from tests.server.test_talks import TALK
 
@@ -80,6 +85,23 @@ async def test_kicked_person_is_out_and_a_banned_one_stays_out(stage: Stage) -> 
     with pytest.raises(BannedError):
         await stage.do("room.join", guest, room_id=room_id)
     assert len((await stage.do("room.get", host, room_id=room_id))["participants"]) == 1
+
+
+async def test_banned_person_may_not_even_look_on(stage: Stage) -> None:
+    room_id, [host, guest] = await seated(stage, 2)
+    doors = Doors(cast(Authenticator, None), stage.parts.sessions)
+    channel = f"room:{room_id}"
+    allowed = await doors.may_read(Login(guest, None), channel)
+
+    await stage.do("room.kick", host, room_id=room_id, user_id=guest.user_id, ban=True)
+
+    assert allowed
+    assert await doors.may_read(Login(host, None), channel)
+    with pytest.raises(BannedError):
+        await stage.do("room.get", guest, room_id=room_id)
+    with pytest.raises(CommandError) as refused:
+        await doors.may_read(Login(guest, None), channel)
+    assert error_body(refused.value).code == 122
 
 
 async def test_unknown_room_is_not_found(stage: Stage) -> None:

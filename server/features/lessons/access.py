@@ -5,7 +5,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from rooms.messages import Role as SeatRole, RoomKind
+from rooms import journal
+from rooms.errors import BannedError
+from rooms.messages import Identity, Role as SeatRole, RoomKind
 from rooms.models import Room
 from server.context import Principal
 from server.errors import ForbiddenError, NotFoundError
@@ -38,7 +40,10 @@ async def may_read(session: AsyncSession, room_id: UUID, principal: Principal) -
 
     Raises:
         NotFoundError: There is no such room.
+        BannedError: They were banned from it.
     """
+    if not principal.is_admin and await journal.is_banned(session, room_id, Identity(str(principal.user_id))):
+        raise BannedError
     return principal.is_admin or await role_in(session, room_id, principal.user_id) is not None
 
 
