@@ -123,8 +123,8 @@ async def test_a_lesson_is_settled_by_who_was_really_there(livekit_bin: Path, tm
         process.kill()
         truth.went(killed)
         died = time.monotonic()
-        await media[leaver].room.disconnect()
         truth.went(leaver)
+        await media[leaver].room.disconnect()
         await state(session.tutor, room_id, killed, "joining", timeout_s=60)
         noticed_s = time.monotonic() - died
         await stage.advance(timedelta(minutes=40))
@@ -133,7 +133,9 @@ async def test_a_lesson_is_settled_by_who_was_really_there(livekit_bin: Path, tm
 
         off = truth.errors(await session.attendance())
         measured("lesson", death_noticed_after_s=noticed_s, **{p.name: off[p] for p in off})
-        assert all(abs(off[person]) <= CLEAN_S for person in (session.tutor, leaver, mover))
+        assert all(abs(off[person]) <= CLEAN_S for person in (session.tutor, leaver))
+        # Between two devices the clock of whole seconds may show one more that was not there.
+        assert abs(off[mover]) <= CLEAN_S + 1
         assert abs(off[killed]) <= BLIND_S
         assert await session.fates() == ["refunded", "refunded", "released"]
 
