@@ -345,6 +345,24 @@ async def test_cancelling_a_session_closes_its_room_and_refunds_everybody(live_s
     assert await school.violations() == []
 
 
+async def test_a_full_course_ends_with_its_last_place(live_school: School) -> None:
+    school = live_school
+    course = await school.course(sessions=2)
+    (student,) = await school.students(1)
+    bought = await school.buy(student, course)
+    paths = [f"/courses/{course['id']}/sessions/{one['id']}/cancel" for one in course["sessions"]]
+
+    statuses = []
+    for path in paths:
+        await school.do("POST", path, school.tutor)
+        statuses.append((await school.purchase_now(bought))["status"])
+
+    assert statuses == ["active", "cancelled"]
+    assert (await school.course_now(course))["current_students"] == 0
+    assert await school.balance(student) == 100_000
+    assert await school.violations() == []
+
+
 async def test_cancelling_a_course_gives_all_money_back_and_tells_all(live_school: School) -> None:
     """Story 5 of REQUIREMENTS F.4: three full and two single buyers."""
     school = live_school

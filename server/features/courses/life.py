@@ -48,17 +48,27 @@ async def cancel_session(
     row.reason = reason
     places = await _live_places(session, course.id, numbers=(row.number,))
     await give_back(session, places, actor=actor, reason=reason, at=at)
+    await session.flush()
+    # A single session ends with its place, a full course with its last one: nothing of it is left to hold.
+    live = select(Place.hold_id).where(Place.purchase_id == Purchase.id, Place.live)
     await session.execute(
         update(Purchase)
-        .where(Purchase.session_id == row.id, Purchase.status == PurchaseStatus.ACTIVE)
+        .where(
+            Purchase.id.in_([place.purchase_id for place in places]),
+            Purchase.status == PurchaseStatus.ACTIVE,
+            ~live.exists(),
+        )
         .values(status=PurchaseStatus.CANCELLED, ended_at=at, reason=reason)
     )
     cancelled = SessionCancelled(
         course_id=course.id,
+        tutor_id=course.tutor_id,
         course_title=course.title,
         session_id=row.id,
         session_title=row.title,
+        room_id=row.room_id,
         starts_at=row.starts_at,
+        actor=actor,
         reason=reason,
         student_ids=tuple(place.student_id for place in places),
     )
@@ -68,19 +78,23 @@ async def cancel_session(
 
 async def cancel_course(
     session: AsyncSession, course: Course, *, actor: str, reason: str, at: datetime
-) -> None:
+) -> CourseCancelled:
     """Cancel an upcoming course with all its sessions: all money goes back (F4-63).
+
+    Returns:
+        The event, which is recorded already.
 
     Raises:
         ConflictError: It is not upcoming.
     """
     rules.check_cancellable(CourseStatus(course.status))
     course.status = CourseStatus.CANCELLED
-    for row in await models.sessions_of(session, course.id):
-        if row.status == SessionStatus.SCHEDULED:
-            row.status = SessionStatus.CANCELLED
-            row.ended_at = at
-            row.reason = reason
+    dated = await models.sessions_of(session, course.id)
+    ahead = [row for row in dated if row.status == SessionStatus.SCHEDULED]
+    for row in ahead:
+        row.status = SessionStatus.CANCELLED
+        row.ended_at = at
+        row.reason = reason
     places = await _live_places(session, course.id)
     await give_back(session, places, actor=actor, reason=reason, at=at)
     buyers = await session.scalars(
@@ -90,9 +104,16 @@ async def cancel_course(
         .returning(Purchase.student_id)
     )
     cancelled = CourseCancelled(
-        course_id=course.id, title=course.title, reason=reason, student_ids=tuple(sorted(set(buyers)))
+        course_id=course.id,
+        tutor_id=course.tutor_id,
+        title=course.title,
+        room_ids=tuple(row.room_id for row in ahead),
+        actor=actor,
+        reason=reason,
+        student_ids=tuple(sorted(set(buyers))),
     )
     outbox.record(session, cancelled, at=at)
+    return cancelled
 
 
 async def give_back(
