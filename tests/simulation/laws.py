@@ -59,14 +59,13 @@ AFTER_REACTIONS = (
     ),
     Check(
         "stays_are_seats",
-        "A talk's stays are not those who have a seat in it.",
-        # Before the first join only the host has a seat, and no stay begins with it.
-        "select t.id from talk t join room r on r.id = t.room_id and r.state <> 'open'"
-        " left join lateral (select array_agg(user_id::text order by user_id) as found from talk_stay"
-        "   where talk_id = t.id and left_at is null) stay on true"
-        " left join lateral (select array_agg(identity order by identity::uuid) as found from room_seat"
-        "   where room_id = t.room_id) seat on true"
-        " where stay.found is distinct from seat.found",
+        # Those of an open talk are brought up to date when somebody reads them.
+        "A closed talk's stays are not the seats that were taken in it, each from first to last.",
+        "select t.id from talk t join room r on r.id = t.room_id and r.state = 'closed'"
+        " where (select array_agg((e.data->>'generation')::bigint order by e.seq) from room_event e"
+        "   where e.room_id = r.id and e.type = 'seat_taken') is distinct from"
+        " (select array_agg(s.seat_generation order by s.seat_generation) from talk_stay s"
+        "   where s.talk_id = t.id and s.left_at >= s.taken_at)",
     ),
     Check(
         "session_follows_room",
