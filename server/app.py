@@ -37,6 +37,7 @@ from server.context import Parts
 from server.edge import ASGIApp, Edge
 from server.features.accounts.messages import AccountChanged
 from server.features.accounts.tokens import Authenticator
+from server.features.courses import errands
 from server.gateway.gateway import Gateway
 from server.gateway.history import TableHistory
 from server.gateway.limits import Limits
@@ -160,7 +161,7 @@ async def running(
             node=rooms.node_id,
             publish=gateway.publish,
             reactions=reactions.TABLE,
-            after={AccountChanged: recheck},
+            after={AccountChanged: recheck, **errands.table(sessions, rooms)},
             wall=clock.wall,
         )
         integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)

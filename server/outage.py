@@ -33,6 +33,11 @@ def is_disconnect(error: BaseException) -> bool:
     return isinstance(error, OSError)
 
 
+def is_away(error: BaseException) -> bool:
+    """Return whether the database is away, which is nobody's fault and passes."""
+    return isinstance(error, PoolTimeoutError) or is_disconnect(error)
+
+
 def may_succeed_again(error: BaseException) -> bool:
     """Return whether the whole transaction should be tried again."""
     state = state_of(error)
@@ -44,7 +49,7 @@ def may_succeed_again(error: BaseException) -> bool:
 def refusal_of(error: BaseException) -> ServerError | None:
     """Return what the caller is told of an error of a part, None for a bug of ours."""
     state = state_of(error)
-    if isinstance(error, (PoolTimeoutError, OSError, RedisError)) or is_disconnect(error):
+    if isinstance(error, RedisError) or is_away(error):
         return OverloadedError("A part of the server is away; try again in a moment.")
     if state in _AGAIN or state.startswith(_AWAY):
         return OverloadedError("The server is busy; try again in a moment.")

@@ -5,7 +5,7 @@ Each event goes through three states, so that a crash between any two steps lose
 1. recorded: the row was committed with what happened;
 2. reacted: one transaction ran the reactions, stored what is to be published with its offsets, and marked the row
    with the very instant that its publications carry, so that they are found again;
-3. gone: the publications were pushed and the row deleted.
+3. gone: the publications were pushed, what follows outside was done, and the row deleted.
 
 A node takes its own rows at once, and rows that nobody finished for two seconds from any node. Pushing is
 repeatable: receivers drop an offset that they have.
@@ -24,7 +24,6 @@ import msgspec
 import structlog
 from sqlalchemy import Select, Text, cast, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing.models import Outbox
@@ -82,8 +81,8 @@ class Relay:
         node: Id of this process, as its sessions record it.
         publish: Delivers to everybody who follows a channel, on every node (the gateway's).
         reactions: What follows, by the event's type.
-        after: What follows outside of the database once the reactions are committed, by the event's type; a
-            failure of it is logged, and no reason to try the event again.
+        after: What follows outside of the database once the reactions are committed, by the event's type. It may
+            run twice, and like a reaction it is tried again when it fails.
         wall: The wall clock.
     """
 
@@ -124,8 +123,11 @@ class Relay:
                     sweep_at = loop.time() + SWEEP_S
                 await asyncio.sleep(REST_S)
                 await self._sleep(POLL_S)
-            except Exception:
-                log.exception("relay_failed", node=str(self._node))
+            except Exception as error:
+                if outage.is_away(error):
+                    log.warning("relay_interrupted", node=str(self._node), error=type(error).__name__)
+                else:
+                    log.exception("relay_failed", node=str(self._node))
                 await asyncio.sleep(AWAY_S)
 
     async def flush(self) -> None:
@@ -164,7 +166,7 @@ class Relay:
             try:
                 rows, published = await self._react(only=row.id)
             except Exception as error:
-                if _is_away(error):
+                if outage.is_away(error):
                     raise
                 await self._note_failure(row, error)
             else:
@@ -225,23 +227,26 @@ class Relay:
     async def _finish(self, rows: Sequence[Row], published: Iterable[tuple[str, Publication]]) -> None:
         """Show and do what follows the commit of the reactions, then forget the rows."""
         self._push(published)
-        for row in rows:
-            await self._do_after(row)
-        if rows:
+        done = [row.id for row in rows if await self._do_after(row)]
+        if done:
             async with self._sessions.begin() as session:
-                await session.execute(delete(Outbox).where(Outbox.id.in_([row.id for row in rows])))
+                await session.execute(delete(RelayFailure).where(RelayFailure.outbox_id.in_(done)))
+                await session.execute(delete(Outbox).where(Outbox.id.in_(done)))
 
-    async def _do_after(self, row: Row) -> None:
+    async def _do_after(self, row: Row) -> bool:
+        """Do what follows outside; return False when it failed and the row stays, to be found by a sweep."""
         if row.type not in self._decoders:
-            return
+            return True
         event = self._decoders[row.type].decode(row.data)
         follow = self._after.get(type(event))
         if follow is None:
-            return
+            return True
         try:
             await follow(event)
-        except Exception:
-            log.exception("after_failed", outbox_id=row.id, type=row.type)
+        except Exception as error:  # noqa: BLE001 - noted, and tried again
+            await self._note_failure(row, error)
+            return False
+        return True
 
     def _push(self, published: Iterable[tuple[str, Publication]]) -> None:
         by_channel: dict[str, list[Publication]] = {}
@@ -274,7 +279,15 @@ class Relay:
 
     async def _push_left(self) -> bool:
         """Finish what a crash left between the commit of its reactions and its push."""
-        query = self._rows().where(Outbox.reacted_at < self._wall() - STALE).add_columns(Outbox.reacted_at)
+        query = (
+            self._rows()
+            .outerjoin(RelayFailure, RelayFailure.outbox_id == Outbox.id)
+            .where(
+                Outbox.reacted_at < self._wall() - STALE,
+                or_(RelayFailure.outbox_id.is_(None), RelayFailure.retry_at <= self._wall()),
+            )
+            .add_columns(Outbox.reacted_at)
+        )
         async with self._sessions() as session:
             left = (await session.execute(query)).all()
             stamps = {_milliseconds(reacted_at) for *_, reacted_at in left if reacted_at is not None}
@@ -330,11 +343,6 @@ def _tag(event: type[msgspec.Struct]) -> str:
     tag: Any = event.__struct_config__.tag
     assert isinstance(tag, str), "an event is a tagged struct"
     return tag
-
-
-def _is_away(error: Exception) -> bool:
-    """Return whether the database is, which is no fault of the event."""
-    return isinstance(error, (PoolTimeoutError, OSError)) or outage.is_disconnect(error)
 
 
 def _milliseconds(moment: datetime) -> int:

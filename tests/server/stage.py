@@ -24,6 +24,7 @@ from server.config import Settings
 from server.context import Context, Parts, Principal, Role
 from server.execute import execute
 from server.features.accounts import registration
+from server.features.courses import errands
 from server.gateway.protocol import Publication
 from server.integrations.geo import Locator
 from server.relay import Relay
@@ -181,7 +182,12 @@ async def open_stage(
     registry = Registry(sessions, now=clock.now, wall=clock.wall, publish=publish_room)
     sessions.configure(info={outbox.NODE: registry.node_id})
     relay = Relay(
-        sessions, node=registry.node_id, publish=publish, reactions=reactions.TABLE, after={}, wall=clock.wall
+        sessions,
+        node=registry.node_id,
+        publish=publish,
+        reactions=reactions.TABLE,
+        after=errands.table(sessions, registry),
+        wall=clock.wall,
     )
     with Locator(locator_file(folder / "countries.mmdb")) as locator:
         async with registry:

@@ -230,20 +230,30 @@ async def test_failed_event_waits_for_its_time_and_succeeds(sessions: Sessions) 
     assert await waiting(sessions) == 0
 
 
-async def test_what_follows_outside_comes_after_and_may_fail(sessions: Sessions) -> None:
+async def test_what_follows_outside_comes_after_and_is_tried_until_it_is_done(sessions: Sessions) -> None:
     followed: list[str] = []
 
     async def follow(event: Said) -> None:
         followed.append(event.word)
-        raise ValueError("the outside is away")
+        if len(followed) < 3:
+            raise ValueError("the outside is away")
 
     node = Node(sessions, after=follow)
     await node.say("hello")
 
     await node.relay.flush()
+    await node.relay.sweep()
+    at_once = (list(followed), await waiting(sessions))
+    for seconds in (3, 6, 60):
+        node.ahead = timedelta(seconds=seconds)
+        await node.relay.sweep()
 
-    assert followed == ["hello"]
+    assert at_once == (["hello"], 1)
+    assert followed == ["hello"] * 3
     assert await waiting(sessions) == 0
+    assert len(set(node.shown)) == 1
+    async with sessions() as session:
+        assert (await session.scalars(select(RelayFailure))).all() == []
 
 
 async def test_public_events_of_a_dead_owner_are_shown_from_the_journal(sessions: Sessions) -> None:

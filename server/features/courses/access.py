@@ -1,11 +1,14 @@
 """Who may see, change and cancel a course, and enter the rooms of its sessions."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from rooms.messages import RoomStatus
+from rooms.models import Room
 from server import audit
 from server.context import Context
 from server.errors import (
@@ -78,6 +81,17 @@ def check_changeable(course: Course) -> None:
     """Refuse to change a course that is completed or cancelled."""
     if course.status not in (CourseStatus.UPCOMING, CourseStatus.ONGOING):
         raise ConflictError(f"The course is {course.status}.", code="course_over")
+
+
+async def check_not_begun(session: AsyncSession, rows: Sequence[CourseSession]) -> None:
+    """Refuse to cancel or move sessions whose rooms know better than their rows: the tutor has just come in.
+
+    Raises:
+        ConflictError: One of them has begun or is over.
+    """
+    begun = select(Room.id).where(Room.id.in_([row.room_id for row in rows]), Room.state != RoomStatus.OPEN)
+    if await session.scalar(begun.limit(1)) is not None:
+        raise ConflictError("The session has begun.", code="session_not_open")
 
 
 def who_cancels(ctx: Context, course: Course, reason: str | None) -> tuple[str, str]:

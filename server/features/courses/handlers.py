@@ -9,14 +9,13 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import outbox, policy
-from rooms.messages import CancelLesson
 from server import pages
 from server.context import Command, Context
 from server.errors import (
     ConflictError,
 )
 from server.features.accounts.models import names_of
-from server.features.courses import access, life, models, purchases, rules, sessions, views
+from server.features.courses import access, errands, life, models, purchases, rules, sessions, views
 from server.features.courses.messages import (
     BuyerPage,
     CancelCourse,
@@ -153,22 +152,18 @@ async def unpublish_course(ctx: Context, command: UnpublishCourse) -> CourseView
 
 
 async def cancel_course(ctx: Context, command: CancelCourse) -> CourseView:
-    """Cancel an upcoming course: sessions, purchases and money, all at once (F4-63).
+    """Cancel an upcoming course: sessions, purchases and money, all at once (F4-63). Its rooms follow.
 
     Raises:
-        ConflictError: It is not upcoming, or its first session is beginning at this moment.
+        ConflictError: It is not upcoming, or its first session is on already.
     """
     async with ctx.parts.sessions.begin() as session:
-        # The lock keeps buyers out, and the reactions to what the rooms say, until all of it is written.
         course = await access.own_course(ctx, session, command.course_id)
         rules.check_cancellable(CourseStatus(course.status))
         actor, reason = access.who_cancels(ctx, course, command.reason)
         dated = await models.sessions_of(session, course.id)
-        open_ones = [row for row in dated if row.status == SessionStatus.SCHEDULED]
-        # In order of time: the one that may have begun is asked first, and its refusal leaves all as it was.
-        for row in sorted(open_ones, key=lambda row: row.starts_at):
-            await ctx.parts.rooms.ask(row.room_id, CancelLesson(reason))
-        await life.cancel_course(session, course, actor=actor, reason=reason, at=ctx.now)
+        await access.check_not_begun(session, [row for row in dated if row.status == SessionStatus.SCHEDULED])
+        cancelled = await life.cancel_course(session, course, actor=actor, reason=reason, at=ctx.now)
         access.record_admin(
             ctx,
             session,
@@ -179,7 +174,11 @@ async def cancel_course(ctx: Context, command: CancelCourse) -> CourseView:
             reason=reason,
         )
         await session.flush()
-        return await _view(ctx, session, course)
+        view = await _view(ctx, session, course)
+    await errands.at_once(
+        errands.close_rooms(ctx.parts.rooms, cancelled.room_ids, actor=actor, reason=reason)
+    )
+    return view
 
 
 async def list_students(ctx: Context, command: ListStudents) -> BuyerPage:

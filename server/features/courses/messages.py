@@ -400,11 +400,22 @@ class CourseChanged(msgspec.Struct, frozen=True, kw_only=True, tag="course.chang
     """The session's new start, when it moved."""
 
 
+class SessionChanged(msgspec.Struct, frozen=True, kw_only=True, tag="course.session_changed"):
+    """A session has another title or time, so its room gets it too."""
+
+    room_id: UUID
+
+
 class CourseCancelled(msgspec.Struct, frozen=True, kw_only=True, tag="course.cancelled"):
     """A course will not be held."""
 
     course_id: UUID
+    tutor_id: UUID
     title: str
+    room_ids: tuple[UUID, ...]
+    """Of the sessions that were still ahead."""
+    actor: str
+    """Who cancelled it, as the ledger names people: `user:<id>`, `admin:<id>`."""
     reason: str
     student_ids: tuple[UUID, ...]
 
@@ -413,9 +424,13 @@ class SessionCancelled(msgspec.Struct, frozen=True, kw_only=True, tag="course.se
     """A session will not be held; the students with a place in it are refunded."""
 
     course_id: UUID
+    tutor_id: UUID
     course_title: str
     session_id: UUID
     session_title: str
+    room_id: UUID
     starts_at: datetime
+    actor: str
+    """Who cancelled it, as the ledger names people: `user:<id>`, `admin:<id>`, `system:<part>`."""
     reason: str
     student_ids: tuple[UUID, ...]

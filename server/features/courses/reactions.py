@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing.messages import HoldRefunded, HoldReleased
 from billing.models import Cause, SourceKind
 from rooms.messages import LessonCancelled, LessonEnded, LessonStarted
+from rooms.models import Room
 from server.features.courses import life, models
 from server.features.courses.messages import CourseCancelled, CourseChanged, SessionCancelled
 from server.features.courses.models import Course, CourseSession, Place, Purchase
@@ -24,6 +25,11 @@ async def start_session(occasion: Occasion, event: LessonStarted) -> Sequence[Po
     found = await _session_of(occasion.session, event.room_id)
     if found is not None and found[1].status == SessionStatus.SCHEDULED:
         life.start_session(*found, at=event.at)
+        # A lesson is held in the time of its room: a move that came in the moment of its beginning came too late.
+        room = await occasion.session.get_one(Room, event.room_id)
+        assert room.starts_at is not None, "lessons have a time"
+        assert room.ends_at is not None, "lessons have a time"
+        found[1].starts_at, found[1].ends_at = room.starts_at, room.ends_at
     return ()
 
 
@@ -35,7 +41,7 @@ async def end_session(occasion: Occasion, event: LessonEnded) -> Sequence[Post]:
     course, row = found
     if row.status == SessionStatus.SCHEDULED:
         if event.outcome == "cancelled":
-            await _cancel(occasion, course, row, event.reason)
+            await _cancel(occasion, course, row, actor=life.SYSTEM, reason=event.reason)
             return ()
         # The event of its start is still on the way; the database wants to see both arrows walked.
         life.start_session(course, row, at=event.started_at or row.starts_at)
@@ -46,10 +52,10 @@ async def end_session(occasion: Occasion, event: LessonEnded) -> Sequence[Post]:
 
 
 async def cancel_session(occasion: Occasion, event: LessonCancelled) -> Sequence[Post]:
-    """A lesson will not be held: the server that cancelled its session may have died before writing it."""
+    """A lesson will not be held: nobody opened it, or its room was cancelled before its session."""
     found = await _session_of(occasion.session, event.room_id)
     if found is not None and found[1].status == SessionStatus.SCHEDULED:
-        await _cancel(occasion, *found, event.reason)
+        await _cancel(occasion, *found, actor=event.actor, reason=event.reason)
     return ()
 
 
@@ -97,7 +103,7 @@ async def tell_of_change(occasion: Occasion, event: CourseChanged) -> Sequence[P
 
 
 async def tell_of_cancelled_session(occasion: Occasion, event: SessionCancelled) -> Sequence[Post]:
-    """Tell everybody who had a place that the session will not be held."""
+    """Tell everybody who had a place, and the tutor unless they cancelled it, that the session is off (B-23)."""
     facts = {
         "course": event.course_title,
         "course_id": event.course_id,
@@ -105,22 +111,27 @@ async def tell_of_cancelled_session(occasion: Occasion, event: SessionCancelled)
         "session_id": event.session_id,
         "reason": event.reason,
     }
-    return await _tell(occasion, event.student_ids, "session_cancelled", facts)
+    return await _tell(occasion, _concerned(event), "session_cancelled", facts)
 
 
 async def tell_of_cancelled_course(occasion: Occasion, event: CourseCancelled) -> Sequence[Post]:
-    """Tell every buyer that the course will not be held."""
+    """Tell every buyer, and the tutor unless they cancelled it, that the course will not be held."""
     facts = {"course": event.title, "reason": event.reason, "course_id": event.course_id}
-    return await _tell(occasion, event.student_ids, "course_cancelled", facts)
+    return await _tell(occasion, _concerned(event), "course_cancelled", facts)
 
 
-async def _tell(occasion: Occasion, students: Iterable[UUID], kind: str, facts: dict[str, Any]) -> list[Post]:
+def _concerned(event: SessionCancelled | CourseCancelled) -> tuple[UUID, ...]:
+    is_tutors_deed = event.actor == f"user:{event.tutor_id}"
+    return event.student_ids if is_tutors_deed else (*event.student_ids, event.tutor_id)
+
+
+async def _tell(occasion: Occasion, people: Iterable[UUID], kind: str, facts: dict[str, Any]) -> list[Post]:
     link = f"/courses/{facts['course_id']}"
-    return await notify(occasion, [Notice(student, kind, facts, link) for student in students])
+    return await notify(occasion, [Notice(person, kind, facts, link) for person in people])
 
 
-async def _cancel(occasion: Occasion, course: Course, row: CourseSession, reason: str) -> None:
-    await life.cancel_session(occasion.session, course, row, actor=life.SYSTEM, reason=reason, at=occasion.at)
+async def _cancel(occasion: Occasion, course: Course, row: CourseSession, *, actor: str, reason: str) -> None:
+    await life.cancel_session(occasion.session, course, row, actor=actor, reason=reason, at=occasion.at)
 
 
 async def _session_of(session: AsyncSession, room_id: UUID) -> tuple[Course, CourseSession] | None:

@@ -11,16 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import holds, outbox
 from rooms import journal
-from rooms.messages import CancelLesson, Identity, Reschedule, RoomKind, RoomSpec, UpdateRoom
+from rooms.messages import Identity, RoomKind, RoomSpec
 from server.context import Command, Context
 from server.errors import BadRequestError, ConflictError, FieldError
 from server.features.accounts.models import user_of
-from server.features.courses import access, life, models, rules, views
+from server.features.courses import access, errands, life, models, rules, views
 from server.features.courses.messages import (
     AddSession,
     CancelSession,
     CourseChanged,
     ListSessions,
+    SessionChanged,
     SessionList,
     SessionView,
     UpdateSession,
@@ -95,11 +96,11 @@ async def update_session(ctx: Context, command: UpdateSession) -> SessionView:
         is_renamed = title != row.title
         before = _shown(row)
         if moved:
+            await access.check_not_begun(session, [row])
             await _move(ctx, session, row, starts_at, minutes, is_sold=is_sold)
-        if is_renamed:
-            row.title = title
-            tutor = Identity(str(course.tutor_id))
-            await ctx.parts.rooms.ask(row.room_id, UpdateRoom(tutor, title))
+        row.title = title
+        if moved or is_renamed:
+            outbox.record(session, SessionChanged(room_id=row.room_id), at=ctx.now)
         if is_sold and (moved or is_renamed):
             changed = CourseChanged(
                 course_id=course.id,
@@ -111,22 +112,23 @@ async def update_session(ctx: Context, command: UpdateSession) -> SessionView:
             outbox.record(session, changed, at=ctx.now)
         access.record_admin(ctx, session, "course.session.update", row.id, before=before, after=_shown(row))
         await session.flush()
-        return views.session_view(course, row, await models.places_taken(session, course.id))
+        view = views.session_view(course, row, await models.places_taken(session, course.id))
+    await errands.at_once(errands.update_room(ctx.parts.sessions, ctx.parts.rooms, view.room_id))
+    return view
 
 
 async def cancel_session(ctx: Context, command: CancelSession) -> SessionView:
-    """Cancel a session that has not begun: who has a place in it gets the money back (F4-66).
+    """Cancel a session that has not begun: who has a place in it gets the money back (F4-66). Its room follows.
 
     Raises:
         ConflictError: It has begun, or is over.
     """
     async with ctx.parts.sessions.begin() as session:
-        # The lock keeps buyers out, and the reaction to what the room says, until all of it is written.
         course = await access.own_course(ctx, session, command.course_id)
         row = await models.session_of(session, course.id, command.session_id)
         rules.move(rules.SESSION_ARROWS, SessionStatus(row.status), SessionStatus.CANCELLED)
+        await access.check_not_begun(session, [row])
         actor, reason = access.who_cancels(ctx, course, command.reason)
-        await ctx.parts.rooms.ask(row.room_id, CancelLesson(reason))
         await life.cancel_session(session, course, row, actor=actor, reason=reason, at=ctx.now)
         access.record_admin(
             ctx,
@@ -137,7 +139,9 @@ async def cancel_session(ctx: Context, command: CancelSession) -> SessionView:
             after={"status": SessionStatus.CANCELLED},
             reason=reason,
         )
-        return views.session_view(course, row, await models.places_taken(session, course.id))
+        view = views.session_view(course, row, await models.places_taken(session, course.id))
+    await errands.at_once(errands.close_rooms(ctx.parts.rooms, [view.room_id], actor=actor, reason=reason))
+    return view
 
 
 async def _make_room(ctx: Context, course: Course, row: CourseSession) -> None:
@@ -167,17 +171,12 @@ async def _move(
     *,
     is_sold: bool,
 ) -> None:
-    """Give a session another time, in the database first: its constraint sees the tutor's other lessons.
-
-    The room is asked inside the transaction. Should the commit after it fail, the same request again puts it
-    right, since neither refuses what is so already.
-    """
+    """Give a session another time; the database's constraint sees the tutor's other lessons."""
     starts_at, ends_at = rules.session_window(starts_at, minutes, now=ctx.now)
     if is_sold:
         rules.check_notice(row.starts_at, starts_at, now=ctx.now)
     row.starts_at, row.ends_at = starts_at, ends_at
     await _flush(session)
-    await ctx.parts.rooms.ask(row.room_id, Reschedule(starts_at, ends_at))
 
 
 async def _flush(session: AsyncSession) -> None:
