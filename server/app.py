@@ -150,7 +150,7 @@ async def running(
             seats=bridge.Seats(rooms, clock),
             histories={"user:": TableHistory(sessions), bridge.ROOM: bridge.RoomHistory(sessions)},
             rows=[row for row in commands.TABLE if row.on_socket],
-            execute=bridge.executor(parts),
+            execute=bridge.executor(parts, authenticator),
             origins=settings.allowed_origins,
             limits=Limits(are_rates_on=settings.rate_limits),
             metrics=Metrics(),

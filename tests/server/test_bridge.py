@@ -1,38 +1,48 @@
-"""What rooms hear of sockets: the gateway speaks in wall time, rooms keep presence in business time."""
+"""Between the gateway and the rest: who is on a socket is looked at again where it matters."""
 
-from datetime import timedelta
-from typing import cast
-from uuid import UUID, uuid4
+from types import SimpleNamespace
+from typing import Any, cast
 
-from rooms import messages as m
-from rooms.registry import Registry
-from server.bridge import Seats
-from server.clock import Clock
+import msgspec
+import pytest
+from sqlalchemy import update
 
-A_DAY = timedelta(days=1)
-
-
-class Rooms:
-    """Keeps what rooms are told."""
-
-    def __init__(self) -> None:
-        self.node_id = uuid4()
-        self.told: list[m.Signal] = []
-
-    def tell(self, _room_id: UUID, signal: m.Signal) -> None:
-        self.told.append(signal)
+from server import bridge
+from server.context import Command, Context, Principal, Role
+from server.errors import UnauthenticatedError
+from server.features.accounts.models import User
+from tests.server.world import World
 
 
-def test_presence_reaches_to_the_last_frame_in_business_time() -> None:
-    rooms = Rooms()
-    clock = Clock(offset=A_DAY)
-    heard_at = clock.wall() - timedelta(seconds=20)
+class Nothing(msgspec.Struct, frozen=True):
+    """A request that asks for nothing."""
 
-    Seats(cast(Registry, rooms), clock).seen(uuid4(), {"ann": ["1", "2"]}, {"ann": heard_at})
 
-    (signal,) = rooms.told
-    assert isinstance(signal, m.SocketsSeen)
-    assert signal.sockets == {"ann": ("1", "2")}
-    last_frame = signal.seen[m.Identity("ann")]
-    assert abs(last_frame - (heard_at + A_DAY)) < timedelta(seconds=1)
-    assert last_frame < signal.at - timedelta(seconds=19)
+async def answer(ctx: Context, _: Nothing) -> Nothing:
+    return Nothing()
+
+
+ADMINISTRATE = Command("test.administrate", Nothing, answer, guard="admin")
+LOOK = Command("test.look", Nothing, answer)
+
+
+@pytest.mark.parametrize(("row", "is_looked_at"), [(ADMINISTRATE, True), (LOOK, False)])
+async def test_changed_account_may_not_administrate_over_an_open_socket(
+    world: World, row: Command, is_looked_at: bool
+) -> None:
+    admin = await world.person(Role.ADMIN)
+    principal = Principal(admin.id, Role.ADMIN, "Ann", 1)
+    call = cast(Any, SimpleNamespace(login=SimpleNamespace(person=principal), address=None, id="c1"))
+    run = bridge.executor(world.parts, world.authenticator)
+    first = await run(row, call, Nothing(), None)
+
+    async with world.parts.sessions.begin() as session:
+        await session.execute(update(User).where(User.id == admin.id).values(version=2))
+    world.authenticator.forget(admin.id)
+
+    assert bytes(first) == b"{}"
+    if is_looked_at:
+        with pytest.raises(UnauthenticatedError):
+            await run(row, call, Nothing(), None)
+    else:
+        assert bytes(await run(row, call, Nothing(), None)) == b"{}"
