@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import settlement
-from server import idempotency
+from server import idempotency, outage
 from server.clock import Clock
 from server.features.accounts import lockout, tokens
 from server.features.notifications import notices
@@ -146,8 +146,11 @@ class Jobs:
                     await self.prepare()
                     is_ready = True
                 await self.run_due()
-            except Exception:
-                log.exception("jobs_interrupted", node=str(self._node))
+            except Exception as error:
+                if outage.is_away(error):
+                    log.warning("jobs_interrupted", node=str(self._node), error=type(error).__name__)
+                else:
+                    log.exception("jobs_failed", node=str(self._node))
             await asyncio.sleep(LOOK_S)
 
     async def prepare(self) -> None:

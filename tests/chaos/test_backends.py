@@ -127,6 +127,7 @@ async def _talk(folder: Path, backends: Backends) -> AsyncIterator[Talk]:
         yield talk
         await talk.check()
         assert await server.violations() == []
+    assert server.errors() == [], "an outage is expected, so nobody has to look"
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
