@@ -10,6 +10,8 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing.money import Money
+
 # A violation names so many rows: enough to look, and the answer stays small.
 ROWS_MOST = 20
 
@@ -182,7 +184,38 @@ CHECKS = (
           and not exists (select from settle_due d where d.lesson_id = h.lesson_id)
         """,
     ),
+    Check(
+        "late_evidence_is_heard",
+        "What late evidence asks for is neither where the money is nor noted for review, or noted without need.",
+        """
+        select s.hold_id, f.version, s.to_student, d.to_student as asked, r.to_student as noted
+        from hold_settlement s
+        join hold h on h.id = s.hold_id
+        join lesson_facts f on f.lesson_id = s.lesson_id
+        left join lesson_presence a
+          on a.lesson_id = f.lesson_id and a.version = f.version and a.student_id = h.student_id
+        left join hold_review r on r.hold_id = h.id
+        cross join lateral (
+          select case when f.cancelled or f.tutor_absent then h.amount
+                      when coalesce(a.attended_s, 0) * 100 >= s.threshold_percent * f.total_s then 0
+                      else h.amount end as to_student
+        ) d
+        where s.cause in ('attendance', 'tutor_absent', 'adjustment')
+          and s.number = (select max(number) from hold_settlement n where n.hold_id = s.hold_id)
+          and f.version = (select max(version) from lesson_facts n where n.lesson_id = f.lesson_id)
+          and r.to_student is distinct from nullif(d.to_student, s.to_student)
+        """,
+    ),
 )
+
+
+async def ledger_sums(session: AsyncSession) -> dict[str, int]:
+    """Return the sum of all balances of each currency: nothing but zeros, or money was made or lost."""
+    query = text(
+        "select currency, sum(balance)::bigint from ledger_account group by currency order by currency"
+    )
+    sums = {Money(0).currency: 0}
+    return sums | dict(row.tuple() for row in await session.execute(query))
 
 
 async def run(session: AsyncSession, wanted: Sequence[Check] = CHECKS) -> Sequence[Violation]:

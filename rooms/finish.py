@@ -52,7 +52,7 @@ async def record(session: AsyncSession, state: State, assessed: m.Assessed, *, n
     if assessed.people:
         await session.execute(
             insert(Attendance),
-            [{"room_id": spec.id, **columns(person)} for person in assessed.people],
+            [{"room_id": spec.id, **_columns(person)} for person in assessed.people],
         )
     known = lesson_facts(state, assessed)
     await settlement.due(session, known, now=now)
@@ -97,10 +97,7 @@ async def view(session: AsyncSession, state: State, *, now: datetime) -> m.Atten
         live = await assess(session, state, now=now)
         return m.AttendanceView(scheduled_s, frozen=False, people=live.people)
     rows = await session.scalars(select(Attendance).where(Attendance.room_id == state.spec.id))
-    people = [
-        msgspec.convert({**_columns_of(row), "user_id": row.identity}, AttendanceRow, strict=False)
-        for row in rows
-    ]
+    people = [frozen(row) for row in rows]
     return m.AttendanceView(scheduled_s, frozen=True, people=tuple(people))
 
 
@@ -179,15 +176,15 @@ def _presence(person: AttendanceRow) -> facts.Presence:
     )
 
 
-def columns(person: AttendanceRow) -> dict[str, object]:
-    """Return what the frozen attendance of a person is stored as."""
-    values = {name: value for name, value in msgspec.structs.asdict(person).items() if name != "user_id"}
-    return {**values, "identity": person.user_id, "intervals": msgspec.to_builtins(person.intervals)}
+def frozen(row: Attendance) -> AttendanceRow:
+    """Return the frozen attendance of one person."""
+    columns = {name: getattr(row, name) for name in AttendanceRow.__struct_fields__ if name != "user_id"}
+    return msgspec.convert({**columns, "user_id": row.identity}, AttendanceRow, strict=False)
 
 
-def _columns_of(row: Attendance) -> dict[str, object]:
-    names = [name for name in AttendanceRow.__struct_fields__ if name != "user_id"]
-    return {name: getattr(row, name) for name in names}
+def _columns(person: AttendanceRow) -> dict[str, object]:
+    columns = {name: value for name, value in msgspec.structs.asdict(person).items() if name != "user_id"}
+    return {**columns, "identity": person.user_id, "intervals": msgspec.to_builtins(person.intervals)}
 
 
 _facts = lesson_facts

@@ -88,7 +88,7 @@ async def create(session: AsyncSession, spec: m.RoomSpec, *, now: datetime, wall
             owner=spec.owner,
             created_at=now,
             updated_at=now,
-            **_projection(state),
+            **projection(state),
         )
     )
     await session.flush()
@@ -115,9 +115,9 @@ async def append(session: AsyncSession, claim: Claim, write: Write) -> None:
     rows = [(at, numbered) for at, decision in write.decisions for numbered in decision.events]
     await (_write_events(session, claim, rows) if rows else require_fence(session, claim))
     spec = write.after.spec
-    if _projection(write.after) != _projection(write.before):
+    if projection(write.after) != projection(write.before):
         newest = write.decisions[-1][0]
-        changes = {**_projection(write.after), "updated_at": newest}
+        changes = {**projection(write.after), "updated_at": newest}
         await session.execute(update(Room).where(Room.id == spec.id).values(changes))
     await _write_seats(session, spec, write.before.seats, write.after.seats)
     await _write_bans(session, spec.id, write.after.banned - write.before.banned)
@@ -202,8 +202,8 @@ def _builtins(numbered: Numbered) -> object:
     return msgspec.json.decode(_event_encoder.encode(numbered.event))
 
 
-def _projection(state: State) -> dict[str, object]:
-    """Return the columns of `room` that change during a room's life."""
+def projection(state: State) -> dict[str, object]:
+    """Return the columns of `room` that change during a room's life, as they follow from the state."""
     return {
         "title": state.spec.title,
         "state": state.status.value,
@@ -430,3 +430,6 @@ async def evidence_of(session: AsyncSession, room_id: UUID) -> list[Evidence]:
     """Return everything known about who was there."""
     rows = await session.scalars(select(EvidenceRow).where(EvidenceRow.room_id == room_id))
     return [msgspec.convert(row, Evidence, from_attributes=True) for row in rows]
+
+
+_projection = projection

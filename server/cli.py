@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from billing.money import Money
 from server import checks, config, contract, log, run, seed
 from server.clock import Clock
 from server.context import Role
@@ -134,14 +135,18 @@ def _seed(settings: config.Settings, _: argparse.Namespace) -> int:
 
 
 def _check(settings: config.Settings, options: argparse.Namespace) -> int:
-    violations = run.in_transaction(settings, checks.run)
+    proof = run.in_transaction(settings, checks.prove)
     if options.json:
-        _print_json({"ok": not violations, "violations": violations})
+        _print_json(proof)
     else:
-        for violation in violations:
-            print(f"{violation.name}: {violation.detail}\n  {violation.rows}")
-        print("every invariant holds" if not violations else f"{len(violations)} invariants are broken")
-    return 1 if violations else 0
+        for violation in proof.violations:
+            print(f"{violation.name}: {violation.detail}")
+            for row in violation.rows:
+                print(f"  {row}")
+        for currency, total in proof.ledger_sum.items():
+            print(f"the ledger's sum is {Money(total, currency)}")
+        print("every invariant holds" if proof.ok else f"{len(proof.violations)} invariants are broken")
+    return 0 if proof.ok else 1
 
 
 def _migrate(settings: config.Settings, _: argparse.Namespace) -> int:

@@ -102,8 +102,11 @@ async def _play(folder: Path, console: Console) -> tuple[list[Seat], list[Share]
                     shares, of_course = await course(stage, admin, approve)
                     await town.hang_up()
                 checked = msgspec.json.decode(await command("check", "--json"))
-                books = Claim("every invariant holds, and the ledger's sum is 0", [], checked["violations"])
-    return seats, shares, [*of_talk, *of_course, books]
+                books = [
+                    Claim("every invariant holds", [], checked["violations"]),
+                    Claim("the ledger's sum is 0", {"USD": 0}, checked["ledger_sum"]),
+                ]
+    return seats, shares, [*of_talk, *of_course, *books]
 
 
 class _Ahead:

@@ -31,6 +31,12 @@ FAULTS = {
     "held_after_settlement": [
         f"update hold set lesson_id = (select lesson_id from lesson_facts limit 1) where id = {ANY_HOLD}"
     ],
+    "late_evidence_is_heard": [
+        "insert into lesson_facts (lesson_id, version, tutor_id, planned_s, total_s, tutor_attended_s, tutor_absent,"
+        " cancelled, absence_percent, ended_at, evidence, digest, recorded_at)"
+        " select lesson_id, 2, tutor_id, planned_s, total_s, 0, true, cancelled, absence_percent, ended_at, evidence,"
+        " digest, recorded_at from lesson_facts"
+    ],
 }
 
 
@@ -46,6 +52,15 @@ async def lived(sessions: Sessions) -> None:
 
 def test_every_check_has_its_fault() -> None:
     assert [check.name for check in checks.CHECKS] == list(FAULTS)
+
+
+async def test_the_ledger_sums_up_to_nothing(sessions: Sessions) -> None:
+    await lived(sessions)
+
+    async with sessions() as session:
+        sums = await checks.ledger_sums(session)
+
+    assert sums == {"USD": 0}
 
 
 async def test_a_good_world_has_no_violations(sessions: Sessions) -> None:

@@ -10,14 +10,14 @@ import httpx
 import msgspec
 from sqlalchemy import delete, select, update
 
-from billing import settlement
+from billing import checks as money, settlement
 from billing.checks import Violation
 from billing.facts import Interval, LessonFacts, Presence
 from billing.models import Outbox, OwnerId
 from rooms.messages import LessonEnded, LessonStarted, RoomKind
-from server import checks
 from server.context import Role
 from server.features.accounts.models import User
+from server.features.courses import checks as courses
 from server.features.courses.reactions import REACTIONS
 from server.reaction import Occasion
 from tests.server.world import Person, World
@@ -170,8 +170,9 @@ class School:
         return seen
 
     async def violations(self) -> Sequence[Violation]:
+        """Return what is wrong with the money and the courses; lessons here have no evidence, and nobody is told."""
         async with self.world.parts.sessions() as session:
-            return await checks.run(session)
+            return await money.run(session, (*money.CHECKS, *courses.CHECKS))
 
     async def _take(self) -> list[Outbox]:
         async with self.world.parts.sessions.begin() as session:
