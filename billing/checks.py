@@ -211,11 +211,9 @@ CHECKS = (
 
 async def ledger_sums(session: AsyncSession) -> dict[str, int]:
     """Return the sum of all balances of each currency: nothing but zeros, or money was made or lost."""
-    query = text(
-        "select currency, sum(balance)::bigint from ledger_account group by currency order by currency"
-    )
+    query = "select currency, sum(balance)::bigint from ledger_account group by currency order by currency"
     sums = {Money(0).currency: 0}
-    return sums | dict(row.tuple() for row in await session.execute(query))
+    return sums | {currency: total for currency, total in await session.execute(text(query))}
 
 
 async def run(session: AsyncSession, wanted: Sequence[Check] = CHECKS) -> Sequence[Violation]:

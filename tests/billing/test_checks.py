@@ -32,10 +32,12 @@ FAULTS = {
         f"update hold set lesson_id = (select lesson_id from lesson_facts limit 1) where id = {ANY_HOLD}"
     ],
     "late_evidence_is_heard": [
-        "insert into lesson_facts (lesson_id, version, tutor_id, planned_s, total_s, tutor_attended_s, tutor_absent,"
-        " cancelled, absence_percent, ended_at, evidence, digest, recorded_at)"
-        " select lesson_id, 2, tutor_id, planned_s, total_s, 0, true, cancelled, absence_percent, ended_at, evidence,"
-        " digest, recorded_at from lesson_facts"
+        """
+        insert into lesson_facts (lesson_id, version, tutor_id, planned_s, total_s, tutor_attended_s, tutor_absent,
+          cancelled, absence_percent, ended_at, evidence, digest, recorded_at)
+        select lesson_id, 2, tutor_id, planned_s, total_s, 0, true, cancelled, absence_percent, ended_at, evidence,
+          digest, recorded_at from lesson_facts
+        """,
     ],
 }
 
