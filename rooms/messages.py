@@ -508,6 +508,14 @@ class SocketsChanged(msgspec.Struct, frozen=True, tag="sockets_changed"):
     connections: tuple[ConnectionId, ...]
 
 
+class MediaAllowed(msgspec.Struct, frozen=True, tag="media_allowed"):
+    """A device may enter the media room; until it has, or until then, no other of the same person may."""
+
+    identity: Identity
+    connection: ConnectionId | None
+    until_wall: datetime
+
+
 class Kicked(msgspec.Struct, frozen=True, tag="kicked"):
     """Somebody was removed."""
 
@@ -716,6 +724,7 @@ Event = (
     | SeatChanged
     | SeatFreed
     | SocketsChanged
+    | MediaAllowed
     | Kicked
     | Evicted
     | HostPassed

@@ -17,6 +17,9 @@ from rooms.turn import Turn
 JOINING = timedelta(seconds=120)
 # A phone that changes from Wi-Fi to mobile is back within 30 s; longer keeps a place from others for nothing.
 GRACE = timedelta(seconds=30)
+# Several devices that enter LiveKit at once as the same person throw each other out for 30 to 45 s (measured), in steps
+# of its own 15 s of patience with a half-open connection; one that has not entered by then will not.
+ENTERING = timedelta(seconds=15)
 # The doors of a lesson: so long before it begins they open (DESIGN §4).
 DOORS_OPEN_BEFORE = timedelta(minutes=10)
 # A lesson may run over by this much; until then the doors stay open.
@@ -24,7 +27,11 @@ OVERRUN = timedelta(minutes=5)
 
 
 def join(turn: Turn, command: m.Join) -> m.Reply:
-    """Give a seat, the one already held, or a place in the queue."""
+    """Give a seat, the one already held, or a place in the queue.
+
+    Raises:
+        OverloadedError: Another device of the same person is just entering the media room.
+    """
     state = turn.state
     if not state.takes_people:
         raise errors.RoomClosedError(state.reason or "closed")
@@ -33,12 +40,15 @@ def join(turn: Turn, command: m.Join) -> m.Reply:
     _check_doors(turn)
     held = state.seats.get(command.user)
     if held is not None:
+        _wait_for_the_other(turn, held, command.connection)
         _return_to(turn, held, command.connection)
     elif not waiting.has_offer(state, command.user) and _free_for(turn, command.user) <= 0:
         return waiting.enqueue(turn, command)
     else:
         take(turn, command.user, command.name, command.role, command.connection)
         waiting.end(turn, command.user, "seated")
+    if state.uses_livekit:
+        turn.emit(m.MediaAllowed(command.user, command.connection, turn.wall + ENTERING))
     seat = turn.state.seats[command.user]
     if turn.state.status is RoomStatus.OPEN and not turn.state.is_lesson:
         turn.emit(m.RoomWentLive(turn.now))
@@ -219,6 +229,14 @@ def _doors(state: State) -> tuple[datetime, datetime] | None:
         return None
     starts_at, ends_at = state.window
     return starts_at - DOORS_OPEN_BEFORE, ends_at + OVERRUN
+
+
+def _wait_for_the_other(turn: Turn, seat: Seat, connection: ConnectionId | None) -> None:
+    """Let one device of a person after the other into the media room."""
+    entering = seat.entering
+    is_same = entering is not None and connection is not None and entering.connection == connection
+    if entering is not None and not is_same and turn.wall < entering.until_wall:
+        raise errors.OverloadedError("another device of yours is just entering")
 
 
 def _return_to(turn: Turn, seat: Seat, connection: ConnectionId | None) -> None:

@@ -17,7 +17,7 @@ from rooms import messages as m
 from rooms.messages import ConnectionId, Identity, RoomKind, RoomStatus, SeatStatus
 
 # Raise it whenever `State` changes its shape: snapshots of another version are replayed from the events.
-VERSION = 1
+VERSION = 2
 
 # A message older than this many others can be neither edited nor deleted. Each chat turn copies the
 # table, so a larger one costs every message; a smaller one makes corrections impossible in a busy room.
@@ -29,6 +29,14 @@ DEPARTED_KEPT = 64
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class Entering(msgspec.Struct, frozen=True):
+    """A device on its way into the media room."""
+
+    connection: ConnectionId | None
+    """None: it joined over HTTP."""
+    until_wall: datetime
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -44,6 +52,7 @@ class Seat(msgspec.Struct, frozen=True):
     until_wall: datetime | None
     """End of the lease; None while connected."""
     connections: tuple[ConnectionId, ...] = ()
+    entering: Entering | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -206,7 +215,16 @@ def _seat_freed(state: State, event: m.SeatFreed) -> State:
 
 
 def _sockets_changed(state: State, event: m.SocketsChanged) -> State:
-    return _with_seat(state, replace(state.seats[event.identity], connections=event.connections))
+    seat = state.seats[event.identity]
+    entering = seat.entering
+    if entering is not None and entering.connection not in (None, *event.connections):
+        entering = None  # nobody waits for a device that is gone
+    return _with_seat(state, replace(seat, connections=event.connections, entering=entering))
+
+
+def _media_allowed(state: State, event: m.MediaAllowed) -> State:
+    seat = state.seats[event.identity]
+    return _with_seat(state, replace(seat, entering=Entering(event.connection, event.until_wall)))
 
 
 def _kicked(state: State, event: m.Kicked) -> State:
@@ -246,7 +264,9 @@ def _seat_offered(state: State, event: m.SeatOffered) -> State:
 def _adopted(state: State, event: m.Adopted) -> State:
     return replace(
         state,
-        seats={identity: replace(seat, connections=()) for identity, seat in state.seats.items()},
+        seats={
+            identity: replace(seat, connections=(), entering=None) for identity, seat in state.seats.items()
+        },
         queue=tuple(replace(w, connections=(), until_wall=event.until_wall) for w in state.queue),
     )
 
@@ -316,6 +336,9 @@ def _media_deleted(state: State, _event: m.MediaDeleted) -> State:
 
 
 def _media_entered(state: State, event: m.MediaEntered) -> State:
+    seat = state.seats.get(event.identity)
+    if seat is not None and seat.entering is not None:
+        state = _with_seat(state, replace(seat, entering=None))
     return replace(state, media={**state.media, event.identity: MediaSession(event.sid)})
 
 
@@ -399,6 +422,7 @@ APPLY: dict[type, Callable[[State, Any], State]] = {
     m.SeatChanged: _seat_changed,
     m.SeatFreed: _seat_freed,
     m.SocketsChanged: _sockets_changed,
+    m.MediaAllowed: _media_allowed,
     m.Kicked: _kicked,
     m.Evicted: _evicted,
     m.HostPassed: _host_passed,

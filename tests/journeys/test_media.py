@@ -1,5 +1,6 @@
 """Stories 1 to 3 once more, with a media server whose signed webhooks come doubled, late and out of order."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ import pytest
 
 from server.integrations.media_fake import MediaFake, rough
 from tests.journeys import school
-from tests.journeys.people import Person, Town, story
+from tests.journeys.people import Person, RefusedError, Town, story
 from tests.journeys.product import MEDIA_KEY, MEDIA_SECRET, Product, free_port
 from tests.journeys.school import PRICE
 
@@ -112,3 +113,34 @@ async def test_own_socket_makes_no_time_where_a_media_server_is(tmp_path: Path) 
         hold = await school.hold(student, bought)
         assert (hold["status"], hold["cause"]) == ("refunded", "attendance")
         assert hold["attendance"]["attended_s"] == 0
+
+
+@pytest.mark.timeout(120)
+async def test_five_devices_of_one_person_enter_one_after_the_other(tmp_path: Path) -> None:
+    async with filmed(tmp_path) as (town, media, _):
+        (host,) = await town.mint()
+        await host.connect()
+        made = await host.ask("talk.create", {"title": "Devices", "language": "en"})
+        room_id, entering, most = made["room_id"], 0, 0
+        waits: list[tuple[int, int]] = []
+
+        async def come() -> None:
+            nonlocal entering, most
+            device = await host.connect()
+            while True:
+                try:
+                    await device.ask("room.join", {"room_id": room_id})
+                    break
+                except RefusedError as refused:
+                    waits.append((refused.code, refused.err["retry_after_ms"]))
+                    await asyncio.sleep(0.1)
+            entering += 1
+            most = max(most, entering)
+            await asyncio.sleep(0.1)
+            entering -= 1
+            media.join(f"ft_{room_id}_1", host.id, host.name)
+
+        await asyncio.gather(*(come() for _ in range(5)))
+
+        assert most == 1
+        assert set(waits) == {(130, 1_000)}

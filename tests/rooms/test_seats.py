@@ -57,6 +57,13 @@ def test_a_second_device_shares_the_seat() -> None:
     assert room.seat(ANN) is SeatStatus.CONNECTED
 
 
+def test_without_a_media_server_devices_do_not_wait_for_each_other() -> None:
+    room = Room(talk())
+    room.join(ANN, over="phone")
+
+    assert isinstance(room.join(ANN, over="laptop"), m.Joined)
+
+
 def test_the_fifth_is_refused() -> None:
     room = Room(talk())
     for who in (ANN, BEN, CY):

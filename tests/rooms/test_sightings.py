@@ -2,9 +2,9 @@
 
 import pytest
 
-from rooms import messages as m
+from rooms import errors, messages as m
 from rooms.messages import Identity, Presence, SeatStatus
-from rooms.seats import GRACE, JOINING
+from rooms.seats import ENTERING, GRACE, JOINING
 from rooms.wishes import effects, looks
 from tests.rooms.kit import ANN, BEN, CY, DEE, EVE, HOST, MINUTE, SECOND, T0, Room, lesson, talk
 
@@ -42,6 +42,53 @@ def test_media_left_with_a_socket_goes_back_to_joining(room: Room) -> None:
 
     assert during is SeatStatus.JOINING
     assert room.seat(ANN) is None
+
+
+def test_a_second_device_waits_until_the_first_is_in(room: Room) -> None:
+    room.join(ANN, over="phone")
+
+    with pytest.raises(errors.OverloadedError):
+        room.join(ANN, over="laptop")
+    room.media("joined", ANN, "PA_1")
+    reply = room.join(ANN, over="laptop")
+    with pytest.raises(errors.OverloadedError):
+        room.join(ANN, over="tablet")
+    room.media("joined", ANN, "PA_2")
+    room.join(ANN, over="tablet")
+
+    assert isinstance(reply, m.Joined)
+    assert len(room.state.seats) == 2
+
+
+def test_a_second_device_waits_no_longer_than_the_first_may_take(room: Room) -> None:
+    room.join(ANN, over="phone")
+    room.wait(ENTERING - SECOND)
+    with pytest.raises(errors.OverloadedError):
+        room.join(ANN, over="laptop")
+
+    room.wait(SECOND)
+
+    assert isinstance(room.join(ANN, over="laptop"), m.Joined)
+
+
+def test_a_device_that_repeats_itself_does_not_wait(room: Room) -> None:
+    room.join(ANN, over="phone")
+
+    assert isinstance(room.join(ANN, over="phone"), m.Joined)
+
+
+def test_nobody_waits_for_a_device_that_is_gone(room: Room) -> None:
+    room.join(ANN, over="before the reload")
+    room.lose(ANN, over="before the reload")
+
+    assert isinstance(room.join(ANN, over="after"), m.Joined)
+
+
+def test_devices_over_http_wait_for_each_other(room: Room) -> None:
+    room.join(ANN, over=None)
+
+    with pytest.raises(errors.OverloadedError):
+        room.join(ANN, over=None)
 
 
 def test_the_grace_runs_when_the_last_socket_is_gone(room: Room) -> None:
