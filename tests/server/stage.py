@@ -120,11 +120,11 @@ class Stage:
         )
         return msgspec.json.decode((await execute(row, ctx, request)).body)
 
-    async def sell_lesson(self, *, students: int = 1) -> "SoldLesson":
+    async def sell_lesson(self, *, students: int = 1, **fields: Any) -> "SoldLesson":
         """Have a tutor offer a session of 90 minutes an hour from now, and students buy it."""
         [tutor] = await self.people(1, Role.TUTOR)
         [admin] = await self.people(1, Role.ADMIN)
-        course = await self.do("course.create", tutor, **COURSE)
+        course = await self.do("course.create", tutor, **COURSE | fields)
         starts_at = self.parts.clock.now() + timedelta(hours=1)
         session = await self.do(
             "course.session.add",

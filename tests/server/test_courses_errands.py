@@ -8,11 +8,12 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from rooms.messages import CancelLesson, Command, Reply, RoomStatus
+from rooms.messages import CancelLesson, Command, Join, Reply, RoomStatus
 from rooms.registry import Registry
 from server import checks
 from server.context import Principal, Role
-from server.errors import ConflictError
+from server.errors import ConflictError, ForbiddenError
+from server.gateway.protocol import error_body
 from tests.server.stage import COURSE, Connection, SoldLesson, Stage
 
 DAY = timedelta(days=1)
@@ -206,6 +207,71 @@ async def test_a_lesson_that_begins_while_it_is_cancelled_ends_with_everybody_re
     assert (await stage.parts.rooms.snapshot(lesson.room_id)).state is RoomStatus.CLOSING
     hold = await stage.do("hold.get", lesson.tutor, hold_id=lesson.holds[lesson.students[0].user_id])
     assert hold["status"] == "refunded"
+
+
+async def test_who_gave_the_place_back_is_put_out_of_the_room(stage: Stage) -> None:
+    lesson = await stage.sell_lesson(students=2)
+    leaver, stayer = lesson.students
+    stage.parts.clock.pin(lesson.starts_at - timedelta(minutes=5))
+    for person in (lesson.tutor, leaver, stayer):
+        await stage.do("room.join", person, room_id=lesson.room_id, connection=Connection())
+    [purchase] = (await stage.do("purchase.list", leaver))["items"]
+
+    await stage.do("purchase.cancel", leaver, purchase_id=purchase["id"])
+    await stage.relay.flush()
+
+    assert await seated(stage, lesson) == {lesson.tutor.user_id, stayer.user_id}
+    # Which takes the channel away, see tests/gateway/test_socket.py.
+    evicted = stage.seen(f"room:{lesson.room_id}", "participant.evicted")
+    assert [one.data for one in evicted] == [{"user_id": str(leaver.user_id)}]
+    with pytest.raises(ForbiddenError) as refused:
+        await stage.do("room.join", leaver, room_id=lesson.room_id, connection=Connection())
+    assert error_body(refused.value).code == 103
+
+
+async def test_who_buys_the_full_course_instead_stays_in_the_room(stage: Stage) -> None:
+    lesson = await stage.sell_lesson(price_full_course={"amount": 1_000, "currency": "USD"})
+    [student] = lesson.students
+    stage.parts.clock.pin(lesson.starts_at - timedelta(minutes=5))
+    await stage.do("room.join", student, room_id=lesson.room_id, connection=Connection())
+
+    quote = await stage.do("purchase.quote", student, course_id=lesson.course["id"])
+    await stage.do("purchase.confirm", student, quote_token=quote["quote_token"])
+    await stage.relay.flush()
+
+    assert [one["status"] for one in (await stage.do("purchase.list", student))["items"]] == [
+        "active",
+        "cancelled",
+    ]
+    assert await seated(stage, lesson) == {student.user_id}
+
+
+async def test_who_gives_the_place_back_while_joining_is_not_let_in(stage: Stage) -> None:
+    lesson = await stage.sell_lesson()
+    [student] = lesson.students
+    stage.parts.clock.pin(lesson.starts_at - timedelta(minutes=5))
+    [purchase] = (await stage.do("purchase.list", student))["items"]
+
+    class SlowRooms:
+        """Rooms that are asked to seat somebody who gives the place back meanwhile, and is put out before."""
+
+        async def ask(self, room_id: UUID, command: Command) -> Reply:
+            if isinstance(command, Join):
+                await stage.do("purchase.cancel", student, purchase_id=purchase["id"])
+                await stage.relay.flush()
+            return await stage.parts.rooms.ask(room_id, command)
+
+    rooms = cast(Registry, SlowRooms())
+    slow = Stage(msgspec.structs.replace(stage.parts, rooms=rooms), stage.relay, stage.shown)
+    with pytest.raises(ForbiddenError):
+        await slow.do("room.join", student, room_id=lesson.room_id, connection=Connection())
+
+    assert await seated(stage, lesson) == set()
+
+
+async def seated(stage: Stage, lesson: SoldLesson) -> set[UUID]:
+    room = await stage.parts.rooms.snapshot(lesson.room_id)
+    return {UUID(one.user_id) for one in room.participants}
 
 
 async def test_a_move_that_came_with_the_beginning_came_too_late(stage: Stage) -> None:

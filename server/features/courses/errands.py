@@ -16,8 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import messages as m
 from rooms.errors import RoomError
+from rooms.models import Room
 from rooms.registry import Registry
-from server.features.courses.messages import CourseCancelled, SessionCancelled, SessionChanged
+from server.features.courses import access
+from server.features.courses.messages import CourseCancelled, PlacesEnded, SessionCancelled, SessionChanged
 from server.features.courses.models import CourseSession
 from server.features.courses.rules import SessionStatus
 
@@ -38,7 +40,15 @@ def table(sessions: async_sessionmaker[AsyncSession], rooms: Registry) -> dict[t
     async def move(event: SessionChanged) -> None:
         await update_room(sessions, rooms, event.room_id)
 
-    return {SessionCancelled: close_session, CourseCancelled: close_course, SessionChanged: move}
+    async def put_out(event: PlacesEnded) -> None:
+        await evict(sessions, rooms, event)
+
+    return {
+        SessionCancelled: close_session,
+        CourseCancelled: close_course,
+        SessionChanged: move,
+        PlacesEnded: put_out,
+    }
 
 
 async def close_rooms(rooms: Registry, room_ids: Iterable[UUID], *, actor: str, reason: str) -> None:
@@ -70,6 +80,31 @@ async def update_room(sessions: async_sessionmaker[AsyncSession], rooms: Registr
     if row is not None:
         await _asked(rooms, room_id, m.Reschedule(row.starts_at, row.ends_at))
         await _asked(rooms, room_id, m.UpdateRoom(m.Identity(str(row.tutor_id)), row.title))
+
+
+async def evict(sessions: async_sessionmaker[AsyncSession], rooms: Registry, event: PlacesEnded) -> None:
+    """Have somebody put out of the rooms of places that ended, unless something else lets them in.
+
+    Raises:
+        RoomError: A room cannot answer now.
+    """
+    query = (
+        select(CourseSession.room_id)
+        .join(Room, Room.id == CourseSession.room_id)
+        .where(
+            CourseSession.course_id == event.course_id,
+            CourseSession.number.in_(event.numbers),
+            Room.state != m.RoomStatus.CLOSED,
+        )
+    )
+    async with sessions() as session:
+        shut = [
+            room_id
+            for room_id in await session.scalars(query)
+            if await access.may_enter(session, room_id, event.student_id) is None
+        ]
+    for room_id in shut:
+        await _asked(rooms, room_id, m.Evict(m.Identity(str(event.student_id)), event.reason))
 
 
 async def at_once(errand: Awaitable[None]) -> None:

@@ -400,6 +400,16 @@ class CourseChanged(msgspec.Struct, frozen=True, kw_only=True, tag="course.chang
     """The session's new start, when it moved."""
 
 
+class PlacesEnded(msgspec.Struct, frozen=True, kw_only=True, tag="course.places_ended"):
+    """Somebody gave places back, or an administrator took them; something else may still let them in."""
+
+    course_id: UUID
+    student_id: UUID
+    numbers: tuple[int, ...]
+    """Of the sessions."""
+    reason: str
+
+
 class SessionChanged(msgspec.Struct, frozen=True, kw_only=True, tag="course.session_changed"):
     """A session has another title or time, so its room gets it too."""
 

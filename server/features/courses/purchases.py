@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import holds, money, wallet
+from billing import holds, money, outbox, wallet
 from billing.holds import NewHold
 from billing.models import REASON_LEAST, HoldId, OwnerId, SourceKind
 from billing.money import Money
@@ -21,6 +21,7 @@ from server.features.courses.messages import (
     ConfirmPurchase,
     GetPurchase,
     ListPurchases,
+    PlacesEnded,
     PurchasePage,
     PurchaseView,
     Quote,
@@ -196,6 +197,13 @@ async def _give_back(ctx: Context, purchase: Purchase, places: list[Place], *, r
     purchase.status = PurchaseStatus.CANCELLED
     purchase.ended_at = ctx.now
     purchase.reason = reason
+    ended = PlacesEnded(
+        course_id=purchase.course_id,
+        student_id=purchase.student_id,
+        numbers=tuple(place.number for place in places),
+        reason=reason,
+    )
+    outbox.record(ctx.session, ended, at=ctx.now)
     await ctx.session.flush()
 
 

@@ -56,5 +56,10 @@ async def require_role(session: AsyncSession, room_id: UUID, user_id: UUID) -> S
     """
     role = await role_in(session, room_id, user_id)
     if role is None:
-        raise ForbiddenError("This lesson is for its tutor and those who bought a place in it.")
+        raise no_place()
     return role
+
+
+def no_place() -> ForbiddenError:
+    """Return what is said to those who may not enter or see a lesson."""
+    return ForbiddenError("This lesson is for its tutor and those who bought a place in it.")

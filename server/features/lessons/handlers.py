@@ -72,12 +72,28 @@ async def join_room(ctx: Context, command: JoinRoom) -> Seated | Waiting:
             _bind(ctx, room, seated=False)
             return Waiting(QueuePlace(position))
         case m.Joined(room, seat):
+            await _require_right_still(ctx, command.room_id, role)
             room = await media.ready(ctx.parts.rooms, room)
             _bind(ctx, room, seated=True)
             allowed = media.access(room, ctx.parts.settings.livekit, ctx.user)
             return Seated(room, seat, allowed, Position(room.epoch, room.off))
         case _:
             raise AssertionError("a join is answered by a seat or a place in the queue")
+
+
+async def _require_right_still(ctx: Context, room_id: UUID, role: m.Role) -> None:
+    """Take the seat back from a student whose place ended while they were let in.
+
+    Whose place ends is put out after that was committed (`courses.errands.evict`). That may have been before the seat
+    was given, and is seen here, or after it, and finds the seat.
+    """
+    if role != "student":
+        return
+    async with ctx.parts.sessions() as session:
+        if await access.role_in(session, room_id, ctx.user.user_id) is not None:
+            return
+    await ctx.parts.rooms.ask(room_id, m.Evict(_me(ctx), "the place ended"))
+    raise access.no_place()
 
 
 async def leave_room(ctx: Context, command: LeaveRoom) -> Ended:
@@ -140,7 +156,7 @@ async def get_room(ctx: Context, command: GetRoom) -> Snapshot:
     """
     async with ctx.parts.sessions() as session:
         if not await access.may_read(session, command.room_id, ctx.user):
-            raise ForbiddenError("This lesson is for its tutor and those who bought a place in it.")
+            raise access.no_place()
     return await ctx.parts.rooms.snapshot(command.room_id)
 
 
@@ -158,7 +174,7 @@ async def get_attendance(ctx: Context, command: GetAttendance) -> m.AttendanceVi
     if kind == RoomKind.TALK:
         raise BadRequestError("Attendance is kept of lessons only.")
     if role is None and not ctx.user.is_admin:
-        raise ForbiddenError("This lesson is for its tutor and those who bought a place in it.")
+        raise access.no_place()
     shown = await ctx.parts.rooms.ask(command.room_id, m.ReadAttendance())
     assert isinstance(shown, m.AttendanceView), "attendance is asked for"
     if role == "tutor" or ctx.user.is_admin:
