@@ -1,16 +1,18 @@
 """Free talks: opened by anybody, shared by link and picture, found nearby, closed when empty."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from unittest.mock import ANY
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
 from billing.models import Outbox
 from rooms.errors import NotAllowedError, RoomClosedError, RoomFullError
 from rooms.models import RoomSeat
-from server.context import Principal
+from server.context import Principal, Role
 from server.errors import BadRequestError, ForbiddenError, NotFoundError
 from server.features.talks.models import TalkStay
 from tests.server.stage import AMERICA, NOWHERE, VIETNAM, Connection, Stage
@@ -182,6 +184,54 @@ async def test_history_tells_who_was_there_how_long(stage: Stage) -> None:
     assert (of_guest["hosted"], of_guest["minutes"]) == (False, 8)
     assert of_guest["left_at"] is not None
     assert (await stage.do("talk.history", passer))["items"] == []
+
+
+async def test_administrators_see_the_history_of_all_by_status(stage: Stage) -> None:
+    hosts = await stage.people(2)
+    [admin] = await stage.people(1, Role.ADMIN)
+    talks = [await stage.do("talk.create", host, **TALK) for host in hosts]
+    await stage.do("talk.close", hosts[0], talk_id=talks[0]["id"])
+
+    def ids(page: Any) -> list[str]:
+        return [one["id"] for one in page["items"]]
+
+    newest_first = [talks[1]["id"], talks[0]["id"]]
+    assert ids(await stage.do("talk.history", admin)) == newest_first
+    assert ids(await stage.do("talk.history", admin, status="closed")) == [talks[0]["id"]]
+    assert ids(await stage.do("talk.history", admin, status="open")) == [talks[1]["id"]]
+    assert ids(await stage.do("talk.history", hosts[0], status="open")) == []
+
+
+async def test_host_and_administrators_see_who_was_there(stage: Stage) -> None:
+    """F4-56."""
+    clock = stage.parts.clock
+    host, guest, passer = await stage.people(3)
+    [admin] = await stage.people(1, Role.ADMIN)
+    clock.pin(clock.now())
+    talk = await stage.do("talk.create", host, **TALK)
+    await stage.do("room.join", host, room_id=talk["room_id"], connection=Connection())
+    began = clock.now()
+    for _ in range(2):
+        clock.pin(clock.now() + timedelta(minutes=1))
+        await stage.do("room.join", guest, room_id=talk["room_id"], connection=Connection())
+        clock.pin(clock.now() + timedelta(minutes=2, seconds=30))
+        await stage.do("room.leave", guest, room_id=talk["room_id"])
+
+    seen = await stage.do("talk.participants", host, talk_id=talk["id"])
+    of_admin = await stage.do("talk.participants", admin, talk_id=talk["id"])
+    with pytest.raises(ForbiddenError):
+        await stage.do("talk.participants", passer, talk_id=talk["id"])
+
+    told = [(one["user_id"], one["name"], one["host"], one["minutes"]) for one in seen["items"]]
+    assert told == [(str(host.user_id), ANY, True, 7), (str(guest.user_id), ANY, False, 5)]
+    first, second = ((one["joined_at"], one["left_at"]) for one in seen["items"])
+    assert first == (told_as(began), None)
+    assert second == (told_as(began + timedelta(minutes=1)), told_as(clock.now()))
+    assert of_admin == seen
+
+
+def told_as(moment: datetime) -> str:
+    return str(msgspec.to_builtins(moment))
 
 
 async def test_stays_told_again_stay_the_same(stage: Stage) -> None:

@@ -17,7 +17,7 @@ from server import pages, qr
 from server.config import Settings
 from server.context import Command, Context
 from server.errors import ConflictError, ForbiddenError, NotFoundError
-from server.features.accounts.models import User
+from server.features.accounts.models import User, names_of
 from server.features.talks import rules, stays
 from server.features.talks.messages import (
     CloseTalk,
@@ -27,10 +27,13 @@ from server.features.talks.messages import (
     Host,
     ListedTalk,
     ListHistory,
+    ListParticipants,
     ListTalks,
+    ParticipantList,
     PastTalk,
     SeatCount,
     TalkPage,
+    TalkParticipant,
     TalkView,
     UpdateTalk,
 )
@@ -134,6 +137,36 @@ async def list_history(ctx: Context, command: ListHistory) -> HistoryPage:
     spent = await _stays_of(ctx.session, user_id, [talk.id for talk, *_ in shown])
     return HistoryPage(
         tuple(_past(row, spent.get(row[0].id, []), ctx) for row in shown), _cursor(found, command.limit)
+    )
+
+
+async def list_participants(ctx: Context, command: ListParticipants) -> ParticipantList:
+    """Return everybody who ever came into a talk, with the time spent in it (F4-56).
+
+    Raises:
+        NotFoundError: There is no such talk.
+        ForbiddenError: The caller neither opened it nor is its host now.
+    """
+    talk, room, *_ = await find(ctx.session, Talk.id == command.talk_id)
+    is_host = talk.host_id == ctx.user.user_id or room.host == str(ctx.user.user_id)
+    if not (is_host or ctx.user.is_admin):
+        raise ForbiddenError("Only the host may see who was there.")
+    await stays.tell(ctx.session, talk.id)
+    rows = await ctx.session.scalars(
+        select(TalkStay)
+        .where(TalkStay.talk_id == talk.id, TalkStay.joined_at.is_not(None))
+        .order_by(TalkStay.joined_at, TalkStay.seat_generation)
+        .execution_options(populate_existing=True)
+    )
+    by_person: dict[UUID, list[TalkStay]] = {}
+    for row in rows:
+        by_person.setdefault(row.user_id, []).append(row)
+    names = await names_of(ctx.session, by_person)
+    return ParticipantList(
+        tuple(
+            _participant(talk, names[user_id], own_stays, now=ctx.now)
+            for user_id, own_stays in by_person.items()
+        )
     )
 
 
@@ -267,8 +300,24 @@ async def _stays_of(
     return found
 
 
+def _participant(talk: Talk, name: str, own_stays: Sequence[TalkStay], *, now: datetime) -> TalkParticipant:
+    inside = _inside(own_stays, now=now)
+    return TalkParticipant(
+        user_id=own_stays[0].user_id,
+        name=name,
+        host=own_stays[0].user_id == talk.host_id,
+        joined_at=inside[0][0],
+        left_at=own_stays[-1].left_at,
+        minutes=rules.minutes_inside(inside),
+    )
+
+
+def _inside(own_stays: Sequence[TalkStay], *, now: datetime) -> list[tuple[datetime, datetime]]:
+    return [(stay.joined_at, stay.left_at or now) for stay in own_stays if stay.joined_at is not None]
+
+
 def _past(row: Found, own_stays: Sequence[TalkStay], ctx: Context) -> PastTalk:
-    inside = [(stay.joined_at, stay.left_at or ctx.now) for stay in own_stays if stay.joined_at is not None]
+    inside = _inside(own_stays, now=ctx.now)
     left_at: datetime | None = own_stays[-1].left_at if own_stays else None
     return PastTalk(
         **msgspec.structs.asdict(listed(row, ctx.parts.settings)),
@@ -291,6 +340,13 @@ COMMANDS = (
     Command("talk.list", ListTalks, list_talks, guard="public", method="GET", path="/talks"),
     Command("talk.history", ListHistory, list_history, method="GET", path="/talks/history"),
     Command("talk.get", GetTalk, get_talk, guard="public", method="GET", path="/talks/{talk_id}"),
+    Command(
+        "talk.participants",
+        ListParticipants,
+        list_participants,
+        method="GET",
+        path="/talks/{talk_id}/participants",
+    ),
     Command("talk.update", UpdateTalk, update_talk, method="PATCH", path="/talks/{talk_id}", live=True),
     Command("talk.close", CloseTalk, close_talk, method="POST", path="/talks/{talk_id}/close", live=True),
 )

@@ -55,6 +55,12 @@ class ListTalks(msgspec.Struct, frozen=True):
     cursor: Cursor | None = None
 
 
+class ListParticipants(msgspec.Struct, frozen=True):
+    """Ask who is and was in a talk; for its host and administrators."""
+
+    talk_id: UUID
+
+
 class ListHistory(msgspec.Struct, frozen=True):
     """The caller's own past and present talks, hosted or joined, newest first; an administrator sees all."""
 
@@ -143,6 +149,28 @@ class PastTalk(ListedTalk, frozen=True, kw_only=True):
     """Last; None: still there, or never came."""
     minutes: int
     """Whole minutes inside, all stays together."""
+
+
+class TalkParticipant(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who is or was in a talk."""
+
+    user_id: UUID
+    name: str
+    host: bool
+    """Opened the talk."""
+    joined_at: datetime
+    """First."""
+    left_at: datetime | None
+    """Last; None: still there."""
+    minutes: int
+    """Whole minutes inside, all stays together."""
+
+
+class ParticipantList(msgspec.Struct, frozen=True):
+    """Everybody who ever came, in the order of their first coming."""
+
+    items: tuple[TalkParticipant, ...]
+    next_cursor: None = None
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
