@@ -213,7 +213,7 @@ async def ledger_sums(session: AsyncSession) -> dict[str, int]:
     """Return the sum of all balances of each currency: nothing but zeros, or money was made or lost."""
     query = "select currency, sum(balance)::bigint from ledger_account group by currency order by currency"
     sums = {Money(0).currency: 0}
-    return sums | {currency: total for currency, total in await session.execute(text(query))}
+    return sums | dict((await session.execute(text(query))).all())
 
 
 async def run(session: AsyncSession, wanted: Sequence[Check] = CHECKS) -> Sequence[Violation]:
