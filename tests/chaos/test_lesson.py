@@ -19,7 +19,7 @@ PLANNED_S = 90 * 60
 TOLERANCE_S = 10
 # Minutes after the beginning at which the server is killed; the lesson closes at 90 and settles 90 s later.
 KILLS = (30, 60)
-KILLS_FULL = (0, 5, 14, 16, 30, 31, 45, 60, 61, 75, 89)
+KILLS_FULL = (2, 5, 13, 17, 30, 32, 45, 60, 62, 75)
 LEAVES_AT, LEAVES_EARLY = 80, 15
 
 
