@@ -136,12 +136,16 @@ REFUND_RULES: Final[dict[str, Entry]] = {
         Text(
             "Refunds",
             "Cancel at any time and the part of every session that has not begun comes back. So does the part of a"
-            " session of which you attend less than 20 %, to which the tutor does not come, or which is never held.",
+            " session of which you attend less than 20 %, to which the tutor does not come, or which is never held."
+            " The course is over when all its sessions with a date are, and at least one was held; the parts of"
+            " sessions that have no date by then come back.",
         ),
         Text(
             "Hoàn tiền",
             "Bạn có thể hủy bất cứ lúc nào và được hoàn phần của mọi buổi chưa bắt đầu. Phần của buổi mà bạn tham dự"
-            " dưới 20 %, gia sư không đến, hoặc không được tổ chức cũng được hoàn lại.",
+            " dưới 20 %, gia sư không đến, hoặc không được tổ chức cũng được hoàn lại. Khóa học kết thúc khi mọi buổi đã"
+            " có ngày đều đã qua và ít nhất một buổi đã diễn ra; phần của những buổi đến lúc đó chưa có ngày được hoàn"
+            " lại.",
         ),
     ),
 }

@@ -146,6 +146,18 @@ async def test_slices_that_were_never_dated_go_back_when_the_course_completes(sc
     assert (after["status"], after["refunded"]["amount"]) == ("completed", 667)
 
 
+async def test_who_buys_a_course_reads_when_it_ends(school: School) -> None:
+    course = await school.course(sessions=3, dated=1)
+    (student,) = await school.students(1)
+
+    english = await school.quote(student, course)
+    await school.do("PATCH", "/me", student, {"locale": "vi"})
+    vietnamese = await school.quote(student, course)
+
+    assert "over when all its sessions with a date are" in english["refund_rule"]
+    assert "kết thúc khi mọi buổi đã có ngày" in vietnamese["refund_rule"]
+
+
 async def test_a_slice_gets_its_session_when_the_tutor_dates_it(school: School) -> None:
     course = await school.course(sessions=2, dated=1)
     (student,) = await school.students(1)

@@ -165,7 +165,7 @@ class CourseSummary(msgspec.Struct, frozen=True, kw_only=True):
     category: str
     duration_hours: float
     total_sessions: int
-    """Announced."""
+    """Announced; those that never get a date are refunded when the course completes."""
     scheduled_sessions: int
     """With a date, cancelled ones left out."""
     price_type: PriceType
@@ -181,7 +181,12 @@ class CourseSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CourseView(CourseSummary, frozen=True, kw_only=True):
-    """A course on its page."""
+    """A course on its page.
+
+    It is completed when all its sessions with a date are over and at least one was held, whatever was announced:
+    a tutor who means to hold more gives the next session its date before the last one ends. Sessions without a
+    date are refunded then, and none can be added.
+    """
 
     seats_left: int
     """For the full course: in the fullest of the sessions that are still ahead."""

@@ -196,6 +196,6 @@ def attribution(referred_by: UUID | None, tutor_id: UUID) -> Attribution:
 
 
 def is_complete(sessions: list[SessionStatus]) -> bool:
-    """Return whether a course has nothing left to hold: every session is over, and not all were cancelled."""
+    """Return whether a course has nothing left to hold: every dated session is over, and not all were cancelled."""
     over = {SessionStatus.COMPLETED, SessionStatus.CANCELLED}
     return SessionStatus.COMPLETED in sessions and set(sessions) <= over
