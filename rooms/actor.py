@@ -111,7 +111,7 @@ class Actor:
     """The single writer of one room."""
 
     __slots__ = (
-        "_around", "_backoff_s", "_crashes", "_idlers", "_is_doubtful", "_is_running", "_latest", "_sockets", "_system", "_user",
+        "_around", "_at_hand", "_backoff_s", "_crashes", "_idlers", "_is_careful", "_is_doubtful", "_is_running", "_latest", "_sockets", "_system", "_user",
         "armed", "claim", "is_dirty", "is_gone", "looks", "state", "used_at",
     )  # fmt: skip
 
@@ -134,6 +134,9 @@ class Actor:
         self._latest: datetime = state.created_at
         self._is_running = False
         self._is_doubtful = False
+        # Webhooks are read one by one once some of them could not be taken in.
+        self._is_careful = False
+        self._at_hand: list[str] = []
         self._idlers: list[asyncio.Future[None]] | None = None
         self._backoff_s = BACKOFF_FIRST_S
 
@@ -310,12 +313,12 @@ class Actor:
                 return await self._read_inbox(session, read)
             case m.TimerDue("look") if self.state.status is RoomStatus.LIVE:
                 return (await finish.assess(session, self.state, now=now),)
-            case m.TimerDue("finish"):
-                # What lies unread in the inbox is evidence too; a turn of its own stores it first.
-                self.tell(Letter(m.InboxChanged(), at=now))
-                self.tell(Letter(m.TimerDue("freeze"), at=now))
-                return ()
-            case m.TimerDue("freeze") if self.state.finish_at is not None:
+            case m.TimerDue("finish") if self.state.finish_at is not None:
+                if await journal.has_news(session, self.room_id):
+                    # What lies unread is evidence too: turns of their own store it first, however much it is.
+                    self.tell(Letter(m.InboxChanged(), at=now))
+                    self.tell(Letter(message, at=now))
+                    return ()
                 return (await finish.assess(session, self.state, now=now, finish=True),)
             case m.Join(connection=connection) if connection is not None:
                 self._sockets[connection] = (time.monotonic(), now)
@@ -332,11 +335,15 @@ class Actor:
     async def _read_inbox(self, session: AsyncSession, read: list[str]) -> Sequence[m.MediaChanged]:
         if self.state.outcome is not None and not self.state.settled:
             return ()  # evidence that comes after the end is judged after the settlement
-        changes, ids = await journal.inbox(session, self.room_id)
-        read.extend(ids)
-        if len(ids) == journal.INBOX_PAGE:
+        limit = 1 if self._is_careful else journal.INBOX_PAGE
+        webhooks = await journal.inbox(session, self.room_id, limit=limit)
+        self._at_hand = [webhook.event_id for webhook in webhooks]
+        read.extend(self._at_hand)
+        if len(webhooks) == limit:
             self.is_dirty = True
-        return changes
+        else:
+            self._is_careful = False
+        return journal.changes(webhooks)
 
     async def _write(self, session: AsyncSession, write: Write) -> None:
         if write.is_empty:
@@ -409,6 +416,8 @@ class Actor:
             return
         (letter,) = batch
         letter.failures += 1
+        if isinstance(letter.message, m.InboxChanged):
+            self._is_careful = True
         if letter.failures < TRIES:
             await self._turn(batch)
             return
@@ -421,16 +430,21 @@ class Actor:
         await self._keep_dead_letter(letter, error)
 
     async def _keep_dead_letter(self, letter: Letter, error: Exception) -> None:
+        message = msgspec.to_builtins(letter.message)
+        is_inbox = isinstance(letter.message, m.InboxChanged)
+        if is_inbox:
+            message |= {"webhooks": self._at_hand}
+            self.is_dirty = True  # the others are still to be read
         row = {
             "room_id": self.room_id,
-            "message": msgspec.json.decode(msgspec.json.encode(letter.message)),
+            "message": message,
             "error": f"{type(error).__name__}: {error}"[:2000],
         }
         try:
             async with self._around.sessions.begin() as session:
                 await session.execute(insert(DeadLetter), [row])
-                if isinstance(letter.message, m.InboxChanged):
-                    await journal.skip_inbox(session, self.room_id)
+                if is_inbox:
+                    await journal.mark_read(session, self._at_hand)
         except DATABASE_AWAY as away:
             log.warning("dead_letter_lost", room_id=str(self.room_id), error=str(away))
 

@@ -124,8 +124,7 @@ async def append(session: AsyncSession, claim: Claim, write: Write) -> None:
     await _write_timers(session, spec.id, write.armed, write.wanted)
     await _write_evidence(session, spec.id, [e for _, d in write.decisions for e in d.evidence])
     if write.read:
-        read = update(MediaEvent).where(MediaEvent.event_id.in_(write.read))
-        await session.execute(read.values(read_at=func.now()))
+        await mark_read(session, write.read)
     if write.after.seq // SNAPSHOT_EVERY > write.before.seq // SNAPSHOT_EVERY:
         await save_snapshot(session, write.after)
     _record(session, spec.id, write.decisions)
@@ -388,23 +387,31 @@ async def public_events(
     ]
 
 
-async def inbox(session: AsyncSession, room_id: UUID) -> tuple[list[m.MediaChanged], list[str]]:
-    """Return the unread webhooks of a room in order of their happening, and the ids to mark as read."""
+async def inbox(session: AsyncSession, room_id: UUID, *, limit: int) -> list[MediaEvent]:
+    """Return the unread webhooks of a room in order of their happening."""
     unread = (
         select(MediaEvent)
         .where(MediaEvent.room_id == room_id, MediaEvent.read_at.is_(None))
         .order_by(MediaEvent.created_at, MediaEvent.received_at, MediaEvent.event_id)
-        .limit(INBOX_PAGE)
+        .limit(limit)
     )
-    rows = list(await session.scalars(unread))
-    changes = [change for row in rows if (change := _media_changed(row)) is not None]
-    return changes, [row.event_id for row in rows]
+    return list(await session.scalars(unread))
 
 
-async def skip_inbox(session: AsyncSession, room_id: UUID) -> None:
-    """Mark webhooks that cannot be taken in as read, so that they do not come again for ever."""
-    unread = update(MediaEvent).where(MediaEvent.room_id == room_id, MediaEvent.read_at.is_(None))
-    await session.execute(unread.values(read_at=func.now()))
+async def has_news(session: AsyncSession, room_id: UUID) -> bool:
+    """Return whether webhooks of a room wait to be read."""
+    return bool(await inbox(session, room_id, limit=1))
+
+
+def changes(webhooks: Iterable[MediaEvent]) -> list[m.MediaChanged]:
+    """Return what stored webhooks say."""
+    return [change for row in webhooks if (change := _media_changed(row)) is not None]
+
+
+async def mark_read(session: AsyncSession, event_ids: Sequence[str]) -> None:
+    """Note that webhooks were taken in, or never can be."""
+    rows = update(MediaEvent).where(MediaEvent.event_id.in_(event_ids))
+    await session.execute(rows.values(read_at=func.now()))
 
 
 def _media_changed(row: MediaEvent) -> m.MediaChanged | None:

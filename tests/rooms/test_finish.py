@@ -10,10 +10,11 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from structlog.testing import capture_logs
 
-from rooms import errors, finish, journal, messages as m
+from rooms import errors, finish, journal, messages as m, room
 from rooms.media import room_name
 from rooms.messages import Identity, Presence, RoomStatus
 from rooms.models import MediaEvent
+from rooms.ownership import Leases
 from rooms.registry import Registry
 from tests.rooms.kit import (
     ANN,
@@ -83,7 +84,17 @@ async def webhook(
     sessions: Sessions, rooms: Registry, room_id: UUID, kind: str, who: Identity, at: datetime
 ) -> None:
     """A webhook as the edge stores it: a row, then a word to the room."""
-    row = {
+    await store(sessions, [row_of(room_id, kind, who, at)])
+    rooms.tell(room_id, m.InboxChanged())
+
+
+async def store(sessions: Sessions, webhooks: list[dict[str, object]]) -> None:
+    async with sessions.begin() as session:
+        await session.execute(insert(MediaEvent), webhooks)
+
+
+def row_of(room_id: UUID, kind: str, who: Identity, at: datetime) -> dict[str, object]:
+    return {
         "event_id": f"EV_{uuid4()}",
         "room_id": room_id,
         "generation": 1,
@@ -97,9 +108,6 @@ async def webhook(
         "body": {},
         "received_at": at,
     }
-    async with sessions.begin() as session:
-        await session.execute(insert(MediaEvent), [row])
-    rooms.tell(room_id, m.InboxChanged())
 
 
 async def test_a_lesson_leaves_its_attendance_and_what_is_due(sessions: Sessions, clock: Clock) -> None:
@@ -274,6 +282,54 @@ async def test_evidence_after_the_end_is_judged_again(sessions: Sessions, clock:
     assert [p.user_id for p in view.people] == [HOST]
     assert await rows(sessions, "select count(*) from media_event where read_at is null") == [(0,)]
     assert await rows(sessions, "select count(*) from room_dead_letter") == [(0,)]
+
+
+async def test_however_much_is_unread_counts_at_the_end(
+    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room_id = await create(sessions, lesson(evidence="livekit"), clock)
+    monkeypatch.setattr(journal, "INBOX_PAGE", 2)
+
+    async with registry(sessions, clock, media=LiveKit(), leases=Leases(scan_s=60)) as rooms:
+        await rooms.ask(room_id, join(HOST))
+        await webhook(sessions, rooms, room_id, "participant_joined", HOST, STARTS)
+        await rooms._quiet(rooms._actors[room_id])
+        many = [row_of(room_id, "track_published", HOST, STARTS + n * SECOND) for n in range(1, 6)]
+        late = row_of(room_id, "participant_joined", ANN, STARTS + 30 * MINUTE)
+        await store(sessions, [*many, late])
+        await rooms.run_due(AFTER)
+        view = await rooms.ask(room_id, m.ReadAttendance())
+
+    assert isinstance(view, m.AttendanceView)
+    assert view.frozen
+    assert {p.user_id for p in view.people} == {HOST, ANN}
+
+
+async def test_one_webhook_that_cannot_be_read_costs_no_other(
+    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch, logs: list[MutableMapping[str, Any]]
+) -> None:
+    room_id = await create(sessions, lesson(evidence="livekit"), clock)
+    changed = room.RULES[m.MediaChanged]
+
+    def broken_for_ben(turn: object, signal: m.MediaChanged) -> m.Reply | None:
+        if signal.evidence.identity == BEN:
+            raise ZeroDivisionError("poison")
+        return changed(turn, signal)  # type: ignore[arg-type]  # as the table holds it
+
+    monkeypatch.setitem(room.RULES, m.MediaChanged, broken_for_ben)
+    webhooks = [row_of(room_id, "participant_joined", who, STARTS) for who in (HOST, BEN, ANN)]
+
+    async with registry(sessions, clock) as rooms:
+        await rooms.ask(room_id, join(HOST))
+        await store(sessions, webhooks)
+        rooms.tell(room_id, m.InboxChanged())
+        await rooms._quiet(rooms._actors[room_id])
+
+    evidence = await rows(sessions, "select identity from evidence")
+    assert {identity for (identity,) in evidence} == {HOST, ANN}
+    letters = await rows(sessions, "select message->'webhooks'->>0 from room_dead_letter")
+    assert letters == [(webhooks[1]["event_id"],)]
+    assert await rows(sessions, "select count(*) from media_event where read_at is null") == [(0,)]
 
 
 async def test_evidence_is_read_as_it_was_written(sessions: Sessions, clock: Clock) -> None:
