@@ -105,13 +105,14 @@ def _row(state: State, identity: Identity, attended: Attended, threshold_percent
     """Measure one person: the tutor against the plan, a student against what the tutor gave."""
     planned_s, total_s = _totals(state)
     against_s = planned_s if identity == state.spec.owner else total_s
-    required_s = times.required_s(against_s, threshold_percent=threshold_percent)
+    # Nobody has attended a lesson that ended before it began, although of 0 s none are required.
+    reached = times.student_reached(attended.attended_s, against_s, threshold_percent=threshold_percent)
     return AttendanceRow(
         user_id=identity,
         attended_s=attended.attended_s,
-        required_s=required_s,
+        required_s=times.required_s(against_s, threshold_percent=threshold_percent),
         percent=times.percent(attended.attended_s, against_s),
-        reached=attended.attended_s >= required_s,
+        reached=reached,
         intervals=attended.intervals,
         confidence=attended.confidence.value,
     )

@@ -206,6 +206,49 @@ async def test_an_early_end_shortens_what_is_required(sessions: Sessions, clock:
     assert required == {HOST: 720, ANN: 360}
 
 
+async def test_a_lesson_that_ends_before_it_begins_is_attended_by_nobody(
+    sessions: Sessions, clock: Clock
+) -> None:
+    room_id = await create(sessions, lesson(), clock)
+    clock.move_to(STARTS - 5 * MINUTE)
+
+    async with registry(sessions, clock) as rooms:
+        await rooms.ask(room_id, join(HOST))
+        await rooms.ask(room_id, join(ANN))
+        await rooms.ask(room_id, m.EndLesson(HOST))
+        await rooms.run_due(AFTER)
+        view = await rooms.ask(room_id, m.ReadAttendance())
+
+    assert isinstance(view, m.AttendanceView)
+    assert [(p.attended_s, p.reached) for p in view.people] == [(0, False), (0, False)]
+
+
+async def test_terms_are_those_of_the_lessons_end(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, lesson(), clock)
+    async with sessions.begin() as session:
+        await session.execute(
+            text(
+                "insert into policy select (jsonb_populate_record(p, jsonb_build_object("
+                "'version', p.version + 1, 'attendance_percent', 90, 'effective_from', cast(:at as text)"
+                "))).* from policy p order by p.version desc limit 1"
+            ),
+            {"at": (ENDS + 30 * SECOND).isoformat()},
+        )
+
+    async with registry(sessions, clock) as rooms:
+        await rooms.ask(room_id, join(HOST))
+        await rooms.ask(room_id, join(ANN))
+        await rooms.run_due(ENDS)
+        clock.move_to(ENDS)
+        await rooms.ask(room_id, m.EndLesson(HOST))
+        await rooms.run_due(AFTER)
+        view = await rooms.ask(room_id, m.ReadAttendance())
+
+    assert isinstance(view, m.AttendanceView)
+    assert view.frozen
+    assert {p.required_s for p in view.people} == {720}
+
+
 async def test_webhooks_make_attendance_and_seats(sessions: Sessions, clock: Clock) -> None:
     room_id = await create(sessions, lesson(evidence="livekit"), clock)
     livekit = LiveKit()
