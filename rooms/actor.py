@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import finish, journal, messages as m, ownership, published, wishes
 from rooms.effects import Effects
-from rooms.errors import FencedError, OverloadedError, RoomError
+from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
 from rooms.journal import Claim, Write
 from rooms.messages import ConnectionId, PublicEvent, RoomStatus
 from rooms.models import DeadLetter
@@ -52,6 +52,10 @@ ALONE = (m.InboxChanged, m.TimerDue, m.ReadAttendance, m.Adopt)
 DATABASE_AWAY = (SQLAlchemyError, OSError, TimeoutError)
 # The database is there and refuses: that is the message's fault, or ours.
 REFUSED = (IntegrityError, DataError, ProgrammingError)
+
+
+class _CommitLostError(Exception):
+    """The connection was lost in the commit; whether it was made only the database knows."""
 
 
 class Letter:
@@ -250,9 +254,12 @@ class Actor:
         except REFUSED as error:
             self._is_doubtful = True
             await self._failed(batch, error)
+        except _CommitLostError as error:
+            self._is_doubtful = True
+            await self._wait_for_database(batch, error, UnknownOutcomeError())
         except DATABASE_AWAY as error:
             self._is_doubtful = True
-            await self._wait_for_database(batch, error)
+            await self._wait_for_database(batch, error, OverloadedError("the database is away"))
         except Exception as error:  # noqa: BLE001  (whatever a rule does, only its message may suffer)
             await self._failed(batch, error)
         else:
@@ -269,7 +276,7 @@ class Actor:
         answers: list[tuple[Letter, m.Reply | RoomError | None]] = []
         latest = self._latest
         read: list[str] = []
-        async with self._around.sessions.begin() as session:
+        async with self._around.sessions() as session:
             for letter in batch:
                 now = latest = self._time(letter, latest)
                 answer: m.Reply | RoomError | None = None
@@ -285,6 +292,7 @@ class Actor:
                 answers.append((letter, answer))
             wanted = wishes.timers(state, now=latest, wall=wall)
             await self._write(session, Write(self.state, state, decisions, self.armed, wanted, read))
+            await _commit(session)
         return _Turn(state, decisions, wanted, answers, batch[-1].at, latest)
 
     def _time(self, letter: Letter, latest: datetime) -> datetime:
@@ -448,13 +456,13 @@ class Actor:
         except DATABASE_AWAY as away:
             log.warning("dead_letter_lost", room_id=str(self.room_id), error=str(away))
 
-    async def _wait_for_database(self, batch: list[Letter], error: Exception) -> None:
+    async def _wait_for_database(self, batch: list[Letter], error: Exception, refusal: RoomError) -> None:
         """Refuse the commands, keep the signals, and try again in a moment."""
         log.warning("room_without_database", room_id=str(self.room_id), error=str(error))
         commands = [letter for letter in batch if letter.answer is not None]
         signals = [letter for letter in batch if letter.answer is None]
         for letter in commands:
-            letter.fail(OverloadedError("the database is away"))
+            letter.fail(refusal)
         if signals:
             self._system = self._system if self._system is not None else deque()
             self._system.extendleft(reversed(signals))
@@ -505,3 +513,12 @@ class Actor:
                     found.append(m.SocketGone(identity, connection, seen_at))
         self._sockets = known
         return found
+
+
+async def _commit(session: AsyncSession) -> None:
+    try:
+        await session.commit()
+    except REFUSED:
+        raise
+    except DATABASE_AWAY as error:
+        raise _CommitLostError(str(error)) from error

@@ -110,6 +110,16 @@ class OverloadedError(ServerError):
     code = "overloaded"
 
 
+class UnknownOutcomeError(ServerError):
+    """The answer of the database to a commit was lost: what was asked may have happened."""
+
+    kind = ErrorKind.UNAVAILABLE
+    code = "timeout_unknown_outcome"
+
+    def __init__(self) -> None:
+        super().__init__("The connection was lost; what was asked may have happened.")
+
+
 # PROTOCOL 2: one status per kind; the codes below differ from their kind.
 STATUS_BY_KIND: dict[str, int] = {
     ErrorKind.INVALID: 400,

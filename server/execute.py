@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server import idempotency, outage
 from server.context import Command, Context, Guard, Principal, Role
-from server.errors import BadRequestError, ForbiddenError, OverloadedError, UnauthenticatedError
+from server.errors import BadRequestError, ForbiddenError, UnauthenticatedError, UnknownOutcomeError
 from server.features.accounts.models import is_approved_tutor
 from server.request import check_values
 
@@ -83,7 +83,8 @@ async def execute(row: Command, ctx: Context, request: msgspec.Struct) -> Execut
     Raises:
         BadRequestError: The key is missing or too long, or a value is one that no column can hold.
         IdempotencyMismatchError: The key belongs to another request.
-        OverloadedError: A part is away or busy; without a key, what was asked may have happened.
+        OverloadedError: A part is away or busy; nothing happened.
+        UnknownOutcomeError: The connection was lost in the commit; what was asked may have happened.
         Exception: What the handler refuses (each with `kind` and `code`), or a bug.
     """
     check_guard(row, ctx.principal)
@@ -106,16 +107,25 @@ async def _run_live(row: Command, ctx: Context, request: msgspec.Struct) -> Exec
 
 
 async def _run_with_tries(row: Command, ctx: Context, request: msgspec.Struct) -> Executed:
+    may_have_happened = False
     with outage.refused():
-        for attempt in range(1, TRIES):
+        for attempt in range(1, TRIES + 1):
             try:
                 return await _run_transaction(row, ctx, request)
-            except (DBAPIError, OSError) as error:
-                if not outage.may_succeed_again(error):
+            except UnknownOutcomeError:
+                # Under somebody's key the next try finds the answer of this one, if it was committed.
+                if ctx.key is None or ctx.principal is None or attempt == TRIES:
                     raise
-                log.info("command_retried", op=row.op, attempt=attempt, sqlstate=outage.state_of(error))
+                may_have_happened = True
+            except (DBAPIError, OSError) as error:
+                if outage.may_succeed_again(error) and attempt < TRIES:
+                    log.info("command_retried", op=row.op, attempt=attempt, sqlstate=outage.state_of(error))
+                elif may_have_happened:
+                    raise UnknownOutcomeError from error
+                else:
+                    raise
             await asyncio.sleep(random.uniform(0, PAUSE_S * 2**attempt))  # noqa: S311
-        return await _run_transaction(row, ctx, request)
+    raise AssertionError("the last try returns or raises")
 
 
 async def _run_transaction(row: Command, ctx: Context, request: msgspec.Struct) -> Executed:
@@ -136,8 +146,8 @@ async def _run_transaction(row: Command, ctx: Context, request: msgspec.Struct) 
         try:
             await session.commit()
         except (DBAPIError, OSError) as error:
-            if key is None and outage.is_disconnect(error):
-                raise OverloadedError("The connection was lost; what was asked may have happened.") from error
+            if outage.is_disconnect(error):
+                raise UnknownOutcomeError from error
             raise
         return executed
 

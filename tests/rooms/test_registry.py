@@ -277,6 +277,30 @@ async def test_without_database_nothing_is_applied(
     assert snapshot.off == 6
 
 
+async def test_a_commit_without_answer_may_have_happened(
+    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+
+    async with registry(sessions, clock) as rooms:
+        await rooms.ask(room_id, join(ANN))
+        commit = AsyncSession.commit
+
+        async def commit_unheard(session: AsyncSession) -> None:
+            await commit(session)
+            raise ConnectionResetError
+
+        monkeypatch.setattr(AsyncSession, "commit", commit_unheard)
+        with pytest.raises(errors.UnknownOutcomeError):
+            await rooms.ask(room_id, m.SendChat(ANN, "once", key="k"))
+        monkeypatch.setattr(AsyncSession, "commit", commit)
+        await rooms.ask(room_id, m.SendChat(ANN, "once", key="k"))
+
+    said = "select count(*) from room_event where type = 'message_created'"
+    async with sessions() as session:
+        assert await session.scalar(text(said)) == 1
+
+
 async def test_a_resting_room_has_no_task_and_wakes_again(sessions: Sessions, clock: Clock) -> None:
     room_id = await create(sessions, lesson(), clock)
 

@@ -15,12 +15,15 @@ from server import audit, db
 from server.audit import AuditEntry
 from server.context import Command, Context, Guard, Principal, Role
 from server.errors import (
+    TIMEOUT_UNKNOWN_OUTCOME,
     BadRequestError,
     ConflictError,
     ForbiddenError,
     IdempotencyMismatchError,
     OverloadedError,
     UnauthenticatedError,
+    UnknownOutcomeError,
+    socket_error_of,
 )
 from server.execute import TRIES, Executed, KeyRequiredError, check_guard, execute
 from server.features.accounts.models import User
@@ -194,10 +197,11 @@ class TestTransaction:
             await session.execute(text(HANG_UP_IN_COMMIT))
         attempts = Attempts("select 1", succeed_at=1)
 
-        with pytest.raises(OverloadedError):
+        with pytest.raises(UnknownOutcomeError) as lost:
             await execute(row_of(attempts), ctx_of(world, key), Deed())
 
         assert attempts.count == tries
+        assert socket_error_of(lost.value) is TIMEOUT_UNKNOWN_OUTCOME
 
     async def test_a_database_that_is_away_is_overload_and_no_bug(self, world: World, tmp_path: Any) -> None:
         engine = db.create_engine(f"postgresql://nobody@/nothing?host={tmp_path}")
