@@ -33,8 +33,9 @@ CHUNK = 200
 # The hourly check takes rooms that changed within this time before the newest change: every room is seen many times
 # before it is left out, also when the check did not run for most of a day.
 LATELY = timedelta(days=1)
-# Timers that pass without changing the room: only these may be wished and not stored.
-_QUIET_TIMERS = frozenset({"start", "end"})
+# Timers that pass without changing the room: only these may be wished and not stored. A talk that nobody joined stays
+# while its creator's seat is kept, and that is kept by another clock.
+_QUIET_TIMERS = frozenset({"start", "end", "unjoined"})
 # A moment before every timer, so that none counts as past.
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 

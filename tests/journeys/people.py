@@ -327,8 +327,9 @@ async def story(product: Product) -> AsyncIterator[Town]:
     """Let people use a server; at the end every invariant holds and nothing went wrong inside."""
     async with town(product) as found:
         yield found
-    assert await asyncio.to_thread(product.violations) == []
-    assert product.errors() == []
+    violations, errors = await asyncio.to_thread(product.violations), product.errors()
+    assert not violations, violations
+    assert not errors, errors[0]
 
 
 async def eventually(is_so: Callable[[], Awaitable[object]], what: str) -> None:

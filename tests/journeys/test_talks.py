@@ -137,6 +137,18 @@ async def test_ten_at_once_never_fill_more_than_four_seats(product: Product) -> 
         assert len((await state_of(people[0], made["room_id"]))["participants"]) == 4
 
 
+async def test_talk_that_nobody_joins_stays_while_the_hosts_seat_is_kept(product: Product) -> None:
+    """The seat is kept for two minutes of wall time, however far business time has moved."""
+    async with story(product) as town:
+        host = (await town.mint())[0]
+        made = await open_talk(host)
+
+        await town.advance(days=1)
+
+        room = await state_of(host, made["room_id"])
+        assert (room["state"], [one["state"] for one in room["participants"]]) == ("open", ["joining"])
+
+
 async def test_host_who_leaves_passes_the_role_on(product: Product) -> None:
     async with story(product) as town:
         (host, heir, third), room_id = await gather(town, 3)
