@@ -372,7 +372,7 @@ async def heads(session: AsyncSession, room_ids: Sequence[UUID]) -> dict[UUID, t
 async def public_events(
     session: AsyncSession, room_id: UUID, since_off: int, limit: int
 ) -> list[PublicEvent]:
-    """Return the events of a room's channel after `since_off`, in order."""
+    """Return the events of a room's channel after `since_off`, in order; deleted messages without their text."""
     query = (
         select(RoomEvent.off, RoomEvent.at, cast(RoomEvent.data, Text), Room.kind)
         .join(Room, Room.id == RoomEvent.room_id)
@@ -380,11 +380,36 @@ async def public_events(
         .order_by(RoomEvent.off)
         .limit(limit)
     )
-    return [
-        published.public(_event_decoder.decode(data), off=off, at=at, is_lesson=kind != m.RoomKind.TALK)
+    found = [
+        (off, at, _event_decoder.decode(data), kind)
         for off, at, data, kind in await session.execute(query)
         if off is not None
     ]
+    gone = await _deleted(session, room_id, [event for _, _, event, _ in found])
+    return [
+        published.public(_blanked(event, gone), off=off, at=at, is_lesson=kind != m.RoomKind.TALK)
+        for off, at, event, kind in found
+    ]
+
+
+async def _deleted(session: AsyncSession, room_id: UUID, events: Iterable[m.Event]) -> set[UUID]:
+    """Return which of the messages that these events tell of were deleted since."""
+    told = {str(event.id) for event in events if isinstance(event, m.MessageCreated | m.MessageUpdated)}
+    if not told:
+        return set()
+    message_id = RoomEvent.data["id"].astext
+    deleted = select(message_id).where(
+        RoomEvent.room_id == room_id,
+        RoomEvent.type == m.MessageDeleted.__struct_config__.tag,
+        message_id.in_(told),
+    )
+    return {UUID(found) for found in await session.scalars(deleted)}
+
+
+def _blanked(event: m.Event, gone: set[UUID]) -> m.Event:
+    if isinstance(event, m.MessageCreated | m.MessageUpdated) and event.id in gone:
+        return replace(event, text="")
+    return event
 
 
 async def inbox(session: AsyncSession, room_id: UUID, *, limit: int) -> list[MediaEvent]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -299,6 +300,30 @@ async def test_a_commit_without_answer_may_have_happened(
     said = "select count(*) from room_event where type = 'message_created'"
     async with sessions() as session:
         assert await session.scalar(text(said)) == 1
+
+
+async def test_history_keeps_no_text_of_a_deleted_message(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, talk(), clock)
+
+    async with registry(sessions, clock) as rooms:
+        await rooms.ask(room_id, join(ANN))
+        await rooms.ask(room_id, m.SendChat(ANN, "stays"))
+        said = await rooms.ask(room_id, m.SendChat(ANN, "goes"))
+        assert isinstance(said, m.ChatMessage)
+        await rooms.ask(room_id, m.EditChat(ANN, said.id, "goes too"))
+        await rooms.ask(room_id, m.DeleteChat(ANN, said.id))
+        snapshot = await rooms.snapshot(room_id)
+    async with sessions() as session:
+        events = await journal.public_events(session, room_id, 0, 100)
+
+    assert [event.off for event in events] == list(range(1, snapshot.off + 1))
+    chat = [(e.ev, msgspec.json.decode(e.data).get("text")) for e in events if e.ev.startswith("message.")]
+    assert chat == [
+        ("message.created", "stays"),
+        ("message.created", ""),
+        ("message.updated", ""),
+        ("message.deleted", None),
+    ]
 
 
 async def test_a_resting_room_has_no_task_and_wakes_again(sessions: Sessions, clock: Clock) -> None:
