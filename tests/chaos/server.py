@@ -15,10 +15,14 @@ import asyncpg
 import msgspec
 from sqlalchemy import make_url
 
-from server import embedded
+from server import config, db, embedded
+from server.context import Role
+from server.features.accounts import registration
 
 # A first start makes a database cluster; on a busy machine with two cores that takes seconds.
 START_TIMEOUT_S = 60.0
+# Longer than any test.
+TOKEN_S = 4 * 3600
 # What of our own environment a server needs; everything else would configure it by accident.
 KEPT = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR")
 # The same for every server of a test, so that a token of one is good for the other.
@@ -30,7 +34,6 @@ class Account(msgspec.Struct, frozen=True):
 
     user_id: str
     access_token: str
-    email: str = ""
 
 
 class Server:
@@ -107,11 +110,17 @@ class Server:
         return out
 
     async def mint(self, count: int, *, role: str = "student") -> list[Account]:
-        """Make accounts."""
-        lines = (await self.command("user", "mint", "--count", str(count), "--role", role)).splitlines()
-        accounts = [msgspec.json.decode(line, type=Account) for line in lines]
-        assert len(accounts) == count, self._log.read_text()[-3000:]
-        return accounts
+        """Make accounts, as `fourtalk user mint` does, without the two seconds that a process takes to start."""
+        settings = config.from_env(self._environment, data_dir=self.folder)
+        engine = db.create_engine(self.database_url, pool_size=1)
+        try:
+            async with db.create_sessions(engine).begin() as session:
+                minted = await registration.mint(
+                    session, count=count, role=Role(role), ttl_s=TOKEN_S, settings=settings
+                )
+        finally:
+            await engine.dispose()
+        return [Account(str(one.user_id), one.access_token) for one in minted]
 
     async def violations(self) -> Any:
         """Return what `fourtalk check` finds wrong."""

@@ -116,7 +116,6 @@ async def _sold_lesson(server: Server, of: Town) -> tuple[Lesson, list[Client], 
     (admin,) = await server.mint(1, role="admin")
     (tutor,) = await server.mint(1, role="tutor")
     students = await server.mint(3)
-    await of.call(server.base, admin, "POST", f"/admin/tutors/{tutor.user_id}/approve")
     course = await of.call(
         server.base,
         tutor,
