@@ -10,6 +10,8 @@ from uuid import UUID
 
 import msgspec
 from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ControllerRouterHandler
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -118,10 +120,6 @@ async def running(
 
         media = await _media(stack, settings, shift)
 
-        async def ask_media() -> None:
-            assert media is not None, "asked only where there is one"
-            await media.poll("readiness")
-
         rooms = Registry(
             steady,
             now=clock.now,
@@ -170,29 +168,48 @@ async def running(
         await stack.enter_async_context(_forever(relay.run(), worker.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
-        litestar = Litestar(
-            route_handlers=[
-                *http.routes(commands.TABLE, parts, authenticate=authenticator.authenticate),
-                websocket_route(gateway, address_of=address_of),
-                livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
-                *share.routes(parts),
-                *contract.routes(),
-                *health.routes(
-                    settings,
-                    health.probes(sessions, redis, {} if media is None else {"media": ask_media}),
-                    integrity,
-                    is_draining=lambda: gateway.is_draining,
-                ),
-                *(travel.routes(parts, relay, worker) if time_travel else ()),
-            ],
-            exception_handlers={Exception: problem.answer},
-            openapi_config=None,
-            logging_config=None,
-        )
+        routes: list[ControllerRouterHandler] = [
+            *_door_routes(parts, authenticator),
+            websocket_route(gateway, address_of=address_of),
+            livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
+            *health.routes(
+                settings,
+                health.probes(sessions, redis, _media_probe(media)),
+                integrity,
+                is_draining=lambda: gateway.is_draining,
+            ),
+            *(travel.routes(parts, relay, worker) if time_travel else ()),
+        ]
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        yield Application(Edge(litestar, settings=settings, limiter=Limiter(redis)), gateway, rooms)
+        yield Application(_edge(settings, routes, Limiter(redis)), gateway, rooms)
+
+
+def _door_routes(parts: Parts, authenticator: Authenticator) -> Sequence[HTTPRouteHandler]:
+    """Return what people and programs may ask over HTTP: the commands, share pages and the contract."""
+    commands_ = http.routes(commands.TABLE, parts, authenticate=authenticator.authenticate)
+    return [*commands_, *share.routes(parts), *contract.routes()]
+
+
+def _edge(settings: Settings, routes: Sequence[ControllerRouterHandler], limiter: Limiter) -> ASGIApp:
+    litestar = Litestar(
+        route_handlers=routes,
+        exception_handlers={Exception: problem.answer},
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Edge(litestar, settings=settings, limiter=limiter)
+
+
+def _media_probe(media: LiveKitMedia | None) -> Mapping[str, health.Probe]:
+    if media is None:
+        return {}
+
+    async def ask_media() -> None:
+        await media.poll("readiness")
+
+    return {"media": ask_media}
 
 
 def _sessions(

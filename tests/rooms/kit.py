@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -122,7 +123,7 @@ class Room:
         found: Sequence[msgspec.Struct] = (*(n.event for n in self.last.events), *self.last.domain)
         return [item for item in found if isinstance(item, kind)]
 
-    def notes(self, who: Identity, ev: str) -> list[object]:
+    def notes(self, who: Identity, ev: str) -> list[dict[str, Any]]:
         """What one person was sent by the last message."""
         return [
             msgspec.json.decode(item.data)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -54,7 +55,7 @@ async def ward(
         logging_config=None,
     )
     app = Edge(litestar, settings=settings, limiter=Limiter(redis))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test") as client:
         yield Ward(client, found, integrity, draining)
 
 
@@ -96,7 +97,7 @@ async def test_degraded_but_ready_without_what_costs_latency_only(
     integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
     app = Litestar(health.routes(settings, probes, integrity, is_draining=lambda: False), openapi_config=None)
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test") as client:
         response = await client.get("/health/ready")
 
     assert response.status_code == 200
