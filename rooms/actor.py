@@ -72,6 +72,11 @@ class Letter:
         """Business time at which it counts, when that is not now (time travel)."""
         self.failures = 0
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answer any more, so that what was asked must not be begun."""
+        return self.answer is not None and self.answer.cancelled()
+
     def succeed(self, reply: m.Reply | None) -> None:
         """Answer."""
         if self.answer is not None and not self.answer.done():
@@ -223,6 +228,9 @@ class Actor:
         batch: list[Letter] = []
         for lane in (self._system, self._user):
             while lane and len(batch) < BATCH_MAX:
+                if lane[0].is_abandoned:
+                    lane.popleft()
+                    continue
                 if isinstance(lane[0].message, ALONE) and batch:
                     return batch
                 batch.append(lane.popleft())

@@ -51,6 +51,13 @@ class Bound(Protocol):
 
     id: str
 
+    def expect(self, room_id: UUID) -> None:
+        """Say that a room is about to be asked for a seat over this connection; if the command fails, it hears so.
+
+        Raises:
+            ServerError: The connection follows too many channels.
+        """
+
     def bind(self, room_id: UUID, *, off: int, seated: bool) -> None:
         """Tie the connection to a room: it is subscribed, its end is told to the room, and with a seat it may send.
 

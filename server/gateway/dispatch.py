@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from server import errors
+from server.errors import ErrorKind
 from server.gateway import protocol
 from server.gateway.channel import Member
 from server.gateway.connection import Connection, Login
@@ -37,6 +38,10 @@ OWN_OPS = frozenset(
 )
 
 
+# With these nothing happened.
+_REFUSALS = frozenset({ErrorKind.FORBIDDEN, ErrorKind.NOT_FOUND, ErrorKind.CONFLICT})
+
+
 class Row(Protocol):
     """What the gateway reads of a row of the command table."""
 
@@ -56,12 +61,13 @@ class Row(Protocol):
 class Call:
     """The connection as one running command sees it: what it binds starts when its answer is sent."""
 
-    __slots__ = ("_gateway", "_opened", "connection", "id")
+    __slots__ = ("_expected", "_gateway", "_opened", "connection", "id")
 
     def __init__(self, gateway: "Gateway", connection: Connection) -> None:
         self.id: str = connection.id
         self.connection = connection
         self._gateway = gateway
+        self._expected: set[UUID] = set()
         self._opened: list[tuple[Member, int]] = []
 
     @property
@@ -74,6 +80,17 @@ class Call:
     def address(self) -> str | None:
         """Return the client's address."""
         return self.connection.address
+
+    def expect(self, room_id: UUID) -> None:
+        """Say that a room is about to be asked for a seat; should the command fail, the room hears so.
+
+        Raises:
+            CommandError: The connection follows too many channels.
+        """
+        if f"room:{room_id}" not in self.connection.memberships:
+            self._gateway.check_channels(self.connection)
+        if room_id not in self.connection.rooms:
+            self._expected.add(room_id)
 
     def bind(self, room_id: UUID, *, off: int, seated: bool) -> None:
         """Tie the connection to a room in which its user holds a seat or waits for one.
@@ -109,10 +126,14 @@ class Call:
                     self.connection.log.exception("subscription_failed", channel=member.channel.name)
                 self._gateway.unsubscribe(self.connection, member.channel.name, error)
 
-    def undo(self) -> None:
-        """Forget what was bound: the command failed."""
+    def undo(self, error: Exception) -> None:
+        """Forget what was bound: the command failed. Unless it was refused, a room may have given a seat all the same."""
         for member, _ in self._opened:
             self.unbind(UUID(member.channel.name.removeprefix("room:")))
+        if getattr(error, "kind", None) in _REFUSALS:
+            return
+        for room_id in self._expected - self.connection.rooms.keys():
+            self._gateway.tell_gone(self.connection, room_id)
 
 
 Execute = Callable[[Any, Call, msgspec.Struct, str | None], Awaitable[Any]]
@@ -217,7 +238,7 @@ class Dispatch:
             async with deadline:
                 ok, after = await self._perform(call, request)
         except Exception as error:
-            call.undo()
+            call.undo(error)
             if isinstance(error, TimeoutError) and deadline.expired():
                 connection.fail(request.id, self._too_late(request))
                 return

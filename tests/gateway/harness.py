@@ -164,9 +164,12 @@ async def say(_node: "Node", _call: Call, command: Say) -> Any:
 async def enter(node: "Node", call: Call, command: Enter) -> Any:
     """Join as rooms do: the snapshot has an offset, and events may come before the answer is out."""
     channel = f"room:{command.room_id}"
+    call.expect(command.room_id)
     head = (await node.history.heads([channel]))[channel]
     await node.after_snapshot(channel)
     call.bind(command.room_id, off=head.off, seated=True)
+    if channel in node.away:
+        raise errors.OverloadedError("the media server is away")
     if channel in node.full:
         raise errors.ConflictError("the room is full", code="room_full", seats=4)
     return {"sub": {"epoch": head.epoch, "off": head.off}}
@@ -208,6 +211,7 @@ class Node:
         self.people = people
         self.seats = Seats()
         self.full: set[str] = set()
+        self.away: set[str] = set()
         self.ran: list[tuple[str, str | None]] = []
         self.registry = CollectorRegistry()
         self.on_snapshot: Callable[[str], Awaitable[None]] | None = None

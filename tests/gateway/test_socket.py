@@ -369,6 +369,54 @@ async def test_failed_join_binds_nothing(node: Node) -> None:
     assert unbound.value.code == 103
 
 
+async def test_room_hears_of_a_join_that_failed(node: Node) -> None:
+    room_id, channel = room()
+    node.away.add(channel)
+    async with client(node) as one:
+        with pytest.raises(Refused):
+            await one.call("room.join", {"room_id": room_id})
+
+        assert [str(ended[0]) for ended in node.seats.ended] == [room_id]
+
+
+async def test_a_repeated_join_that_fails_ends_nothing(node: Node) -> None:
+    room_id, channel = room()
+    async with client(node) as one:
+        await one.call("room.join", {"room_id": room_id})
+        node.away.add(channel)
+        with pytest.raises(Refused):
+            await one.call("room.join", {"room_id": room_id})
+        await one.call("room.send", {"kind": "wave"}, ch=channel)
+
+        assert node.seats.ended == []
+
+
+async def test_a_room_that_refused_hears_nothing_more(node: Node) -> None:
+    room_id, channel = room()
+    node.full.add(channel)
+    async with client(node) as one:
+        with pytest.raises(Refused):
+            await one.call("room.join", {"room_id": room_id})
+
+        assert node.seats.ended == []
+
+
+async def test_no_room_is_asked_for_a_seat_without_a_channel_left(redis_url: str) -> None:
+    room_id, _ = room()
+    asked: list[str] = []
+
+    async def ask(channel: str) -> None:
+        asked.append(channel)
+
+    async with serving(redis_url, limits=Limits(channels=1)) as node, client(node) as one:
+        node.on_snapshot = ask
+        with pytest.raises(Refused) as refused:
+            await one.call("room.join", {"room_id": room_id})
+
+    assert refused.value.code == 106
+    assert asked == []
+
+
 async def test_room_hears_of_a_socket_that_is_gone(node: Node) -> None:
     room_id, _ = room()
     user = str(uuid.uuid4())

@@ -326,6 +326,24 @@ async def test_history_keeps_no_text_of_a_deleted_message(sessions: Sessions, cl
     ]
 
 
+async def test_a_command_nobody_waits_for_any_more_is_not_begun(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, talk(), clock)
+
+    async with registry(sessions, clock) as rooms:
+        await rooms.ask(room_id, join(ANN))
+        async with asyncio.TaskGroup() as tasks:
+            said = [tasks.create_task(rooms.ask(room_id, m.SendChat(ANN, f"{n}"))) for n in range(3)]
+            await asyncio.sleep(0)
+            late = tasks.create_task(rooms.ask(room_id, join(BEN)))
+            await asyncio.sleep(0)
+            late.cancel()
+        await rooms._quiet(rooms._actors[room_id])
+        snapshot = await rooms.snapshot(room_id)
+
+    assert all(isinstance(task.result(), m.ChatMessage) for task in said)
+    assert BEN not in {person.user_id for person in snapshot.participants}
+
+
 async def test_a_resting_room_has_no_task_and_wakes_again(sessions: Sessions, clock: Clock) -> None:
     room_id = await create(sessions, lesson(), clock)
 

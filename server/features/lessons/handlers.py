@@ -62,7 +62,10 @@ async def join_room(ctx: Context, command: JoinRoom) -> Seated | Waiting:
     """
     async with ctx.parts.sessions() as session:
         role = await access.require_role(session, command.room_id, ctx.user.user_id)
-    connection = None if ctx.connection is None else m.ConnectionId(ctx.connection.id)
+    connection = None
+    if ctx.connection is not None:
+        connection = m.ConnectionId(ctx.connection.id)
+        ctx.connection.expect(command.room_id)
     joined = await ctx.parts.rooms.ask(
         command.room_id, m.Join(_me(ctx), ctx.user.name, role, connection, command.queue)
     )
