@@ -127,9 +127,10 @@ CHECKS = (
     ),
     Check(
         "webhook_is_evidence",
-        "A webhook was read and is no evidence.",
+        "A webhook of a lesson was read and is no evidence.",
         f"""
         select w.event_id, w.room_id, w.type from media_event w
+        join room r on r.id = w.room_id and r.kind <> 'talk'
         where w.read_at is not null and w.counted and w.generation is not null
           and w.type in ({", ".join(f"'{kind}'" for kind in media.EVIDENCE_KINDS)})
           and not exists (select from evidence e where e.ref = w.event_id)
