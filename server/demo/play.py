@@ -192,7 +192,7 @@ def _report(
         of_course.add_row(
             share.student,
             share.came_by,
-            f"{share.attended_s // 60}:{share.attended_s % 60:02} min",
+            f"{share.attended_s // 60}:{share.attended_s % 60:02}",
             f"{share.percent} %",
             share.status,
             *(

@@ -28,5 +28,7 @@ def test_demo_plays_the_main_job_in_under_a_minute(root: Path) -> None:
     assert report["ok"] is True
     money = [(row["tutor"], row["platform"], row["refunded"]) for row in report["attendance_and_money"]]
     assert money == [(3000, 7000, 0), (7000, 3000, 0), (0, 0, 10000)]
-    assert [row["attended_s"] for row in report["attendance_and_money"]] == [4800, 4800, 900]
+    # LiveKit's clock shows whole seconds, and a busy machine needs some of them between two steps.
+    attended = [row["attended_s"] for row in report["attendance_and_money"]]
+    assert all(0 <= seen - true <= 5 for seen, true in zip(attended, [4800, 4800, 900], strict=True))
     assert len(report["claims"]) >= 11
