@@ -4,7 +4,7 @@
 it lives through the journal of a room again and measures each lesson anew from its raw evidence, so that snapshots,
 projections and the facts that moved money are proven to follow from what was witnessed. Nothing here writes.
 
-Retracing costs about 50 µs an event. The hourly check looks at rooms that are open or were lately, so its cost follows
+Retracing costs some 50 µs an event. The hourly check looks at rooms that are open or were lately, so its cost follows
 the traffic; `fourtalk check` takes every room there ever was. Either way a page of rooms at a time, streamed.
 """
 
@@ -444,10 +444,12 @@ async def _by_room(
 ) -> AsyncIterator[tuple[UUID, list[Any]]]:
     """Yield the rows of each room; the query is in the order of rooms."""
     rows: list[Any] = []
-    async for row in await session.stream(query.execution_options(yield_per=CHUNK)):
-        if rows and rows[-1].room_id != row.room_id:
-            yield rows[-1].room_id, rows
-            rows = []
-        rows.append(row)
+    stream = await session.stream(query.execution_options(yield_per=CHUNK))
+    async for chunk in stream.partitions():
+        for row in chunk:
+            if rows and rows[-1].room_id != row.room_id:
+                yield rows[-1].room_id, rows
+                rows = []
+            rows.append(row)
     if rows:
         yield rows[-1].room_id, rows

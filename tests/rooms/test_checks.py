@@ -61,7 +61,8 @@ FAULTS: dict[str, Fault] = {
     "closed_lesson_has_facts": Fault("held", "delete from lesson_facts where lesson_id = :room"),
     "absence_by_policy": Fault("held", "update policy set attendance_percent = 21 where :room is not null"),
     "webhook_is_evidence": Fault(
-        "held", "update media_event set event_id = 'lost_' || event_id where room_id = :room and identity = :ann"
+        "held",
+        "update media_event set event_id = 'lost_' || event_id where room_id = :room and identity = :ann",
     ),
     "dead_letter": Fault(
         "talk", "insert into room_dead_letter (room_id, message, error) values (:room, '{}', 'it broke')"
