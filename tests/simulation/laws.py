@@ -6,57 +6,24 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Text, cast, func, select, text
+from sqlalchemy import Text, cast, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import checks as money
 from billing.checks import Check
-from billing.models import Due, FactsRow
-from rooms import finish, journal, messages as m, room
+from rooms import journal, messages as m, room
 from rooms.actor import Actor
-from rooms.models import MediaEvent, Room, RoomEvent, RoomSeat
+from rooms.models import Room, RoomEvent, RoomSeat
 from rooms.state import State
 from server import checks
-from server.clock import Clock
 from server.features.courses import rules
 
 _events = msgspec.json.Decoder(m.Event)
 
-ALWAYS = (
-    *checks.TABLE,
-    Check(
-        "dead_letter",
-        "A room could not take a message.",
-        "select room_id, message, error from room_dead_letter",
-    ),
-    Check("relay_failure", "An event could not be reacted to.", "select * from relay_failure"),
-    Check(
-        "key_without_answer",
-        "A key was taken and has no answer.",
-        "select * from idempotency where status is null",
-    ),
-    Check(
-        "closed_room_is_empty",
-        "Somebody sits in a room that takes nobody.",
-        "select r.id, r.state, s.identity from room r join room_seat s on s.room_id = r.id"
-        " where r.state in ('closing', 'closed')",
-    ),
-    Check(
-        "adjustment_is_noted",
-        "An administrator moved money and the audit log does not say so.",
-        "select count(*) from ledger_journal where kind = 'admin_adjustment'"
-        " having count(*) <> (select count(*) from audit_log where action = 'wallet.adjust' and reason is not null)",
-    ),
-)
-# True whenever the outbox was emptied.
+# True whenever the outbox was emptied, beside the product's own checks.
 AFTER_REACTIONS = (
     Check("outbox", "An event is left.", "select id, type from outbox where type <> 'room.published'"),
-    Check(
-        "talk_follows_room",
-        "A talk is listed although its room is closed, or not although it is open.",
-        "select t.id, t.closed_at, r.state from talk t join room r on r.id = t.room_id"
-        " where (t.closed_at is null) = (r.state = 'closed')",
-    ),
+    Check("relay_failure", "An event could not be reacted to.", "select * from relay_failure"),
     Check(
         "stays_are_seats",
         # Those of an open talk are brought up to date when somebody reads them.
@@ -66,39 +33,6 @@ AFTER_REACTIONS = (
         "   where e.room_id = r.id and e.type = 'seat_taken') is distinct from"
         " (select array_agg(s.seat_generation order by s.seat_generation) from talk_stay s"
         "   where s.talk_id = t.id and s.left_at >= s.taken_at)",
-    ),
-    Check(
-        "session_follows_room",
-        "A session's status or time is not its room's.",
-        "select s.id, s.status, r.state, s.starts_at, r.starts_at as room_starts_at, r.reason"
-        " from course_session s join room r on r.id = s.room_id"
-        " where (s.starts_at, s.ends_at) <> (r.starts_at, r.ends_at) or r.state <> all (case s.status"
-        "   when 'scheduled' then array['open'] when 'in_progress' then array['live', 'closing']"
-        "   else array['closed'] end)"
-        " or (s.status = 'cancelled') <> coalesce("
-        "   (select f.cancelled from lesson_facts f where f.lesson_id = r.id and f.version = 1), false)",
-    ),
-    Check(
-        "purchase_follows_hold",
-        "A single purchase does not say what became of its money.",
-        "select p.id, p.status, h.status as hold, s.cause from purchase p join hold h on h.source_id = p.id"
-        " left join hold_settlement s on s.hold_id = h.id and s.number = 0 where p.kind = 'session'"
-        " and p.status <> case when h.status = 'held' then 'active' when h.status = 'released' then 'attended'"
-        "   when s.cause in ('attendance', 'tutor_absent') then 'missed' else 'cancelled' end",
-    ),
-    Check(
-        "settlement_is_told",
-        "Nobody was told of a settlement.",
-        "select h.id, h.status from hold h where h.status <> 'held' and not exists (select from notification n"
-        " where n.data->>'hold_id' = h.id::text"
-        "   and n.type = case h.status when 'released' then 'payment_received' else 'refund_processed' end"
-        "   and n.user_id = case h.status when 'released' then h.tutor_id else h.student_id end)",
-    ),
-    Check(
-        "purchase_is_told",
-        "A purchase was not told to its student or its tutor.",
-        "select p.id from purchase p where 2 <> (select count(*) from notification n"
-        " where n.data->>'purchase_id' = p.id::text and n.user_id in (p.student_id, p.tutor_id))",
     ),
 )
 
@@ -175,11 +109,16 @@ class Memory:
         self._states.clear()
 
 
-async def check(session: AsyncSession, *, is_relayed: bool) -> None:
-    """No invariant is broken."""
-    wanted = (*ALWAYS, *AFTER_REACTIONS) if is_relayed else ALWAYS
-    violations = await money.run(session, wanted)
+async def check(session: AsyncSession, *, is_deep: bool, is_relayed: bool) -> None:
+    """Nothing is broken that the product checks itself; `is_deep` says to live through all journals again."""
+    if is_deep:
+        violations = await checks.run(session, every_room=True)
+    else:
+        violations = await money.run(session, checks.TABLE)
     assert not violations, violations
+    if is_relayed:
+        violations = await money.run(session, AFTER_REACTIONS)
+        assert not violations, violations
 
 
 async def check_room(session: AsyncSession, actor: Actor) -> None:
@@ -202,29 +141,13 @@ async def check_room(session: AsyncSession, actor: Actor) -> None:
     assert dict(seats.all()) == {seat.identity: seat.no for seat in state.seats.values()}
     assert state.taken <= state.spec.cap
     row = await session.get_one(Room, room_id, populate_existing=True)
-    shown = journal._projection(state)
+    shown = journal.projection(state)
     assert {name: getattr(row, name) for name in shown} == shown
 
 
 def _same(one: State, other: State) -> bool:
     """Compare also the order of people and messages, which dictionaries do not."""
     return one == other and [*one.seats, *one.lines] == [*other.seats, *other.lines]
-
-
-async def check_evidence(session: AsyncSession, clock: Clock) -> None:
-    """What is known of each lesson is what its raw evidence says, computed anew."""
-    newest = select(FactsRow.lesson_id, func.max(FactsRow.version)).group_by(FactsRow.lesson_id)
-    unread = select(MediaEvent.room_id).where(MediaEvent.read_at.is_(None), MediaEvent.room_id.is_not(None))
-    settled = newest.where(
-        ~FactsRow.cancelled,
-        FactsRow.lesson_id.not_in(select(Due.lesson_id)),
-        FactsRow.lesson_id.not_in(unread),
-    )
-    for lesson_id, version in (await session.execute(settled)).all():
-        known = await session.get_one(FactsRow, (lesson_id, version))
-        state = await journal.load(session, lesson_id)
-        assessed = await finish.assess(session, state, now=clock.now())
-        assert finish._facts(state, assessed).digest == known.digest, lesson_id
 
 
 def check_revenue(revenue: Mapping[str, Any]) -> None:

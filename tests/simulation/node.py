@@ -37,6 +37,9 @@ Sessions = async_sessionmaker[AsyncSession]
 # nothing may run by itself: the machine decides when a node looks around.
 LEASES = Leases(beat_s=3600, ttl_s=7200, pause_s=7000, scan_s=3600)
 
+# A turn takes some milliseconds; only what fails and is tried again takes so long, also on a busy machine.
+AT_REST_S = 15
+
 
 class Crash(Exception):  # noqa: N818  (it is no error of the product)
     """The process dies here."""
@@ -180,8 +183,12 @@ class Node:
 
     async def quiet(self) -> None:
         """Wait until no room has mail, a turn or an effect under way."""
-        while self.rooms._running:
-            await asyncio.wait(self.rooms._running, timeout=5)
+        try:
+            async with asyncio.timeout(AT_REST_S):
+                while self.rooms._running:
+                    await asyncio.wait(self.rooms._running)
+        except TimeoutError:
+            raise AssertionError("something is tried again and again") from None
 
     async def _live(self) -> None:
         async with self.rooms:
