@@ -186,6 +186,3 @@ def frozen(row: Attendance) -> AttendanceRow:
 def _columns(person: AttendanceRow) -> dict[str, object]:
     columns = {name: value for name, value in msgspec.structs.asdict(person).items() if name != "user_id"}
     return {**columns, "identity": person.user_id, "intervals": msgspec.to_builtins(person.intervals)}
-
-
-_facts = lesson_facts

@@ -462,6 +462,3 @@ async def evidence_of(session: AsyncSession, room_id: UUID) -> list[Evidence]:
     """Return everything known about who was there."""
     rows = await session.scalars(select(EvidenceRow).where(EvidenceRow.room_id == room_id))
     return [msgspec.convert(row, Evidence, from_attributes=True) for row in rows]
-
-
-_projection = projection
