@@ -256,10 +256,14 @@ async def test_chat_reaches_everybody_and_looks_the_same_when_recovered(product:
         await guest.saw("message.updated", id=message_id, text="chào")
         await guest.ask("chat.read", {"message_id": message_id}, ch=channel)
         await host.saw("message.read", id=message_id, user_id=guest.id)
-        await host.ask("chat.delete", {"message_id": message_id}, ch=channel)
-        await guest.saw("message.deleted", id=message_id, by=host.id)
         page = await guest.ask("history", {"since": before, "limit": 100}, ch=channel)
         live = [event for event in guest.device.events if event["ch"] == channel and "off" in event]
         assert page["events"] == [event for event in live if event["off"] > before["off"]]
         assert shown in page["events"]
         assert len([one for one in page["events"] if one["ev"] == "message.created"]) == 1
+
+        await host.ask("chat.delete", {"message_id": message_id}, ch=channel)
+        await guest.saw("message.deleted", id=message_id, by=host.id)
+        after = await guest.ask("history", {"since": before, "limit": 100}, ch=channel)
+        assert [one["off"] for one in after["events"][:-1]] == [one["off"] for one in page["events"]]
+        assert {one["d"]["text"] for one in after["events"] if "text" in one["d"]} == {""}
