@@ -162,9 +162,20 @@ class Node:
         self._is_crash = True
         with contextlib.suppress(Crash):
             await self._end()
-        # Two seconds later, by the database's clock, what it left in the outbox is anybody's.
+        # Two seconds later, by the database's clock, every commit that was on its way has come through or has not,
+        # and what is left in the outbox is anybody's.
+        while await self._is_database_busy():
+            await asyncio.sleep(0.001)
         async with self.sessions.begin() as session:
             await session.execute(text("update outbox set recorded_at = recorded_at - interval '3 seconds'"))
+
+    async def _is_database_busy(self) -> bool:
+        others = text(
+            "select count(*) from pg_stat_activity where datname = current_database()"
+            " and pid <> pg_backend_pid() and backend_type = 'client backend' and state <> 'idle'"
+        )
+        async with self.sessions() as session:
+            return bool(await session.scalar(others))
 
     async def receive(self, body: bytes, signature: str) -> None:
         """Take a delivery of the media server."""
