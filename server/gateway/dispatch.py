@@ -156,8 +156,7 @@ class Dispatch:
         assert isinstance(op, str), "heartbeats end in the connection"
         try:
             self._limit(connection, op)
-            if request.ch is not UNSET and not self._gateway.hub.knows(request.ch):
-                raise CommandError(errors.UNKNOWN_CHANNEL, "there are no such channels")
+            self._check_channel(request)
             match op:
                 case "room.send":
                     self._send_to_room(connection, request)
@@ -184,6 +183,10 @@ class Dispatch:
                 f"too many requests ({bucket})",
                 retry_after_ms=round(wait_s * 1000) + 1,
             )
+
+    def _check_channel(self, request: Request) -> None:
+        if request.ch is not UNSET and not self._gateway.hub.knows(request.ch):
+            raise CommandError(errors.UNKNOWN_CHANNEL, "there are no such channels")
 
     def _check_op(self, op: str) -> None:
         if op == "connect":
