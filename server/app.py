@@ -19,24 +19,10 @@ from billing import outbox
 from rooms.media import LiveKitMedia
 from rooms.messages import PublicEvent
 from rooms.registry import Registry
-from server import (
-    bridge,
-    checks,
-    commands,
-    contract,
-    db,
-    health,
-    http,
-    jobs,
-    problem,
-    reactions,
-    share,
-    travel,
-)
+from server import bridge, checks, commands, db, jobs, reactions, travel
 from server.clock import Clock
 from server.config import Settings
 from server.context import Parts
-from server.edge import ASGIApp, Edge
 from server.features.accounts.messages import AccountChanged
 from server.features.accounts.tokens import Authenticator
 from server.features.courses import errands
@@ -46,8 +32,10 @@ from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import Publication
 from server.gateway.socket import websocket_route
+from server.http import contract, door, health, problem, share
+from server.http.edge import ASGIApp, Edge
+from server.http.limits import Limiter
 from server.integrations.geo import Locator, client_address
-from server.limits import Limiter
 from server.relay import Relay
 from server.webhooks.livekit import livekit_route
 
@@ -188,8 +176,8 @@ async def running(
 
 def _door_routes(parts: Parts, authenticator: Authenticator) -> Sequence[HTTPRouteHandler]:
     """Return what people and programs may ask over HTTP: the commands, share pages and the contract."""
-    commands_ = http.routes(commands.TABLE, parts, authenticate=authenticator.authenticate)
-    return [*commands_, *share.routes(parts), *contract.routes()]
+    of_commands = door.routes(commands.TABLE, parts, authenticate=authenticator.authenticate)
+    return [*of_commands, *share.routes(parts), *contract.routes()]
 
 
 def _edge(settings: Settings, routes: Sequence[ControllerRouterHandler], limiter: Limiter) -> ASGIApp:

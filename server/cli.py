@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 
 from billing.money import Money
-from server import checks, config, contract, log, run, seed
+from server import checks, config, log, run, seed
 from server.clock import Clock
 from server.context import Role
 from server.demo import play
 from server.embedded import DataDirBusyError, EmbeddedError
 from server.errors import ServerError
 from server.features.accounts import registration
+from server.http import contract
 
 Run = Callable[[config.Settings, argparse.Namespace], int]
 

@@ -1,6 +1,6 @@
 """What a handler gets, and what a row of the command table says.
 
-One command, two doors (PROTOCOL 2): `server/http.py` makes a route of every row, `server/gateway/dispatch.py` an
+One command, two doors (PROTOCOL 2): `server/http/door.py` makes a route of every row, `server/gateway/dispatch.py` an
 operation of every row; both run it through `server/execute.py`.
 """
 

@@ -24,7 +24,7 @@ from server.features.accounts import lockout, tokens
 from server.features.notifications import notices
 from server.gateway import history
 from server.gateway.limits import Limits
-from server.health import Integrity
+from server.http.health import Integrity
 from server.upkeep import JobRun
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ from msgspec import inspect
 
 from server import embedded
 from server.commands import TABLE
-from server.contract import OWN
+from server.http.contract import OWN
 from tests.contract.shapes import fits
 from tests.contract.test_socket import ERROR, is_error, talk
 from tests.journeys import school

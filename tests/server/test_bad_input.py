@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from server.commands import TABLE
 from server.context import Command, Role
-from server.http import BODY_MAX, PREFIX
+from server.http.door import BODY_MAX, PREFIX
 from tests.server.world import World
 
 ROUTES = [row for row in TABLE if row.path is not None]

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from server import contract
 from server.commands import TABLE
 from server.gateway.dispatch import OWN_OPS
-from server.http import PREFIX
+from server.http import contract
+from server.http.door import PREFIX
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import checks
-from server import health, problem
 from server.clock import Clock
 from server.config import Settings
-from server.edge import Edge
-from server.limits import Limiter
+from server.http import health, problem
+from server.http.edge import Edge
+from server.http.limits import Limiter
 
 
 class Found:
@@ -55,7 +55,9 @@ async def ward(
         logging_config=None,
     )
     app = Edge(litestar, settings=settings, limiter=Limiter(redis))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test"
+    ) as client:
         yield Ward(client, found, integrity, draining)
 
 
@@ -97,7 +99,9 @@ async def test_degraded_but_ready_without_what_costs_latency_only(
     integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
     app = Litestar(health.routes(settings, probes, integrity, is_draining=lambda: False), openapi_config=None)
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test"
+    ) as client:
         response = await client.get("/health/ready")
 
     assert response.status_code == 200

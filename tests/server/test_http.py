@@ -16,7 +16,7 @@ from server.clock import Clock
 from server.commands import TABLE
 from server.config import Settings
 from server.context import Command, Context, Role
-from server.http import BODY_MAX, PREFIX
+from server.http.door import BODY_MAX, PREFIX
 from tests.server.world import Person, World, open_world
 
 ROUTES = [row for row in TABLE if row.path is not None]

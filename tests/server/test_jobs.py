@@ -15,7 +15,7 @@ from server.clock import Clock
 from server.gateway import history
 from server.gateway.history import Draft
 from server.gateway.models import StoredPublication
-from server.health import Integrity
+from server.http.health import Integrity
 from server.jobs import Job, Jobs, Means
 from server.upkeep import JobRun
 

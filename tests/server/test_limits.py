@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from server.clock import Clock
 from server.config import Settings
-from server.limits import GENERAL, Limiter, Rule, rules_of
+from server.http.limits import GENERAL, Limiter, Rule, rules_of
 from tests.server.world import World, open_world
 
 

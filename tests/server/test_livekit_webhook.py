@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from rooms import media
 from rooms.messages import InboxChanged
 from rooms.models import MediaEvent
-from server import problem
 from server.clock import Clock
+from server.http import problem
 from server.integrations.media_fake import Fate, MediaFake, rough
 from server.webhooks import livekit
 

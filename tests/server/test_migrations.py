@@ -1,6 +1,8 @@
 """One history for all packages: it makes what the models say, and it can be undone."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import asyncpg
 from alembic import command
@@ -38,7 +40,7 @@ async def test_triggers_know_the_arrows_of_the_rules(servers: embedded.Embedded,
         await connection.close()
 
     stored = {row["name"]: set(row["tgargs"].decode().rstrip("\0").split("\0")) for row in rows}
-    of_rules = {
+    of_rules: dict[str, Mapping[Any, frozenset[Any]]] = {
         "course": rules.COURSE_ARROWS,
         "course_session": rules.SESSION_ARROWS,
         "purchase": rules.PURCHASE_ARROWS,

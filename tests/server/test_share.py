@@ -7,7 +7,7 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from server import problem, share
+from server.http import problem, share
 from tests.server.stage import Stage
 from tests.server.test_talks import TALK
 

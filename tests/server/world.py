@@ -13,15 +13,16 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms.registry import Registry
-from server import commands, http, problem
+from server import commands
 from server.clock import Clock
 from server.config import Settings
 from server.context import Command, Parts, Role
-from server.edge import Edge
 from server.features.accounts import registration
 from server.features.accounts.tokens import Authenticator
+from server.http import door, problem
+from server.http.edge import Edge
+from server.http.limits import Limiter
 from server.integrations.geo import Locator
-from server.limits import Limiter
 
 PASSWORD = "Correct-horse-7"
 
@@ -85,7 +86,7 @@ async def open_world(
     )
     authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
     litestar = Litestar(
-        route_handlers=http.routes(table, parts, authenticate=authenticator.authenticate),
+        route_handlers=door.routes(table, parts, authenticate=authenticator.authenticate),
         exception_handlers={Exception: problem.answer},
         openapi_config=None,
         logging_config=None,

@@ -21,7 +21,7 @@ from server.bridge import ROOM, RoomHistory, publications
 from server.context import Parts
 from server.gateway.history import TableHistory
 from server.gateway.protocol import Publication
-from server.health import Integrity
+from server.http.health import Integrity
 from server.integrations.geo import Locator
 from server.jobs import Jobs
 from server.relay import Relay

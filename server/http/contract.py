@@ -16,8 +16,8 @@ from server import errors
 from server.commands import TABLE
 from server.context import Command
 from server.gateway import protocol
-from server.http import PREFIX
-from server.problem import MEDIA_TYPE, Problem
+from server.http.door import PREFIX
+from server.http.problem import MEDIA_TYPE, Problem
 
 Schema = dict[str, Any]
 

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import structlog
 
-from server import problem
 from server.config import Settings
 from server.errors import LimitedError
+from server.http import problem
+from server.http.limits import Limiter, Verdict, rules_of
 from server.integrations.geo import client_address
-from server.limits import Limiter, Verdict, rules_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

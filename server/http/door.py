@@ -8,11 +8,11 @@ from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
 from prometheus_client import Histogram
 
-from server import problem
 from server.context import Command, Context, Parts, Principal
 from server.errors import UnauthenticatedError
 from server.execute import check_guard, execute
 from server.features.accounts import cookies
+from server.http import problem
 from server.integrations.geo import client_address
 from server.request import decode_request
 
