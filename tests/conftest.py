@@ -14,6 +14,8 @@ from server import db, embedded, migrate
 from server.clock import Clock
 
 TEMPLATE = "template_fourtalk"
+# `record_property(FIGURES, …)`: what a test measured is shown at the end of the run.
+FIGURES = "figures"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +24,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the long form of tests that have one: thousands of rounds instead of dozens",
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that the tests recorded."""
+    figures = [
+        f"{report.nodeid.rpartition('::')[2]}: {value}"
+        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        if isinstance(report, pytest.TestReport)
+        for name, value in report.user_properties
+        if name == FIGURES
+    ]
+    if figures:
+        terminalreporter.section(FIGURES)
+        for line in figures:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")
