@@ -211,7 +211,7 @@ class Life(RuleBasedStateMachine):
             if entry["log_level"] in ("error", "critical")
             or (entry["log_level"] == "warning" and entry["event"] not in EXPECTED_WARNINGS)
         ]
-        assert not wrong, wrong
+        assert not wrong, (wrong, self.node.violations)
         self.logs.clear()
 
     async def _check_courses(self) -> None:
