@@ -124,7 +124,8 @@ class Relay:
                 await asyncio.sleep(REST_S)
                 await self._sleep(POLL_S)
             except Exception as error:
-                if outage.is_away(error):
+                # Away, or behind a lock of another node that is frozen: the next look finds the same rows.
+                if outage.is_away(error) or outage.may_succeed_again(error):
                     log.warning("relay_interrupted", node=str(self._node), error=type(error).__name__)
                 else:
                     log.exception("relay_failed", node=str(self._node))
