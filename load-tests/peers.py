@@ -1,0 +1,196 @@
+"""Other servers that do the same work: started from `peers/<name>/peer.toml`, spoken to in their own dialect."""
+
+import contextlib
+import hashlib
+import json  # noqa: TID251 - no package but the standard library
+import os
+import shutil
+import subprocess
+import tomllib
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import EVENTS, Shape, Side, Stage, text
+from engine import BY_FRAME, BY_MARKER, Group, cache
+from processes import Server, free_port
+from wire import STAMP_PLACE, Connection, encode
+
+FOLDER = Path(__file__).parent / "peers"
+# npm, Go and the like on a machine that has none of it yet.
+SETUP_TIMEOUT_S = 900
+# After so many connections everybody else is read, and answers heartbeats.
+CONNECTS_BETWEEN_READS = 50
+# What browsers offer.
+DEFLATE = "permessage-deflate; client_max_window_bits"
+
+
+class Peer(NamedTuple):
+    """What `peer.toml` says."""
+
+    title: str
+    command: list[str]
+    dialect: str
+    ready: str = "tcp"
+    setup: list[list[str]] = []  # noqa: RUF012 - never changed
+    env: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+
+class Dialect(NamedTuple):
+    """How a kind of server is spoken to."""
+
+    connect: Callable[[int, str, str], Connection]
+    """Port, room and user → a connection that is a member of the room."""
+    text: Callable[[str], bytes]
+    """Room → the message that goes to all of it."""
+    marker: bytes = EVENTS["room.send"]
+    mode: int = BY_MARKER
+
+
+def names() -> list[str]:
+    """Return the peers that there are."""
+    return sorted(
+        path.parent.name for path in FOLDER.glob("*/peer.toml") if _read(path.parent.name).dialect in DIALECTS
+    )
+
+
+@contextlib.contextmanager
+def rooms(stage: Stage, name: str, shape: Shape, *, quiet: bool = False) -> Iterator[Side]:
+    """Run a peer with its rooms full of people; with `quiet`, one more room of two."""
+    peer = _read(name)
+    folder = _set_up(name, peer)
+    port = free_port()
+    places = {"port": str(port), "dir": str(folder)}
+    server = Server(
+        [part.format(**places) for part in peer.command],
+        port=port,
+        log=stage.folder / f"{name}.log",
+        env={**os.environ, **{key: value.format(**places) for key, value in peer.env.items()}},  # noqa: TID251
+        folder=folder,
+        cores=stage.options.server_cores,
+        # Whatever a peer starts is the peer.
+        stores=(),
+    )
+    with server, contextlib.ExitStack() as stack:
+        server.until_ready(peer.ready, meanwhile=stage.engine.run)
+        dialect = DIALECTS[peer.dialect]
+        group = _fill(stage, stack, dialect, port, shape)
+        quiet_group = _fill(stage, stack, dialect, port, Shape(1, 2), sample_every=1) if quiet else None
+        yield Side(peer.title, server, group, quiet_group)
+
+
+def _fill(
+    stage: Stage, stack: contextlib.ExitStack, dialect: Dialect, port: int, shape: Shape, **options: Any
+) -> Group:
+    group = stage.engine.group(dialect.marker, mode=dialect.mode, **options)
+    stack.callback(group.forget)
+    for number in range(shape.rooms * shape.size):
+        if number % shape.size == 0:
+            # Ids as long as the product's, so that the events are.
+            channel = str(uuid.uuid4())
+            room = group.room(text=dialect.text(channel))
+        connection = dialect.connect(port, channel, str(uuid.uuid4()))
+        group.add(room, connection)
+        if number % CONNECTS_BETWEEN_READS == 0:
+            stage.engine.run(0)
+    return group
+
+
+def _read(name: str) -> Peer:
+    path = FOLDER / name / "peer.toml"
+    if not path.is_file():
+        raise SystemExit(f"there is no peer {name}; there are: {', '.join(names())}")
+    return Peer(**tomllib.loads(path.read_text()))
+
+
+def _set_up(name: str, peer: Peer) -> Path:
+    """Return the folder to run in: the peer's own, or a copy in the cache in which its setup has run."""
+    if not peer.setup:
+        return FOLDER / name
+    digest = hashlib.sha256()
+    for path in sorted(path for path in (FOLDER / name).rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(FOLDER)).encode() + b"\0" + path.read_bytes())
+    folder = cache() / "peers" / f"{name}-{digest.hexdigest()[:16]}"
+    done = folder / ".set-up"
+    if done.exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(FOLDER / name, folder)
+    for command in peer.setup:
+        ran = subprocess.run(
+            [part.format(dir=folder) for part in command],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SETUP_TIMEOUT_S,
+        )
+        if ran.returncode:
+            raise SystemExit(f"{name}: {' '.join(command)} failed:\n{ran.stdout[-4000:]}{ran.stderr[-4000:]}")
+    done.touch()
+    return folder
+
+
+# --- Dialects ---
+
+
+def _ws(port: int, room: str, user: str) -> Connection:
+    return Connection(port, f"/ws/{room}/{user}")
+
+
+def _ws_deflate(port: int, room: str, user: str) -> Connection:
+    connection = Connection(port, f"/ws/{room}/{user}", extensions=DEFLATE)
+    if "permessage-deflate" not in connection.head:
+        raise RuntimeError("the server does not compress: its dialect is ws, not ws-deflate")
+    return connection
+
+
+def _socket_io(port: int, room: str, user: str) -> Connection:
+    connection = Connection(port, "/socket.io/?EIO=4&transport=websocket")
+    _until(connection, b"0{")
+    connection.send_text(b"40")
+    _until(connection, b"40")
+    connection.send_text(b"42" + encode(["join", room, user]))
+    _until(connection, b'42["joined"')
+    return connection
+
+
+def _centrifugo(port: int, room: str, user: str) -> Connection:
+    connection = Connection(port, "/connection/websocket")
+    connection.send_text(encode({"id": 1, "connect": {"name": user}}))
+    _until(connection, b'"connect":{')
+    connection.send_text(encode({"id": 2, "subscribe": {"channel": f"room:{room}"}}))
+    _until(connection, b'"subscribe":{')
+    return connection
+
+
+def _until(connection: Connection, wanted: bytes) -> None:
+    """Read until an answer comes; what comes before it is skipped."""
+    while not any(wanted in answer for answer in connection.texts()):
+        pass
+
+
+def _room_send(room: str) -> bytes:
+    return text("room.send", f"room:{room}")
+
+
+def _room_send_socket_io(room: str) -> bytes:
+    return b"42" + encode(["room.send", json.loads(_room_send(room))])
+
+
+def _publish(room: str) -> bytes:
+    # Its ids are 32 bits wide, so the stamp cannot be one; the data has it.
+    data = json.loads(_room_send(room))["d"]
+    message = encode({"id": 3, "publish": {"channel": f"room:{room}", "data": data}})
+    assert STAMP_PLACE in message
+    return message
+
+
+DIALECTS = {
+    "ws": Dialect(_ws, _room_send),
+    "channels": Dialect(_ws, _room_send),
+    "ws-deflate": Dialect(_ws_deflate, _room_send, mode=BY_FRAME),
+    "socket.io": Dialect(_socket_io, _room_send_socket_io),
+    "centrifugo": Dialect(_centrifugo, _publish, marker=b'"push":{"channel":'),
+}
