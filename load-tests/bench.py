@@ -6,12 +6,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from engine import Engine, EngineError, Group
 from processes import Cpu, Server
 from wire import STAMP, STAMP_PLACE, encode
+
+T = TypeVar("T")
 
 OURS = "fourtalk"
 EVENTS = {"room.send": b'"ev":"room.message"', "chat.send": b'"ev":"message.created"'}
@@ -22,6 +25,8 @@ CALIBRATION_LIMIT_S = 10.0
 DRAIN_LIMIT_S = 60.0
 # Nothing for so long while messages are owed: they will not come.
 DRAIN_QUIET_S = 3.0
+# A quiet room's messages: people who wave now and then.
+QUIET_PER_S = 10.0
 # Everything has come; a delivery too many would come right behind it.
 DOUBLES_S = 0.2
 
@@ -33,6 +38,14 @@ class Stage:
         self.options = options
         self.folder = folder
         self.engine = engine
+
+    def meanwhile(self, act: Callable[[], T]) -> T:
+        """Do something in a thread while the engine reads every socket, and return its result."""
+        with ThreadPoolExecutor(1) as threads:
+            doing = threads.submit(act)
+            while not doing.done():
+                self.engine.run(0.02)
+            return doing.result()
 
     def say(self, line: str) -> None:
         """Tell how far it is."""
@@ -76,12 +89,22 @@ class Load(NamedTuple):
 class Side:
     """A server with its rooms full of people, ready for load."""
 
-    def __init__(self, name: str, server: Server, group: Group, quiet: Group | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        server: Server,
+        group: Group,
+        *,
+        quiet: Group | None = None,
+        add_rooms: Callable[[int], None] | None = None,
+    ) -> None:
         self.name = name
         self.server = server
         self.group = group
         self.quiet = quiet
         """A room that is measured beside the others, a few messages a second."""
+        self.add_rooms = add_rooms
+        """Fills so many more rooms, where the number of people may grow."""
 
 
 class Window(NamedTuple):
@@ -123,9 +146,9 @@ class Window(NamedTuple):
         return self.client_s * 1e6 / self.delivered
 
 
-def text(op: str, channel: str) -> bytes:
+def text(op: str, channel: str, *, padding: str = PADDING) -> bytes:
     """Return a message of this operation, with a place for its stamp."""
-    said = f"{STAMP.decode()}{STAMP_PLACE.decode()} {PADDING}"
+    said = f"{STAMP.decode()}{STAMP_PLACE.decode()} {padding}"
     if op == "room.send":
         return encode({"op": op, "ch": channel, "d": {"kind": "reaction", "data": said}})
     # The id is a number: the quotes around its place go.
@@ -196,14 +219,14 @@ class Tally:
         return found
 
 
-def measure(stage: Stage, side: Side, load: Load, *, quiet_per_s: float = 10.0) -> Window:
+def measure(stage: Stage, side: Side, load: Load) -> Window:
     """Load one side for a while and measure all but the beginning; then see that everything arrived."""
     options, engine, group, quiet = stage.options, stage.engine, side.group, side.quiet
     copies_ = copies(group)
     tally = Tally(group, copies_)
     if quiet is not None:
         quiet_tally = Tally(quiet, copies(quiet))
-        quiet.rate(quiet_per_s)
+        quiet.rate(QUIET_PER_S)
     if load.rate is None:
         group.pace(load.in_flight)
     else:
@@ -314,6 +337,8 @@ ROOM_COLUMNS = [
     "doubled",
 ]
 
+QUIET_COLUMN = "quiet room p50 / p99 ms"
+
 
 def room_rows(load: str, windows: Mapping[str, Sequence[Window]]) -> list[list[str]]:
     """Return a line of the table for each server: the medians of its rounds."""
@@ -341,6 +366,9 @@ def room_rows(load: str, windows: Mapping[str, Sequence[Window]]) -> list[list[s
                 str(sum(window.doubled for window in of)),
             ]
         )
+        if of[0].quiet_p50_ms is not None:
+            quiet = (median(of, lambda w: w.quiet_p50_ms), median(of, lambda w: w.quiet_p99_ms))
+            rows[-1].append(" / ".join(map(number, quiet)))
     return rows
 
 
@@ -375,6 +403,8 @@ def room_data(load: str, windows: Mapping[str, Sequence[Window]]) -> dict[str, A
                 "p50_ms": median(of, lambda w: w.p50_ms),
                 "p95_ms": median(of, lambda w: w.p95_ms),
                 "p99_ms": median(of, lambda w: w.p99_ms),
+                "quiet_p50_ms": median(of, lambda w: w.quiet_p50_ms),
+                "quiet_p99_ms": median(of, lambda w: w.quiet_p99_ms),
                 "ratio": statistics.median(of_peers[name]) if name in of_peers else None,
                 "ratios": of_peers.get(name),
                 "lost": sum(window.lost for window in of),
@@ -398,10 +428,12 @@ def losses(windows: Mapping[str, Sequence[Window]]) -> list[str]:
 
 def room_result(title: str, measured: Mapping[str, Mapping[str, Sequence[Window]]]) -> Result:
     """Return the result of rounds, by the name of their load."""
+    rows = [row for load, windows in measured.items() for row in room_rows(load, windows)]
+    columns = [*ROOM_COLUMNS, *([] if len(rows[0]) == len(ROOM_COLUMNS) else [QUIET_COLUMN])]
     return Result(
         title,
-        ROOM_COLUMNS,
-        [row for load, windows in measured.items() for row in room_rows(load, windows)],
+        columns,
+        rows,
         {"loads": [room_data(load, windows) for load, windows in measured.items()]},
         [note for load, windows in measured.items() for note in ratio_notes(load, windows)],
         [loss for windows in measured.values() for loss in losses(windows)],

@@ -55,14 +55,14 @@ struct group {
 };
 
 struct room {
-    int group, *conns, conn_count, turn;
+    int group, *conns, conn_count, turn, sender_count; /* 0: everybody sends */
     uint8_t *frame;
     int frame_len, stamps[STAMPS_MAX], stamp_count;
     int64_t sent;
 };
 
 struct conn {
-    int fd, group, room, is_pacer, is_watched, close_code;
+    int fd, group, room, is_pacer, is_watched, is_sampled, close_code;
     int64_t sent, received, sent_ns, closed_ns;
     uint8_t *kept, *unsent;
     size_t kept_len, kept_room, unsent_len, unsent_room;
@@ -169,7 +169,7 @@ int engine_conn(struct engine *e, int fd, int room, const uint8_t *kept, int kep
     memset(c, 0, sizeof *c);
     c->fd = fd;
     c->room = room;
-    c->is_watched = 1;
+    c->is_watched = c->is_sampled = 1;
     append(&c->kept, &c->kept_len, &c->kept_room, kept, kept_len);
     struct room *r = &e->rooms[room];
     c->group = r->group;
@@ -237,6 +237,7 @@ static void send_next(struct engine *e, int room, int64_t at_ns, int skips_pacer
     int conn = -1;
     /* The pacer of a closed loop does not send, so that the loop closes whether or not servers echo to the sender. */
     int senders = r->conn_count - (skips_pacer && r->conn_count > 1);
+    if (r->sender_count) senders = r->sender_count;
     for (int tries = 0; tries < senders; tries++) {
         int candidate = r->conns[r->turn++ % senders];
         if (!e->conns[candidate].closed_ns && e->conns[candidate].is_watched) {
@@ -289,7 +290,7 @@ static int count_markers(struct group *g, struct conn *c, const uint8_t *from, c
     while ((from = memmem(from, end - from, g->marker, g->marker_len)) != NULL) {
         from += g->marker_len;
         count++;
-        if (--g->sample_in > 0) continue;
+        if (!c->is_sampled || --g->sample_in > 0) continue;
         if (g->mode == RAW)
             sampled(g, now_ns() - c->sent_ns);
         else
@@ -455,6 +456,13 @@ void engine_send(struct engine *e, int room) { send_next(e, room, now_ns(), 1); 
 void engine_feed(struct engine *e, int group, const uint8_t *bytes, const int64_t *ends, int64_t count) {
     struct group *g = &e->groups[group];
     g->feed = bytes, g->feed_ends = ends, g->feed_count = count, g->feed_next = 0;
+}
+
+/* Let only the first members of a room send, and sample only what the others get. */
+void engine_senders(struct engine *e, int room, int count) {
+    struct room *r = &e->rooms[room];
+    r->sender_count = count;
+    for (int i = 0; i < count; i++) e->conns[r->conns[i]].is_sampled = 0;
 }
 
 /* Stop or resume reading a connection. While it is not read, only its end is noticed. */

@@ -37,6 +37,7 @@ _FUNCTIONS = {
     "engine_stop": (None, [_POINTER, _INT]),
     "engine_send": (None, [_POINTER, _INT]),
     "engine_feed": (None, [_POINTER, _INT, _BYTES, _INT64S, _INT64]),
+    "engine_senders": (None, [_POINTER, _INT, _INT]),
     "engine_watch": (None, [_POINTER, _INT, _INT]),
     "engine_forget": (None, [_POINTER, _INT]),
     "engine_fault": (_BYTES, [_POINTER]),
@@ -155,12 +156,12 @@ class Group:
         self.engine._connections[conn] = connection  # noqa: SLF001 - two halves of one module
         return int(conn)
 
-    def forget(self) -> None:
-        """Let go of every connection and close it."""
+    def forget(self, *, abort: bool = False) -> None:
+        """Let go of every connection and close it; with `abort` by a reset."""
         for people in self.conns:
             for conn in people:
                 self._c.engine_forget(self._e, conn)
-                self.engine._connections.pop(conn).close()  # noqa: SLF001 - two halves of one module
+                self.engine._connections.pop(conn).close(abort=abort)  # noqa: SLF001 - two halves of one module
 
     def pace(self, in_flight: int) -> None:
         """Begin a closed loop."""
@@ -188,6 +189,10 @@ class Group:
         fed = (b"".join(messages), (_INT64 * len(ends))(*ends))
         self.engine._fed.append(fed)  # noqa: SLF001 - two halves of one module
         self._c.engine_feed(self._e, self.number, fed[0], fed[1], len(ends))
+
+    def only_senders(self, room: int, count: int) -> None:
+        """Let only the first members of a room send, and sample only what the others get."""
+        self._c.engine_senders(self._e, room, count)
 
     def watch(self, conn: int, *, is_watched: bool) -> None:
         """Stop or resume reading one connection."""

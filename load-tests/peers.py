@@ -10,7 +10,7 @@ import tomllib
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench import EVENTS, Shape, Side, Stage, text
 from engine import BY_FRAME, BY_MARKER, Group, cache
@@ -55,9 +55,21 @@ def names() -> list[str]:
     )
 
 
+class Running(NamedTuple):
+    """A peer that runs."""
+
+    title: str
+    server: Server
+    dialect: Dialect
+
+    def connect(self, room: str, user: str) -> Connection:
+        """Return a connection that is a member of the room."""
+        return self.dialect.connect(self.server.port, room, user)
+
+
 @contextlib.contextmanager
-def rooms(stage: Stage, name: str, shape: Shape, *, quiet: bool = False) -> Iterator[Side]:
-    """Run a peer with its rooms full of people; with `quiet`, one more room of two."""
+def open_server(stage: Stage, name: str) -> Iterator[Running]:
+    """Run a peer."""
     peer = _read(name)
     folder = _set_up(name, peer)
     port = free_port()
@@ -72,29 +84,44 @@ def rooms(stage: Stage, name: str, shape: Shape, *, quiet: bool = False) -> Iter
         # Whatever a peer starts is the peer.
         stores=(),
     )
-    with server, contextlib.ExitStack() as stack:
+    with server:
         server.until_ready(peer.ready, meanwhile=stage.engine.run)
-        dialect = DIALECTS[peer.dialect]
-        group = _fill(stage, stack, dialect, port, shape)
-        quiet_group = _fill(stage, stack, dialect, port, Shape(1, 2), sample_every=1) if quiet else None
-        yield Side(peer.title, server, group, quiet_group)
+        yield Running(peer.title, server, DIALECTS[peer.dialect])
 
 
-def _fill(
-    stage: Stage, stack: contextlib.ExitStack, dialect: Dialect, port: int, shape: Shape, **options: Any
-) -> Group:
-    group = stage.engine.group(dialect.marker, mode=dialect.mode, **options)
-    stack.callback(group.forget)
+@contextlib.contextmanager
+def rooms(stage: Stage, name: str, shape: Shape, *, quiet: bool = False) -> Iterator[Side]:
+    """Run a peer with its rooms full of people; with `quiet`, one more room of two."""
+    with open_server(stage, name) as peer, contextlib.ExitStack() as stack:
+
+        def group(**options: int) -> Group:
+            made = stage.engine.group(peer.dialect.marker, mode=peer.dialect.mode, **options)
+            stack.callback(made.forget)
+            return made
+
+        everybody = group()
+
+        def add_rooms(count: int) -> None:
+            _fill(peer, everybody, Shape(count, shape.size))
+
+        add_rooms(shape.rooms)
+        pair = None
+        if quiet:
+            pair = group(sample_every=1)
+            _fill(peer, pair, Shape(1, 2))
+        yield Side(peer.title, peer.server, everybody, quiet=pair, add_rooms=add_rooms)
+
+
+def _fill(peer: Running, group: Group, shape: Shape) -> None:
     for number in range(shape.rooms * shape.size):
         if number % shape.size == 0:
             # Ids as long as the product's, so that the events are.
             channel = str(uuid.uuid4())
-            room = group.room(text=dialect.text(channel))
-        connection = dialect.connect(port, channel, str(uuid.uuid4()))
+            room = group.room(text=peer.dialect.text(channel))
+        connection = peer.connect(channel, str(uuid.uuid4()))
         group.add(room, connection)
         if number % CONNECTS_BETWEEN_READS == 0:
-            stage.engine.run(0)
-    return group
+            group.engine.run(0)
 
 
 def _read(name: str) -> Peer:

@@ -150,6 +150,14 @@ class Product:
         asked = [psql, "-h", self.data / "run", "-U", "fourtalk", "-d", "fourtalk", "-qtAc", query]
         return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
+    def stores(self) -> dict[str, str]:
+        """Return the variables with which another server uses the stores that this one started."""
+        sockets = self.data / "run"
+        return {
+            "DATABASE_URL": f"postgresql://fourtalk@/fourtalk?host={sockets}",
+            "REDIS_URL": f"unix://{sockets}/valkey.sock",
+        }
+
     # --- People ---
 
     def mint(self, count: int) -> list[Account]:
@@ -292,12 +300,16 @@ def talks(stage: Stage, shape: Shape, op: str = "room.send") -> Iterator[Side]:
     assert shape.size <= TALK_CAP, "more people need a course"
     with running(stage) as product:
         stage.say(f"{OURS}: {shape} people take their seats in talks")
-        accounts = product.mint(shape.rooms * shape.size)
-        members = [accounts[start : start + shape.size] for start in range(0, len(accounts), shape.size)]
-        ids = product.talks([room[0] for room in members])
         group = stage.engine.group(EVENTS[op])
-        fill(stage, product, group, dict(zip(ids, members, strict=True)), op)
-        yield Side(OURS, product.server, group)
+
+        def add_rooms(count: int) -> None:
+            accounts = product.mint(count * shape.size)
+            members = [accounts[start : start + shape.size] for start in range(0, len(accounts), shape.size)]
+            ids = product.talks([room[0] for room in members])
+            fill(stage, product, group, dict(zip(ids, members, strict=True)), op)
+
+        add_rooms(shape.rooms)
+        yield Side(OURS, product.server, group, add_rooms=add_rooms)
 
 
 @contextlib.contextmanager
@@ -322,7 +334,7 @@ def classes(stage: Stage, shape: Shape, op: str = "room.send", *, quiet: bool = 
         if quiet:
             quiet_group = stage.engine.group(EVENTS["room.send"], sample_every=1)
             fill(stage, product, quiet_group, {product.talks(pair[:1])[0]: pair}, "room.send")
-        yield Side(OURS, product.server, group, quiet_group)
+        yield Side(OURS, product.server, group, quiet=quiet_group)
 
 
 def concurrently(act: Callable[[T], R], items: Iterable[T]) -> list[R]:

@@ -17,6 +17,18 @@ from engine import Engine
 
 SCENARIOS = [
     "small_rooms",
+    "big_room",
+    "hot_rooms",
+    "echo",
+    "durable",
+    "idle",
+    "churn",
+    "reconnect_storm",
+    "slow_readers",
+    "webhook_storm",
+    "settlement",
+    "last_seat",
+    "two_nodes",
 ]
 
 

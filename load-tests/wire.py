@@ -69,13 +69,19 @@ class Connection:
         subprotocol: str | None = None,
         extensions: str | None = None,
         receive_buffer: int | None = None,
+        waits: bool = True,
     ) -> None:
-        """Connect and shake hands; `receive_buffer` is the kernel's, in bytes."""
+        """Connect and shake hands.
+
+        `receive_buffer` is the kernel's, in bytes. Who does not wait calls `upgraded` before anything else.
+        """
         self.sock = socket.socket()
         self.sock.settimeout(SILENCE_S)
         if receive_buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.head = ""
+        """The server's answer to the handshake."""
         self.events: list[dict[str, Any]] = []
         self._bytes = bytearray()
         self._ids = itertools.count(1)
@@ -94,10 +100,29 @@ class Connection:
         try:
             self.sock.connect(("127.0.0.1", port))
             self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
-            self.head = self._upgraded()
+            if waits:
+                self.upgraded()
         except BaseException:
             self.sock.close()
             raise
+
+    def upgraded(self) -> None:
+        """Wait until the handshake is answered.
+
+        Raises:
+            LostError: It was refused.
+        """
+        while b"\r\n\r\n" not in self._bytes:
+            chunk = self.sock.recv(READ_BYTES)
+            if not chunk:
+                raise LostError("the connection ended in the handshake")
+            self._bytes += chunk
+        head, _, rest = bytes(self._bytes).partition(b"\r\n\r\n")
+        self.head = head.decode(errors="replace")
+        status = self.head.split("\r\n", 1)[0]
+        if " 101 " not in f"{status} ":
+            raise LostError(f"the handshake was refused: {status}")
+        self._bytes = bytearray(rest)
 
     def close(self, *, abort: bool = False) -> None:
         """Close the socket without goodbye; with `abort` by a reset, as a crashed peer does."""
@@ -181,20 +206,6 @@ class Connection:
                 code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
                 raise LostError(f"the server closed the connection: {code} {payload[2:].decode()}", code)
         return texts
-
-    def _upgraded(self) -> str:
-        while b"\r\n\r\n" not in self._bytes:
-            chunk = self.sock.recv(READ_BYTES)
-            if not chunk:
-                raise LostError("the connection ended in the handshake")
-            self._bytes += chunk
-        head, _, rest = bytes(self._bytes).partition(b"\r\n\r\n")
-        text = head.decode(errors="replace")
-        status = text.split("\r\n", 1)[0]
-        if " 101 " not in f"{status} ":
-            raise LostError(f"the handshake was refused: {status}")
-        self._bytes = bytearray(rest)
-        return text
 
     def _frames(self) -> Iterator[tuple[int, bytes]]:
         """Take the complete frames out of the buffer. Servers send final, unmasked ones."""
