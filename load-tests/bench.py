@@ -219,7 +219,7 @@ class Tally:
         return found
 
 
-def measure(stage: Stage, side: Side, load: Load) -> Window:
+def measure(stage: Stage, side: Side, load: Load, *, seconds: float | None = None) -> Window:
     """Load one side for a while and measure all but the beginning; then see that everything arrived."""
     options, engine, group, quiet = stage.options, stage.engine, side.group, side.quiet
     copies_ = copies(group)
@@ -240,7 +240,7 @@ def measure(stage: Stage, side: Side, load: Load) -> Window:
         time.process_time(),
         time.monotonic(),
     )
-    engine.run(options.seconds)
+    engine.run(options.seconds if seconds is None else seconds)
     seconds, client_s = time.monotonic() - began, time.process_time() - client
     after, cpu = group.counts, side.server.usage().since(usage)
     latencies = group.latencies_ms()

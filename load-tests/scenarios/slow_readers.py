@@ -9,6 +9,8 @@ import time
 
 import product
 from bench import EVENTS, OURS, Load, Result, Shape, Side, Stage, measure, number, text, until_quiet
+from engine import Group
+from product import Product
 
 SMALL = [
     *("--size", "6", "--slow", "2", "--rate", "3000", "--without", "1"),
@@ -37,40 +39,17 @@ def run(stage: Stage) -> Result:
     """Measure it."""
     options = stage.options
     with product.running(stage, flags=["--time-travel"]) as ours:
-        tutor, admin = ours.create("tutor"), ours.create("admin")
-        students = ours.mint(options.size - 1 + options.slow)
-        room_id = ours.lessons(tutor, admin, [students])[0].room_id
-        group = stage.engine.group(EVENTS["room.send"])
-        product.fill(stage, ours, group, {room_id: [tutor, *students[: options.size - 1]]}, "room.send")
-        group.say(group.rooms[0], text("room.send", f"room:{room_id}", padding=LONG))
-        slow = stage.engine.group(EVENTS["room.send"])
-        room = slow.room()
-        for account in students[options.size - 1 :]:
-            connection = ours.connect(account, receive_buffer=RECEIVE_BUFFER)
-            product.join(connection, room_id)
-            slow.add(room, connection)
-            stage.engine.run(0)
-        until_quiet(group, 0.5, 10.0)
+        group, slow = _seated(stage, ours)
         side, load = Side(OURS, ours.server, group), Load(rate=options.rate)
-        seconds, options.seconds = options.seconds, options.without
-        windows = [measure(stage, side, load)]
-        options.seconds = seconds
-        stopped_at = time.monotonic_ns()
+        windows = [measure(stage, side, load, seconds=options.without)]
+        stopped_ns = time.monotonic_ns()
         for conn in slow.conns[0]:
             slow.watch(conn, is_watched=False)
         windows.append(measure(stage, side, load))
-        group.rate(options.rate / options.size)
-        end = time.monotonic() + CLOSE_LIMIT_S
-        while slow.counts.closed < options.slow and time.monotonic() < end:
-            stage.engine.run(0.1)
-        group.stop()
-        closed_s = sorted(
-            (slow.of_connection(conn).closed_ns - stopped_at) / 1e9
-            for conn in slow.conns[0]
-            if slow.of_connection(conn).closed_ns
-        )
-        until_quiet(group, 0.5, 10.0)
+        _load_until_closed(stage, group, slow)
+        ends = [slow.of_connection(conn).closed_ns for conn in slow.conns[0]]
         rss_mb = ours.server.rss_kb() / 1024
+    closed_s = sorted((end - stopped_ns) / 1e9 for end in ends if end)
     rows = [
         [
             name,
@@ -87,9 +66,8 @@ def run(stage: Stage) -> Result:
     columns += ["lost by the others", "doubled", "server RSS MB"]
     notes = [f"RSS after all of it: {rss_mb:.1f} MB"]
     if closed_s:
-        notes.append(
-            f"{len(closed_s)} of {options.slow} slow readers were closed, after {closed_s[0]:.1f} to {closed_s[-1]:.1f} s"
-        )
+        span = f"{closed_s[0]:.1f} to {closed_s[-1]:.1f} s"
+        notes.append(f"{len(closed_s)} of {options.slow} slow readers were closed, after {span}")
     failures = [
         f"the others lost {window.lost} and got {window.doubled} twice"
         for window in windows
@@ -104,3 +82,34 @@ def run(stage: Stage) -> Result:
     }
     shape = Shape(1, options.size + options.slow)
     return Result(f"{shape}, some stop reading", columns, rows, data, notes, failures)
+
+
+def _seated(stage: Stage, ours: Product) -> tuple[Group, Group]:
+    """Seat everybody in one lesson; return who reads and who will not."""
+    options = stage.options
+    tutor, admin = ours.create("tutor"), ours.create("admin")
+    students = ours.mint(options.size - 1 + options.slow)
+    readers, others = [tutor, *students[: options.size - 1]], students[options.size - 1 :]
+    room_id = ours.lessons(tutor, admin, [students])[0].room_id
+    group = stage.engine.group(EVENTS["room.send"])
+    product.fill(stage, ours, group, {room_id: readers}, "room.send")
+    group.say(group.rooms[0], text("room.send", f"room:{room_id}", padding=LONG))
+    slow = stage.engine.group(EVENTS["room.send"])
+    room = slow.room()
+    for account in others:
+        connection = ours.connect(account, receive_buffer=RECEIVE_BUFFER)
+        product.join(connection, room_id)
+        slow.add(room, connection)
+        stage.engine.run(0)
+    until_quiet(group, 0.5, 10.0)
+    return group, slow
+
+
+def _load_until_closed(stage: Stage, group: Group, slow: Group) -> None:
+    """Keep the room busy until the server has closed every slow reader."""
+    group.rate(stage.options.rate / stage.options.size)
+    end = time.monotonic() + CLOSE_LIMIT_S
+    while slow.counts.closed < stage.options.slow and time.monotonic() < end:
+        stage.engine.run(0.1)
+    group.stop()
+    until_quiet(group, 0.5, 10.0)
