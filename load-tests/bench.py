@@ -1,11 +1,10 @@
 """What the scenarios share: options, rooms under load, rounds beside peers, and the result."""
 
 import argparse
-import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -112,7 +111,7 @@ class Window(NamedTuple):
 
     seconds: float
     cpu: Cpu
-    client_s: float
+    client_s: float | None
     offered: int
     delivered: int
     lost: int
@@ -121,7 +120,7 @@ class Window(NamedTuple):
     p95_ms: float | None
     p99_ms: float | None
     events_per_frame: float
-    rss_mb: float
+    rss_mb: float | None
     quiet_p50_ms: float | None = None
     quiet_p99_ms: float | None = None
 
@@ -131,9 +130,9 @@ class Window(NamedTuple):
         return self.cpu.own * 1e6 / self.delivered
 
     @property
-    def user_us(self) -> float:
+    def user_us(self) -> float | None:
         """Return the user part of it."""
-        return self.cpu.own_user * 1e6 / self.delivered
+        return None if self.cpu.own_user is None else self.cpu.own_user * 1e6 / self.delivered
 
     @property
     def all_us(self) -> float:
@@ -141,9 +140,9 @@ class Window(NamedTuple):
         return (self.cpu.own + self.cpu.stores) * 1e6 / self.delivered
 
     @property
-    def client_us(self) -> float:
+    def client_us(self) -> float | None:
         """Return the client's CPU per delivery, in microseconds."""
-        return self.client_s * 1e6 / self.delivered
+        return None if self.client_s is None else self.client_s * 1e6 / self.delivered
 
 
 def text(op: str, channel: str, *, padding: str = PADDING) -> bytes:
@@ -289,38 +288,7 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     return values[min(len(values) - 1, int(len(values) * percent / 100))] if values else None
 
 
-# --- Rounds ---
-
-OpenPeer = Callable[[str], contextlib.AbstractContextManager[Side]]
-
-
-def rounds(stage: Stage, ours: Side, peers: OpenPeer, load: Load) -> dict[str, list[Window]]:
-    """Measure our side and the peers, interleaved, the order turned round every other round.
-
-    A peer is started anew for each of its rounds; ours stays, and is all but idle while a peer is measured.
-    """
-    windows: dict[str, list[Window]] = {}
-    names = [OURS, *stage.options.compare]
-    for number in range(stage.options.rounds):
-        for name in names[:: -1 if number % 2 else 1]:
-            with _opened(name, ours, peers) as side:
-                window = measure(stage, side, load)
-            windows.setdefault(side.name, []).append(window)
-            stage.say(
-                f"round {number + 1}, {load}, {side.name}: {window.own_us:.2f} us, {window.delivered / window.seconds:,.0f}/s"
-            )
-    # Ours first, whatever the order of the rounds.
-    return {OURS: windows.pop(OURS), **windows}
-
-
-@contextlib.contextmanager
-def _opened(name: str, ours: Side, peers: OpenPeer) -> Iterator[Side]:
-    if name == OURS:
-        yield ours
-        return
-    with peers(name) as side:
-        yield side
-
+# --- The result of rounds ---
 
 ROOM_COLUMNS = [
     "load",
@@ -397,7 +365,7 @@ def room_data(load: str, windows: Mapping[str, Sequence[Window]]) -> dict[str, A
         "servers": {
             name: {
                 "own_us": statistics.median(window.own_us for window in of),
-                "user_us": statistics.median(window.user_us for window in of),
+                "user_us": median(of, lambda w: w.user_us),
                 "with_stores_us": statistics.median(window.all_us for window in of),
                 "deliveries_per_s": statistics.median(window.delivered / window.seconds for window in of),
                 "p50_ms": median(of, lambda w: w.p50_ms),

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import EVENTS, Shape, Side, Stage, text
+from bench import EVENTS, OURS, Load, Shape, Side, Stage, Window, measure, text
 from engine import BY_FRAME, BY_MARKER, Group, cache
-from processes import Server, free_port
+from processes import Cpu, Server, free_port
 from wire import STAMP_PLACE, Connection, encode
 
 FOLDER = Path(__file__).parent / "peers"
@@ -22,6 +22,8 @@ FOLDER = Path(__file__).parent / "peers"
 SETUP_TIMEOUT_S = 900
 # After so many connections everybody else is read, and answers heartbeats.
 CONNECTS_BETWEEN_READS = 50
+# A driver's people are media clients of several threads each, all on the client's core.
+DRIVEN_PEOPLE = 40
 # What browsers offer.
 DEFLATE = "permessage-deflate; client_max_window_bits"
 
@@ -34,6 +36,8 @@ class Peer(NamedTuple):
     dialect: str
     ready: str = "tcp"
     setup: list[list[str]] = []  # noqa: RUF012 - never changed
+    driver: list[str] = []  # noqa: RUF012 - never changed
+    """The program that loads it and prints what it measured, where this client cannot speak to it."""
     env: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
@@ -50,8 +54,75 @@ class Dialect(NamedTuple):
 
 def names() -> list[str]:
     """Return the peers that there are."""
-    return sorted(
-        path.parent.name for path in FOLDER.glob("*/peer.toml") if _read(path.parent.name).dialect in DIALECTS
+    return sorted(path.parent.name for path in FOLDER.glob("*/peer.toml"))
+
+
+def rounds(
+    stage: Stage, ours: Side, shape: Shape, load: Load, *, quiet: bool = False
+) -> dict[str, list[Window]]:
+    """Measure our side and the peers, interleaved, the order turned round every other round.
+
+    A peer is started anew for each of its rounds; ours stays, and is all but idle while a peer is measured.
+    """
+    windows: dict[str, list[Window]] = {}
+    order = [OURS, *stage.options.compare]
+    for number in range(stage.options.rounds):
+        for name in order[:: -1 if number % 2 else 1]:
+            title, window = _measure(stage, name, ours, shape, load, quiet=quiet)
+            windows.setdefault(title, []).append(window)
+            stage.say(
+                f"round {number + 1}, {load}, {title}: {window.own_us:.2f} us, "
+                f"{window.delivered / window.seconds:,.0f}/s"
+            )
+    # Ours first, whatever the order of the rounds.
+    return {OURS: windows.pop(OURS), **windows}
+
+
+def _measure(
+    stage: Stage, name: str, ours: Side, shape: Shape, load: Load, *, quiet: bool
+) -> tuple[str, Window]:
+    if name == OURS:
+        return OURS, measure(stage, ours, load)
+    peer = _read(name)
+    if peer.driver:
+        return peer.title, _driven(stage, name, peer, shape, load)
+    with rooms(stage, name, shape, quiet=quiet) as side:
+        return side.name, measure(stage, side, load)
+
+
+def _driven(stage: Stage, name: str, peer: Peer, shape: Shape, load: Load) -> Window:
+    """Let a peer's own program load it. It holds fewer people, each of them a whole media client."""
+    if load.rate is not None or shape.size > DRIVEN_PEOPLE:
+        raise SystemExit(f"{name} is driven in a closed loop only, in rooms of at most {DRIVEN_PEOPLE}")
+    with open_server(stage, name) as running:
+        places = {"port": running.server.port, "dir": running.folder, "pid": running.server.pid}
+        figures = {
+            "rooms": min(shape.rooms, DRIVEN_PEOPLE // shape.size),
+            "size": shape.size,
+            "in-flight": load.in_flight,
+            "warmup": stage.options.warmup,
+            "seconds": stage.options.seconds,
+        }
+        command = [part.format(**places) for part in peer.driver]
+        command += [part for option, value in figures.items() for part in (f"--{option}", str(value))]
+        ran = stage.meanwhile(lambda: subprocess.run(command, capture_output=True, text=True, check=False))
+    if not ran.stdout:
+        raise RuntimeError(f"the driver of {name} failed:\n{ran.stderr[-4000:]}")
+    found = json.loads(ran.stdout.splitlines()[-1])
+    own_s = found["own_us"] * found["delivered"] / 1e6
+    return Window(
+        seconds=found["seconds"],
+        cpu=Cpu(own_s, None, 0.0),
+        client_s=None,
+        offered=found["delivered"],
+        delivered=found["delivered"],
+        lost=max(0, found["lost"]),
+        doubled=max(0, -found["lost"]),
+        p50_ms=found["p50_ms"],
+        p95_ms=None,
+        p99_ms=found["p99_ms"],
+        events_per_frame=1.0,
+        rss_mb=None,
     )
 
 
@@ -60,11 +131,22 @@ class Running(NamedTuple):
 
     title: str
     server: Server
-    dialect: Dialect
+    dialect: Dialect | None
+    """None: only its own driver can speak to it."""
+    folder: Path
 
     def connect(self, room: str, user: str) -> Connection:
         """Return a connection that is a member of the room."""
-        return self.dialect.connect(self.server.port, room, user)
+        return self.spoken.connect(self.server.port, room, user)
+
+    @property
+    def spoken(self) -> Dialect:
+        """Return how to speak to it."""
+        if self.dialect is None:
+            raise SystemExit(
+                f"{self.title} is loaded by its own driver, which knows rooms in a closed loop only"
+            )
+        return self.dialect
 
 
 @contextlib.contextmanager
@@ -86,7 +168,7 @@ def open_server(stage: Stage, name: str) -> Iterator[Running]:
     )
     with server:
         server.until_ready(peer.ready, meanwhile=stage.engine.run)
-        yield Running(peer.title, server, DIALECTS[peer.dialect])
+        yield Running(peer.title, server, DIALECTS.get(peer.dialect), folder)
 
 
 @contextlib.contextmanager
@@ -95,7 +177,7 @@ def rooms(stage: Stage, name: str, shape: Shape, *, quiet: bool = False) -> Iter
     with open_server(stage, name) as peer, contextlib.ExitStack() as stack:
 
         def group(**options: int) -> Group:
-            made = stage.engine.group(peer.dialect.marker, mode=peer.dialect.mode, **options)
+            made = stage.engine.group(peer.spoken.marker, mode=peer.spoken.mode, **options)
             stack.callback(made.forget)
             return made
 
@@ -117,7 +199,7 @@ def _fill(peer: Running, group: Group, shape: Shape) -> None:
         if number % shape.size == 0:
             # Ids as long as the product's, so that the events are.
             channel = str(uuid.uuid4())
-            room = group.room(text=peer.dialect.text(channel))
+            room = group.room(text=peer.spoken.text(channel))
         connection = peer.connect(channel, str(uuid.uuid4()))
         group.add(room, connection)
         if number % CONNECTS_BETWEEN_READS == 0:

@@ -22,7 +22,8 @@ class Cpu(NamedTuple):
     """CPU seconds between two readings."""
 
     own: float
-    own_user: float
+    own_user: float | None
+    """None: not known."""
     stores: float
 
 
@@ -87,6 +88,11 @@ class Server:
             # The folder with the log goes, and the reason with it.
             print(f"--- the end of {self.log.name}\n{self._log_end()}", file=sys.stderr)
         self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Return the process that was started."""
+        return self._child.pid
 
     def until_ready(
         self, sign: str = "/health/ready", *, meanwhile: Callable[[float], None] = time.sleep

@@ -7,7 +7,7 @@ import argparse
 
 import peers
 import product
-from bench import Load, Result, Shape, Stage, room_result, rounds
+from bench import Load, Result, Shape, Stage, room_result
 from scenarios import options
 
 SMALL = ["--size", "12", "--seconds", "1", "--warmup", "0.2", "--rounds", "1"]
@@ -26,5 +26,5 @@ def run(stage: Stage) -> Result:
     shape = Shape(1, stage.options.size)
     load = Load(stage.options.in_flight, stage.options.rate)
     with product.classes(stage, shape) as ours:
-        windows = rounds(stage, ours, lambda name: peers.rooms(stage, name, shape), load)
+        windows = peers.rounds(stage, ours, shape, load)
     return room_result(f"{shape}, room.send", {str(load): windows})

@@ -118,7 +118,7 @@ def _measured(
         "server": name,
         "cycle": kind,
         "own_us": own_us,
-        "user_us": cpu.own_user * 1e6 / len(took),
+        "user_us": (cpu.own_user or 0.0) * 1e6 / len(took),
         "with_stores_us": (cpu.own + cpu.stores) * 1e6 / len(took),
         "per_s": len(took) / seconds,
         "ms": [percentile(took, percent) for percent in (50, 95, 99)],

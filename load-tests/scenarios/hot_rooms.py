@@ -8,7 +8,7 @@ import argparse
 
 import peers
 import product
-from bench import Load, Result, Shape, Stage, room_result, rounds
+from bench import Load, Result, Shape, Stage, room_result
 from scenarios import options
 
 SMALL = [
@@ -33,7 +33,7 @@ def run(stage: Stage) -> Result:
     shape = Shape(stage.options.rooms, stage.options.size)
     with product.classes(stage, shape, quiet=True) as ours:
         measured = {
-            str(load): rounds(stage, ours, lambda name: peers.rooms(stage, name, shape, quiet=True), load)
+            str(load): peers.rounds(stage, ours, shape, load, quiet=True)
             for load in (Load(rate=rate) for rate in stage.options.rates)
         }
     return room_result(f"{shape}, everybody publishes", measured)

@@ -8,7 +8,7 @@ import argparse
 
 import peers
 import product
-from bench import Load, Result, Shape, Stage, room_result, rounds
+from bench import Load, Result, Shape, Stage, room_result
 from scenarios import options
 
 SMALL = ["--rooms", "5", "--seconds", "1", "--warmup", "0.2", "--rounds", "1"]
@@ -27,5 +27,5 @@ def run(stage: Stage) -> Result:
     shape = Shape(stage.options.rooms, product.TALK_CAP)
     load = Load(stage.options.in_flight, stage.options.rate)
     with product.talks(stage, shape) as ours:
-        windows = rounds(stage, ours, lambda name: peers.rooms(stage, name, shape), load)
+        windows = peers.rounds(stage, ours, shape, load)
     return room_result(f"{shape}, room.send", {str(load): windows})

@@ -69,7 +69,7 @@ def run(stage: Stage) -> Result:
         "applied": applied,
         "per_s": answered / seconds,
         "own_us": cpu.own * 1e6 / answered,
-        "user_us": cpu.own_user * 1e6 / answered,
+        "user_us": (cpu.own_user or 0.0) * 1e6 / answered,
         "with_stores_us": (cpu.own + cpu.stores) * 1e6 / answered,
         "until_applied_s": applied_s,
         "until_applied_us": all_cpu.own * 1e6 / answered,
