@@ -24,7 +24,8 @@ settings.configure(
     CHANNEL_LAYERS={
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [redis_url]},
+            # The layer waits in blocking calls; redis-py would end them, and the consumer, after five seconds.
+            "CONFIG": {"hosts": [{"address": redis_url, "socket_timeout": None}]},
         }
         if redis_url
         else {"BACKEND": "channels.layers.InMemoryChannelLayer"}

@@ -9,19 +9,19 @@ app = socketio.ASGIApp(sio)
 
 
 @sio.on("join")
-async def join(sid, place):
-    await sio.save_session(sid, place)
-    await sio.enter_room(sid, place["room"])
-    await sio.emit("joined", place, to=sid)
+async def join(sid, room, user):
+    await sio.save_session(sid, {"room": room, "user": user})
+    await sio.enter_room(sid, room)
+    await sio.emit("joined", room, to=sid)
 
 
 @sio.on("room.send")
 async def room_send(sid, message):
-    place = await sio.get_session(sid)
+    session = await sio.get_session(sid)
     event = {
         "ch": message["ch"],
         "ev": "room.message",
         "ts": time.time_ns() // 1_000_000,
-        "d": {"from": place["user"], **message["d"]},
+        "d": {"from": session["user"], **message["d"]},
     }
-    await sio.emit("event", event, room=place["room"])
+    await sio.emit("event", event, room=session["room"])

@@ -6,10 +6,10 @@ const server = createServer();
 const io = new Server(server, { transports: ["websocket"] });
 
 io.on("connection", (socket) => {
-  socket.on("join", ({ room, user }) => {
+  socket.on("join", (room, user) => {
     socket.data = { room, user };
     socket.join(room);
-    socket.emit("joined", { room, user });
+    socket.emit("joined", room);
   });
 
   socket.on("room.send", ({ ch, d }) => {

@@ -25,10 +25,13 @@ export class RoomGateway {
   private readonly server!: Server;
 
   @SubscribeMessage("join")
-  async join(@ConnectedSocket() socket: Socket, @MessageBody() place: Place): Promise<WsResponse<Place>> {
-    socket.data = place;
-    await socket.join(place.room);
-    return { event: "joined", data: place };
+  async join(
+    @ConnectedSocket() socket: Socket,
+    @MessageBody() [room, user]: [string, string],
+  ): Promise<WsResponse<string>> {
+    socket.data = { room, user } satisfies Place;
+    await socket.join(room);
+    return { event: "joined", data: room };
   }
 
   @SubscribeMessage("room.send")
