@@ -594,6 +594,4 @@ def _prefix(name: str) -> str:
 
 
 def _shared_frame(codec: Codec, pending: Sequence[Pending]) -> bytes:
-    if len(pending) == 1:
-        return pending[0].frame(codec)
     return codec.frame([item.json for item in pending])
