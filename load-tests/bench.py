@@ -385,12 +385,12 @@ def room_data(load: str, windows: Mapping[str, Sequence[Window]]) -> dict[str, A
 
 
 def losses(windows: Mapping[str, Sequence[Window]]) -> list[str]:
-    """Return what was lost or doubled, in words."""
+    """Return what we lost or doubled, in words; what a peer loses stands in the table alone."""
     return [
         f"{name}: {window.lost} deliveries lost, {window.doubled} doubled"
         for name, of in windows.items()
         for window in of
-        if window.lost or window.doubled
+        if OURS in name and (window.lost or window.doubled)
     ]
 
 
