@@ -393,7 +393,7 @@ def losses(windows: Mapping[str, Sequence[Window]]) -> list[str]:
         f"{name}: {window.lost} deliveries lost, {window.doubled} doubled"
         for name, of in windows.items()
         for window in of
-        if OURS in name and (window.lost or window.doubled)
+        if name == OURS and (window.lost or window.doubled)
     ]
 
 
