@@ -1,7 +1,8 @@
-"""One room at work: a bounded mailbox of two lanes and, only while there is mail, one task.
+"""One room at work: a bounded mailbox of two lanes and, only while a turn needs one, a task.
 
-A turn is: decide, one transaction, publish, answer. Up to 64 waiting messages share a transaction. Nothing is
-believed, shown or answered before it is committed.
+A turn is: decide, one transaction, publish, answer. Up to 64 waiting messages share a turn, and turns that only make
+the journal longer share their transaction with those of other rooms (`rooms.commits`). Nothing is believed, shown or
+answered before it is committed.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -17,7 +19,8 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms import finish, journal, messages as m, ownership, published, wishes
+from rooms import commits, finish, journal, messages as m, ownership, published, wishes
+from rooms.commits import CommitLostError, Commits, NotTogetherError
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
 from rooms.journal import Claim, Write
@@ -49,13 +52,11 @@ SOCKET_SILENT_S = 20.0
 
 # These read stored rows before they are decided, so nothing else may be undecided beside them.
 ALONE = (m.InboxChanged, m.TimerDue, m.ReadAttendance, m.Adopt)
+# These are decided from the state alone.
+_STORED = (m.InboxChanged, m.TimerDue, m.ReadAttendance)
 DATABASE_AWAY = (SQLAlchemyError, OSError, TimeoutError)
 # The database is there and refuses: that is the message's fault, or ours.
 REFUSED = (IntegrityError, DataError, ProgrammingError)
-
-
-class _CommitLostError(Exception):
-    """The connection was lost in the commit; whether it was made only the database knows."""
 
 
 class Letter:
@@ -88,21 +89,25 @@ class Letter:
             self.answer.set_exception(error)
 
 
-class _Turn(msgspec.Struct, frozen=True):
-    """What a committed turn led to."""
+class _Turn(msgspec.Struct):
+    """What the letters of one turn lead to; true once it is committed."""
 
     state: State
-    decisions: Sequence[tuple[datetime, Decision]]
-    armed: dict[str, Timer]
-    answers: "Sequence[tuple[Letter, m.Reply | RoomError | None]]"
-    at: datetime | None
     now: datetime
+    wall: datetime
+    decisions: list[tuple[datetime, Decision]] = []
+    answers: "list[tuple[Letter, m.Reply | RoomError | None]]" = []
+    wanted: dict[str, Timer] = {}
+    read: list[str] = []
+    """Ids of the webhooks that were taken in."""
+    at: datetime | None = None
 
 
 class Surroundings(msgspec.Struct, frozen=True):
     """What an actor needs from the process; the same for all of them."""
 
     sessions: async_sessionmaker[AsyncSession]
+    commits: Commits
     now: Callable[[], datetime]
     wall: Callable[[], datetime]
     publish: Callable[[UUID, Sequence[PublicEvent]], None]
@@ -206,22 +211,42 @@ class Actor:
         self.used_at = time.monotonic()
         if not self._is_running:
             self._is_running = True
-            self._around.spawn(self._work())
+            # Not at once: what else comes in this tick shares the turn.
+            asyncio.get_running_loop().call_soon(self._go_on)
 
-    async def _work(self) -> None:
-        """Work through the mail, then end: an idle room has no task."""
-        try:
-            while not self.is_gone and (batch := self._next_batch()):
-                await self._turn(batch)
-        finally:
-            self._is_running = False
-            self._drop_empty_lanes()
-            idlers, self._idlers = self._idlers or (), None
-            for waiting in idlers:
-                if not waiting.done():
-                    waiting.set_result(None)
+    def _go_on(self) -> None:
+        """Begin the next turn: in a task only if it needs a transaction of its own. Without mail, end."""
+        while not self.is_gone and (batch := self._next_batch()):
+            turn = self._try_lightly(batch)
+            if turn is None:
+                self._around.spawn(self._work(batch))
+                return
+            write = self._write_of(turn)
+            if not write.is_empty:
+                self._around.commits.add(commits.Turn(self.claim, write, partial(self._settled, batch, turn)))
+                return
+            self._committed(turn)
+        self._end()
+
+    def _end(self) -> None:
+        """Be idle: an idle room has neither a task nor a mailbox."""
+        self._is_running = False
+        self._system = self._system or None
+        self._user = self._user or None
+        idlers, self._idlers = self._idlers or (), None
+        for waiting in idlers:
+            if not waiting.done():
+                waiting.set_result(None)
         if self.is_gone:
             self._refuse_all()
+
+    async def _work(self, batch: list[Letter], outcome: Exception | None = None) -> None:
+        try:
+            await self._turn(batch, outcome)
+        except BaseException:
+            self._end()
+            raise
+        self._go_on()
 
     def _next_batch(self) -> list[Letter]:
         """Take letters from the lanes, the system's first; one that reads stored rows comes alone."""
@@ -241,10 +266,6 @@ class Actor:
             return [Letter(m.InboxChanged())]
         return batch
 
-    def _drop_empty_lanes(self) -> None:
-        self._system = self._system or None
-        self._user = self._user or None
-
     def _refuse_all(self) -> None:
         for lane in (self._system, self._user):
             for letter in lane or ():
@@ -253,16 +274,45 @@ class Actor:
 
     # --- A turn ---------------------------------------------------------------------------------------------
 
-    async def _turn(self, batch: list[Letter]) -> None:
+    def _try_lightly(self, batch: list[Letter]) -> _Turn | None:
+        """Decide a turn that needs neither stored rows nor a transaction of its own; None: it needs a task."""
+        if self._is_doubtful or self._around.is_paused():
+            return None
+        turn = self._begin()
         try:
-            turn = await self._commit(batch)
+            for letter in batch:
+                if isinstance(letter.message, _STORED):
+                    return None
+                now = turn.now = self._time(letter, turn.now)
+                self._decide(turn, letter, (letter.message,), now)
+        except Exception:  # noqa: BLE001  (the task meets it again, and deals with it)
+            return None
+        self._conclude(turn, batch)
+        write = self._write_of(turn)
+        return turn if write.is_empty or write.is_plain else None
+
+    def _settled(self, batch: list[Letter], turn: _Turn, outcome: Exception | None) -> None:
+        """Hear what became of a turn that shared its commit."""
+        if outcome is not None:
+            self._around.spawn(self._work(batch, outcome))
+            return
+        self._backoff_s = BACKOFF_FIRST_S
+        try:
+            self._committed(turn)
+        except Exception:
+            log.exception("turn_not_finished", room_id=str(self.room_id))
+        self._go_on()
+
+    async def _turn(self, batch: list[Letter], outcome: Exception | None = None) -> None:
+        try:
+            turn = await self._commit(batch, outcome)
         except FencedError as error:
             log.warning("room_fenced", room_id=str(self.room_id), fence=self.claim.fence)
             self._stop(batch, error)
         except REFUSED as error:
             self._is_doubtful = True
             await self._failed(batch, error)
-        except _CommitLostError as error:
+        except CommitLostError as error:
             self._is_doubtful = True
             await self._wait_for_database(batch, error, UnknownOutcomeError())
         except DATABASE_AWAY as error:
@@ -274,34 +324,53 @@ class Actor:
             self._backoff_s = BACKOFF_FIRST_S
             self._committed(turn)
 
-    async def _commit(self, batch: list[Letter]) -> "_Turn":
+    async def _commit(self, batch: list[Letter], outcome: Exception | None = None) -> _Turn:
+        """Commit a turn on its own; `outcome` is what became of it in a group, where it was in one."""
+        if outcome is not None and not isinstance(outcome, NotTogetherError):
+            raise outcome
         if self._around.is_paused():
             raise TimeoutError("the lease could not be renewed")
         if self._is_doubtful:
             await self._reload()
-        state, wall = self.state, self._around.wall()
-        decisions: list[tuple[datetime, Decision]] = []
-        answers: list[tuple[Letter, m.Reply | RoomError | None]] = []
-        latest = self._latest
-        read: list[str] = []
+        turn = self._begin()
         async with self._around.sessions() as session:
             for letter in batch:
-                now = latest = self._time(letter, latest)
-                answer: m.Reply | RoomError | None = None
+                now = turn.now = self._time(letter, turn.now)
                 try:
                     if isinstance(letter.message, m.ReadAttendance):
-                        answer = await finish.view(session, state, now=now)
-                    for message in await self._prepare(session, letter.message, now, read):
-                        decision = decide(state, message, now=now, wall=wall)
-                        state, answer = decision.state, decision.reply
-                        decisions.append((now, decision))
+                        turn.answers.append((letter, await finish.view(session, turn.state, now=now)))
+                        continue
+                    messages = await self._prepare(session, letter.message, now, turn.read)
                 except RoomError as error:
-                    answer = error
-                answers.append((letter, answer))
-            wanted = wishes.timers(state, now=latest, wall=wall)
-            await self._write(session, Write(self.state, state, decisions, self.armed, wanted, read))
+                    turn.answers.append((letter, error))
+                else:
+                    self._decide(turn, letter, messages, now)
+            self._conclude(turn, batch)
+            await self._write(session, self._write_of(turn))
             await _commit(session)
-        return _Turn(state, decisions, wanted, answers, batch[-1].at, latest)
+        return turn
+
+    def _begin(self) -> _Turn:
+        return _Turn(self.state, self._latest, self._around.wall())
+
+    def _decide(self, turn: _Turn, letter: Letter, messages: Sequence[m.Message], now: datetime) -> None:
+        answer: m.Reply | RoomError | None = None
+        try:
+            for message in messages:
+                self._note_sockets(message, now)
+                decision = decide(turn.state, message, now=now, wall=turn.wall)
+                turn.state, answer = decision.state, decision.reply
+                turn.decisions.append((now, decision))
+        except RoomError as error:
+            answer = error
+        turn.answers.append((letter, answer))
+
+    def _conclude(self, turn: _Turn, batch: list[Letter]) -> None:
+        turn.wanted = wishes.timers(turn.state, now=turn.now, wall=turn.wall)
+        turn.at = batch[-1].at
+
+    def _write_of(self, turn: _Turn) -> Write:
+        return Write(self.state, turn.state, turn.decisions, self.armed, turn.wanted, turn.read)
 
     def _time(self, letter: Letter, latest: datetime) -> datetime:
         """Return the business time of a letter; in one room time never runs backwards.
@@ -336,17 +405,21 @@ class Actor:
                     self.tell(Letter(message, at=now))
                     return ()
                 return (await finish.assess(session, self.state, now=now, finish=True),)
+            case _:
+                return (message,)
+
+    def _note_sockets(self, message: m.Message, now: datetime) -> None:
+        """Remember which sockets were spoken of, and when."""
+        match message:
             case m.Join(connection=connection) if connection is not None:
                 self._sockets[connection] = (time.monotonic(), now)
-                return (message,)
             case m.SocketsSeen(sockets=sockets, seen=seen):
                 beat = time.monotonic()
                 for identity, connections in sockets.items():
                     frame = (beat, seen.get(identity, now))
                     self._sockets.update(dict.fromkeys(connections, frame))
-                return (message,)
             case _:
-                return (message,)
+                pass
 
     async def _read_inbox(self, session: AsyncSession, read: list[str]) -> Sequence[m.MediaChanged]:
         if self.state.outcome is not None and not self.state.settled:
@@ -372,9 +445,9 @@ class Actor:
         if came_late:
             await finish.reconsider(session, write.after, now=write.decisions[-1][0])
 
-    def _committed(self, turn: "_Turn") -> None:
+    def _committed(self, turn: _Turn) -> None:
         """Believe, show, answer and pursue what was committed. Synchronous, so nothing comes between."""
-        self.state, self.armed, self._latest = turn.state, turn.armed, turn.now
+        self.state, self.armed, self._latest = turn.state, turn.wanted, turn.now
         try:
             self._show(turn)
         except Exception:
@@ -393,7 +466,7 @@ class Actor:
         self.pursue([effect for _, d in turn.decisions for effect in d.effects], at=turn.at)
         self._around.changed(self)
 
-    def _show(self, turn: "_Turn") -> None:
+    def _show(self, turn: _Turn) -> None:
         events = [
             published.public(n.event, off=n.off, at=now, is_lesson=turn.state.is_lesson)
             for now, decision in turn.decisions
@@ -529,4 +602,4 @@ async def _commit(session: AsyncSession) -> None:
     except REFUSED:
         raise
     except DATABASE_AWAY as error:
-        raise _CommitLostError(str(error)) from error
+        raise CommitLostError(str(error)) from error

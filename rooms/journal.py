@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Text, cast, delete, func, insert, select, text, update
@@ -71,6 +72,24 @@ class Write(msgspec.Struct, frozen=True):
         has_news = any(d.events or d.evidence or d.domain for _, d in self.decisions)
         return not has_news and not self.read and self.armed == self.wanted
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it only makes the journal longer: nothing that others read of the room changes with it."""
+        before, after = self.before, self.after
+        return (
+            before.seats is after.seats
+            and before.banned is after.banned
+            and not self.read
+            and self.armed == self.wanted
+            and not any(d.evidence or d.domain or d.assessed for _, d in self.decisions)
+            and projection(before) == projection(after)
+        )
+
+    @property
+    def is_milestone(self) -> bool:
+        """Whether a snapshot is due after it."""
+        return self.after.seq // SNAPSHOT_EVERY > self.before.seq // SNAPSHOT_EVERY
+
 
 # --- Writing ------------------------------------------------------------------------------------------------
 
@@ -125,9 +144,90 @@ async def append(session: AsyncSession, claim: Claim, write: Write) -> None:
     await _write_evidence(session, spec.id, [e for _, d in write.decisions for e in d.evidence])
     if write.read:
         await mark_read(session, write.read)
-    if write.after.seq // SNAPSHOT_EVERY > write.before.seq // SNAPSHOT_EVERY:
+    if write.is_milestone:
         await save_snapshot(session, write.after)
     _record(session, spec.id, write.decisions)
+
+
+# The turns of many rooms in one statement. Each room's fence is checked, and kept from changing, by the very statement
+# that writes its events. A row of `room_owner` that somebody else holds is passed over, so that no room waits for the
+# fence of another; an owner's row is locked before any of its events is written, so a room is written whole or not.
+_INSERT_PLAIN = """
+    with ours as materialized (
+        select o.room_id, o.fence
+        from unnest($2::uuid[], $3::bigint[]) as c (room_id, fence)
+        join room_owner o on o.room_id = c.room_id and o.fence = c.fence and o.node_id = $1
+        for share of o skip locked
+    ), written as (
+        insert into room_event (room_id, seq, off, fence, type, data, at)
+        select o.room_id, e.seq, e.off, o.fence, e.type, e.data::jsonb, e.at
+        from unnest($4::uuid[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::timestamptz[])
+            as e (room_id, seq, off, type, data, at)
+        join ours o on o.room_id = e.room_id
+        returning room_id, off, at
+    ), told as (
+        insert into outbox (type, data, at, node)
+        select $10::text, jsonb_build_object(
+                'type', $10::text, 'spans', jsonb_agg(jsonb_build_array(s.room_id, s.first_off, s.last_off))
+            ), max(s.at), $1
+        from (
+            select room_id, min(off) as first_off, max(off) as last_off, max(at) as at
+            from written where off is not null group by room_id
+        ) s
+        having count(*) > 0
+    )
+    select room_id from ours
+"""
+
+
+async def append_plain(
+    connection: asyncpg.Connection, node_id: UUID, writes: Sequence[tuple[Claim, Write]]
+) -> set[UUID]:
+    """Write plain turns of different rooms at once; return the rooms that were written.
+
+    The others belong to another node, or somebody is about to change that: nothing of them was written.
+    """
+    rows = [
+        (claim.room_id, numbered, at)
+        for claim, write in writes
+        for at, decision in write.decisions
+        for numbered in decision.events
+    ]
+    found = await connection.fetch(
+        _INSERT_PLAIN,
+        node_id,
+        [claim.room_id for claim, _ in writes],
+        [claim.fence for claim, _ in writes],
+        [room_id for room_id, _, _ in rows],
+        [numbered.seq for _, numbered, _ in rows],
+        [numbered.off for _, numbered, _ in rows],
+        [_tag(numbered.event) for _, numbered, _ in rows],
+        [_event_encoder.encode(numbered.event).decode() for _, numbered, _ in rows],
+        [at for _, _, at in rows],
+        m.RoomPublished.__struct_config__.tag,
+    )
+    return {row[0] for row in found}
+
+
+_INSERT_SNAPSHOTS = """
+    insert into room_snapshot as old (room_id, seq, off, version, state)
+    select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[])
+    on conflict (room_id) do update
+    set seq = excluded.seq, off = excluded.off, version = excluded.version, state = excluded.state
+    where old.seq < excluded.seq
+"""
+
+
+async def save_snapshots(connection: asyncpg.Connection, states: Sequence[State]) -> None:
+    """Keep committed states. What was committed stays true, whoever owns the rooms now: no fence is asked for."""
+    await connection.execute(
+        _INSERT_SNAPSHOTS,
+        [state.spec.id for state in states],
+        [state.seq for state in states],
+        [state.off for state in states],
+        [VERSION for _ in states],
+        [_state_encoder.encode(state) for state in states],
+    )
 
 
 async def require_fence(session: AsyncSession, claim: Claim) -> None:
@@ -194,7 +294,11 @@ async def _write_events(
 
 
 def _event_row(numbered: Numbered) -> dict[str, object]:
-    return {"seq": numbered.seq, "off": numbered.off, "type": type(numbered.event).__struct_config__.tag}
+    return {"seq": numbered.seq, "off": numbered.off, "type": _tag(numbered.event)}
+
+
+def _tag(event: m.Event) -> object:
+    return type(event).__struct_config__.tag
 
 
 def _builtins(numbered: Numbered) -> object:
@@ -300,7 +404,7 @@ def _record(session: AsyncSession, room_id: UUID, decisions: Sequence[tuple[date
     """Put into the outbox what the channel shows and what the rest of the product hears."""
     offs = [n.off for _, decision in decisions for n in decision.events if n.off is not None]
     if offs:
-        published_now = m.RoomPublished(room_id, offs[0], offs[-1])
+        published_now = m.RoomPublished((m.Span(room_id, offs[0], offs[-1]),))
         outbox.record(session, published_now, at=decisions[-1][0])
     for at, decision in decisions:
         for event in decision.domain:

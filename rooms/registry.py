@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import errors, journal, messages as m, ownership, published
 from rooms.actor import DATABASE_AWAY, Actor, Letter, Surroundings
+from rooms.commits import LANES, Commits
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
 from rooms.media import Media
@@ -122,8 +123,10 @@ class Registry:
         self._is_stopped = False
         self._renewed = 0.0
         self._effects = Effects(sessions, media=media, now=now, spawn=self._spawn, deliver=self._deliver)
+        self._commits = Commits(sessions, self.node_id)
         self._around = Surroundings(
             sessions=sessions,
+            commits=self._commits,
             now=now,
             wall=wall,
             publish=publish,
@@ -143,6 +146,8 @@ class Registry:
             async with self._sessions.begin() as session:
                 await ownership.outlive_all_others(session, self.node_id)
         await self._tasks.__aenter__()
+        for _ in range(LANES):
+            _ = self._task(self._commits.run())
         self._loops = [
             self._tasks.create_task(self._every(self._leases.beat_s, self._beat)),
             self._tasks.create_task(self._every(self._leases.scan_s, self._watch)),
