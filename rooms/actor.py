@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -59,14 +60,25 @@ DATABASE_AWAY = (SQLAlchemyError, OSError, TimeoutError)
 REFUSED = (IntegrityError, DataError, ProgrammingError)
 
 
+class Asker(Protocol):
+    """Who waits for the answer to a command: a future, or whatever else hears one."""
+
+    def cancelled(self) -> bool:
+        """Whether it does not wait any more."""
+
+    def set_result(self, reply: m.Reply, /) -> None:
+        """Hear the reply."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Hear what came in the way."""
+
+
 class Letter:
     """A message on its way, and who waits for the answer."""
 
     __slots__ = ("answer", "at", "failures", "message")
 
-    def __init__(
-        self, message: m.Message, answer: "asyncio.Future[m.Reply] | None" = None, at: datetime | None = None
-    ) -> None:
+    def __init__(self, message: m.Message, answer: Asker | None = None, at: datetime | None = None) -> None:
         self.message = message
         self.answer = answer
         self.at = at
@@ -80,12 +92,12 @@ class Letter:
 
     def succeed(self, reply: m.Reply | None) -> None:
         """Answer."""
-        if self.answer is not None and not self.answer.done():
+        if self.answer is not None and not self.answer.cancelled():
             self.answer.set_result(reply if reply is not None else m.Done())
 
     def fail(self, error: Exception) -> None:
         """Refuse."""
-        if self.answer is not None and not self.answer.done():
+        if self.answer is not None and not self.answer.cancelled():
             self.answer.set_exception(error)
 
 

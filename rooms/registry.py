@@ -9,6 +9,7 @@ import heapq
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
@@ -18,7 +19,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import errors, journal, messages as m, ownership, published
-from rooms.actor import DATABASE_AWAY, Actor, Letter, Surroundings
+from rooms.actor import DATABASE_AWAY, Actor, Asker, Letter, Surroundings
 from rooms.commits import LANES, Commits
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
@@ -203,6 +204,33 @@ class Registry:
                 return await self._ask(room_id, command)
         except TimeoutError:
             raise UnknownOutcomeError from None
+
+    def put(self, room_id: UUID, command: m.Command, asker: Asker) -> None:
+        """Have a room carry out a command as `ask` does; the asker hears the answer, at once or later.
+
+        Where the room runs here this costs no task. It sets no limit of time: an asker that has waited long enough says
+        that it is cancelled.
+        """
+        actor = self._actors.get(room_id)
+        if actor is None or actor.is_gone or self._is_draining or self._is_paused():
+            self._look_for(room_id, command, asker)
+            return
+        look_again = partial(self._look_for, room_id, command, asker)
+        try:
+            actor.ask(Letter(command, _FirstTry(asker, look_again)))
+        except RoomError as error:
+            asker.set_exception(error)
+
+    def _look_for(self, room_id: UUID, command: m.Command, asker: Asker) -> None:
+        self._spawn(self._ask_for(room_id, command, asker))
+
+    async def _ask_for(self, room_id: UUID, command: m.Command, asker: Asker) -> None:
+        try:
+            reply = await self.ask(room_id, command)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the asker hears of it)
+            asker.set_exception(error)
+        else:
+            asker.set_result(reply)
 
     def tell(self, room_id: UUID, signal: m.Signal) -> None:
         """Let a room know something; never blocks. What must not be lost stands in a row besides."""
@@ -518,6 +546,25 @@ class Registry:
         for task in [*self._loops, *self._running]:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+
+class _FirstTry:
+    """An asker for whom the room is looked for again, once it turns out to have moved or gone to rest."""
+
+    __slots__ = ("_asker", "_look_again", "cancelled", "set_result")
+
+    def __init__(self, asker: Asker, look_again: Callable[[], None]) -> None:
+        self._asker = asker
+        self._look_again = look_again
+        self.cancelled = asker.cancelled
+        self.set_result = asker.set_result
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Hear what came in the way."""
+        if isinstance(error, FencedError):
+            self._look_again()
+        else:
+            self._asker.set_exception(error)
 
 
 class _Timers:

@@ -137,6 +137,7 @@ async def running(
             histories={"user:": TableHistory(sessions), bridge.ROOM: bridge.RoomHistory(sessions)},
             rows=[row for row in commands.TABLE if row.on_socket],
             execute=bridge.executor(parts, authenticator),
+            asks=bridge.asks(parts, commands.TABLE),
             origins=settings.allowed_origins,
             limits=Limits(are_rates_on=settings.rate_limits),
             metrics=Metrics(),

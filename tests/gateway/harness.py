@@ -223,6 +223,7 @@ class Node:
             histories={"room:": history, "user:": history, **extra},
             rows=TABLE,
             execute=self.execute,
+            asks={},
             origins=[ORIGIN],
             limits=limits,
             metrics=Metrics(self.registry),
