@@ -111,8 +111,8 @@ class _Lane:
                 _settle(group, NotTogetherError())
         except (asyncpg.InterfaceError, SQLAlchemyError, OSError, TimeoutError) as error:
             await self._lose(group, error)
-        except Exception:
-            log.exception("group_failed", rooms=len(group))
+        except Exception as error:  # noqa: BLE001  (a turn that cannot be encoded meets it again on its own)
+            log.warning("group_not_made", rooms=len(group), error=repr(error))
             _settle(group, NotTogetherError())
         else:
             _settle([turn for turn in group if turn.claim.room_id in written], None)
