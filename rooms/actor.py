@@ -1,7 +1,7 @@
 """One room at work: a bounded mailbox of two lanes and, only while a turn needs one, a task.
 
-A turn is: decide, one transaction, publish, answer. Up to 64 waiting messages share a turn, and turns that only make
-the journal longer share their transaction with those of other rooms (`rooms.commits`). Nothing is believed, shown or
+A turn is: decide, one transaction, publish, answer. Up to 64 waiting messages share a turn, and turns that one
+statement can write share it with those of other rooms (`rooms.commits`). Nothing is believed, shown or
 answered before it is committed.
 """
 
@@ -53,8 +53,6 @@ SOCKET_SILENT_S = 20.0
 
 # These read stored rows before they are decided, so nothing else may be undecided beside them.
 ALONE = (m.InboxChanged, m.TimerDue, m.ReadAttendance, m.Adopt)
-# These are decided from the state alone.
-_STORED = (m.InboxChanged, m.TimerDue, m.ReadAttendance)
 DATABASE_AWAY = (SQLAlchemyError, OSError, TimeoutError)
 # The database is there and refuses: that is the message's fault, or ours.
 REFUSED = (IntegrityError, DataError, ProgrammingError)
@@ -101,18 +99,26 @@ class Letter:
             self.answer.set_exception(error)
 
 
-class _Turn(msgspec.Struct):
+class _Turn:
     """What the letters of one turn lead to; true once it is committed."""
 
-    state: State
-    now: datetime
-    wall: datetime
-    decisions: list[tuple[datetime, Decision]] = []
-    answers: "list[tuple[Letter, m.Reply | RoomError | None]]" = []
-    wanted: dict[str, Timer] = {}
-    read: list[str] = []
-    """Ids of the webhooks that were taken in."""
-    at: datetime | None = None
+    __slots__ = ("answers", "at", "before", "decisions", "now", "read", "state", "wall")
+
+    def __init__(self, before: State, *, now: datetime, wall: datetime, at: datetime | None) -> None:
+        self.before = self.state = before
+        self.now = now
+        self.wall = wall
+        self.at = at
+        """Business time of its letters, when that is not now (time travel)."""
+        self.decisions: list[tuple[datetime, Decision]] = []
+        self.answers: list[tuple[Letter, m.Reply | RoomError | None]] = []
+        self.read: list[str] = []
+        """Ids of the webhooks that were taken in."""
+
+    def write(self, armed: dict[str, Timer]) -> Write:
+        """Return what it leaves behind in a room with these timers."""
+        wanted = wishes.timers(self.state, now=self.now, wall=self.wall)
+        return Write(self.before, self.state, self.decisions, armed, wanted, self.read)
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -229,15 +235,16 @@ class Actor:
     def _go_on(self) -> None:
         """Begin the next turn: in a task only if it needs a transaction of its own. Without mail, end."""
         while not self.is_gone and (batch := self._next_batch()):
-            turn = self._try_lightly(batch)
-            if turn is None:
+            light = self._try_lightly(batch)
+            if light is None:
                 self._around.spawn(self._work(batch))
                 return
-            write = self._write_of(turn)
+            turn, write = light
             if not write.is_empty:
-                self._around.commits.add(commits.Turn(self.claim, write, partial(self._settled, batch, turn)))
+                settle = partial(self._settled, batch, turn, write)
+                self._around.commits.add(commits.Turn(self.claim, write, settle))
                 return
-            self._committed(turn)
+            self._finish(turn, write)
         self._end()
 
     def _end(self) -> None:
@@ -286,38 +293,41 @@ class Actor:
 
     # --- A turn ---------------------------------------------------------------------------------------------
 
-    def _try_lightly(self, batch: list[Letter]) -> _Turn | None:
+    def _try_lightly(self, batch: list[Letter]) -> tuple[_Turn, Write] | None:
         """Decide a turn that needs neither stored rows nor a transaction of its own; None: it needs a task."""
         if self._is_doubtful or self._around.is_paused():
             return None
-        turn = self._begin()
+        if any(_reads_rows(letter.message) for letter in batch):
+            return None
+        turn = self._begin(batch)
         try:
             for letter in batch:
-                if isinstance(letter.message, _STORED):
-                    return None
                 now = turn.now = self._time(letter, turn.now)
                 self._decide(turn, letter, (letter.message,), now)
+            write = turn.write(self.armed)
         except Exception:  # noqa: BLE001  (the task meets it again, and deals with it)
             return None
-        self._conclude(turn, batch)
-        write = self._write_of(turn)
-        return turn if write.is_empty or write.is_plain else None
+        return (turn, write) if write.is_empty or write.is_light else None
 
-    def _settled(self, batch: list[Letter], turn: _Turn, outcome: Exception | None) -> None:
+    def _settled(self, batch: list[Letter], turn: _Turn, write: Write, outcome: Exception | None) -> None:
         """Hear what became of a turn that shared its commit."""
         if outcome is not None:
             self._around.spawn(self._work(batch, outcome))
             return
         self._backoff_s = BACKOFF_FIRST_S
+        self._finish(turn, write)
+        self._go_on()
+
+    def _finish(self, turn: _Turn, write: Write) -> None:
+        """Do what follows a turn that had no task, which would have logged what fails."""
         try:
-            self._committed(turn)
+            self._committed(turn, write)
         except Exception:
             log.exception("turn_not_finished", room_id=str(self.room_id))
-        self._go_on()
 
     async def _turn(self, batch: list[Letter], outcome: Exception | None = None) -> None:
         try:
-            turn = await self._commit(batch, outcome)
+            turn, write = await self._commit(batch, outcome)
         except FencedError as error:
             log.warning("room_fenced", room_id=str(self.room_id), fence=self.claim.fence)
             self._stop(batch, error)
@@ -334,9 +344,9 @@ class Actor:
             await self._failed(batch, error)
         else:
             self._backoff_s = BACKOFF_FIRST_S
-            self._committed(turn)
+            self._committed(turn, write)
 
-    async def _commit(self, batch: list[Letter], outcome: Exception | None = None) -> _Turn:
+    async def _commit(self, batch: list[Letter], outcome: Exception | None = None) -> tuple[_Turn, Write]:
         """Commit a turn on its own; `outcome` is what became of it in a group, where it was in one."""
         if outcome is not None and not isinstance(outcome, NotTogetherError):
             raise outcome
@@ -344,7 +354,7 @@ class Actor:
             raise TimeoutError("the lease could not be renewed")
         if self._is_doubtful:
             await self._reload()
-        turn = self._begin()
+        turn = self._begin(batch)
         async with self._around.sessions() as session:
             for letter in batch:
                 now = turn.now = self._time(letter, turn.now)
@@ -357,13 +367,13 @@ class Actor:
                     turn.answers.append((letter, error))
                 else:
                     self._decide(turn, letter, messages, now)
-            self._conclude(turn, batch)
-            await self._write(session, self._write_of(turn))
+            write = turn.write(self.armed)
+            await self._write(session, write)
             await _commit(session)
-        return turn
+        return turn, write
 
-    def _begin(self) -> _Turn:
-        return _Turn(self.state, self._latest, self._around.wall())
+    def _begin(self, batch: list[Letter]) -> _Turn:
+        return _Turn(self.state, now=self._latest, wall=self._around.wall(), at=batch[-1].at)
 
     def _decide(self, turn: _Turn, letter: Letter, messages: Sequence[m.Message], now: datetime) -> None:
         answer: m.Reply | RoomError | None = None
@@ -376,13 +386,6 @@ class Actor:
         except RoomError as error:
             answer = error
         turn.answers.append((letter, answer))
-
-    def _conclude(self, turn: _Turn, batch: list[Letter]) -> None:
-        turn.wanted = wishes.timers(turn.state, now=turn.now, wall=turn.wall)
-        turn.at = batch[-1].at
-
-    def _write_of(self, turn: _Turn) -> Write:
-        return Write(self.state, turn.state, turn.decisions, self.armed, turn.wanted, turn.read)
 
     def _time(self, letter: Letter, latest: datetime) -> datetime:
         """Return the business time of a letter; in one room time never runs backwards.
@@ -457,9 +460,9 @@ class Actor:
         if came_late:
             await finish.reconsider(session, write.after, now=write.decisions[-1][0])
 
-    def _committed(self, turn: _Turn) -> None:
+    def _committed(self, turn: _Turn, write: Write) -> None:
         """Believe, show, answer and pursue what was committed. Synchronous, so nothing comes between."""
-        self.state, self.armed, self._latest = turn.state, turn.wanted, turn.now
+        self.state, self.armed, self._latest = turn.state, dict(write.wanted), turn.now
         try:
             self._show(turn)
         except Exception:
@@ -606,6 +609,13 @@ class Actor:
                     found.append(m.SocketGone(identity, connection, seen_at))
         self._sockets = known
         return found
+
+
+def _reads_rows(message: m.Message) -> bool:
+    """Whether what a message means stands in stored rows (see `Actor._prepare`)."""
+    if isinstance(message, m.TimerDue):
+        return message.name in ("look", "finish")
+    return isinstance(message, m.InboxChanged | m.ReadAttendance)
 
 
 async def _commit(session: AsyncSession) -> None:

@@ -39,7 +39,7 @@ class NotTogetherError(Exception):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """A plain turn that waits for its commit."""
+    """A light turn that waits for its commit."""
 
     claim: Claim
     write: Write
@@ -48,11 +48,20 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Commits:
-    """Writes the plain turns of a process."""
+    """Writes the light turns of a process.
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], node_id: UUID) -> None:
+    Args:
+        sessions: Their engine's connections are used.
+        node_id: The process.
+        recorded: Called after each commit with events for the rest of the product.
+    """
+
+    def __init__(
+        self, sessions: async_sessionmaker[AsyncSession], node_id: UUID, recorded: Callable[[], None]
+    ) -> None:
         self._sessions = sessions
         self._node_id = node_id
+        self._recorded = recorded
         self._waiting: deque[Turn] = deque()
         self._has_mail = asyncio.Event()
 
@@ -63,7 +72,7 @@ class Commits:
 
     async def run(self) -> None:
         """Write whatever comes, on a connection of its own; cancelling it is the end."""
-        lane = _Lane(self._sessions, self._node_id)
+        lane = _Lane(self._sessions, self._node_id, self._recorded)
         try:
             while True:
                 await self._has_mail.wait()
@@ -81,11 +90,14 @@ class Commits:
 class _Lane:
     """One connection and the group that is on its way over it."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], node_id: UUID) -> None:
+    def __init__(
+        self, sessions: async_sessionmaker[AsyncSession], node_id: UUID, recorded: Callable[[], None]
+    ) -> None:
         engine = sessions.kw["bind"]
         assert isinstance(engine, AsyncEngine), "sessions of a process have an engine"
         self._engine = engine
         self._node_id = node_id
+        self._recorded = recorded
         self._connection: AsyncConnection | None = None
         self._raw: Any = None
 
@@ -99,7 +111,7 @@ class _Lane:
             _settle(group, error)
             return
         try:
-            written = await journal.append_plain(
+            written = await journal.append_together(
                 raw, self._node_id, [(turn.claim, turn.write) for turn in group]
             )
         except asyncpg.PostgresError as error:
@@ -115,6 +127,8 @@ class _Lane:
             log.warning("group_not_made", rooms=len(group), error=repr(error))
             _settle(group, NotTogetherError())
         else:
+            if any(decision.domain for turn in group for _, decision in turn.write.decisions):
+                self._recorded()
             _settle([turn for turn in group if turn.claim.room_id in written], None)
             _settle([turn for turn in group if turn.claim.room_id not in written], NotTogetherError())
             await self._save([turn.write.after for turn in group if turn.write.is_milestone])

@@ -83,6 +83,7 @@ class Registry:
         now: Business clock.
         wall: Wall clock.
         publish: Gets the public events of every committed turn; must neither block nor raise.
+        recorded: Called when events for the rest of the product were committed; must neither block nor raise.
         forward: Sends bytes to a room on another node and returns its answer; without it this is the only node.
         media: The media server, if there is one.
         address: Where this node is, for people.
@@ -98,6 +99,7 @@ class Registry:
         now: Callable[[], datetime],
         wall: Callable[[], datetime],
         publish: Publish,
+        recorded: Callable[[], None] = lambda: None,
         forward: Forward | None = None,
         media: Media | None = None,
         address: str = "",
@@ -124,7 +126,7 @@ class Registry:
         self._is_stopped = False
         self._renewed = 0.0
         self._effects = Effects(sessions, media=media, now=now, spawn=self._spawn, deliver=self._deliver)
-        self._commits = Commits(sessions, self.node_id)
+        self._commits = Commits(sessions, self.node_id, recorded)
         self._around = Surroundings(
             sessions=sessions,
             commits=self._commits,

@@ -113,6 +113,7 @@ async def running(
             now=clock.now,
             wall=clock.wall,
             publish=publish,
+            recorded=wake,
             forward=forward,
             media=media,
             exclusive=exclusive,

@@ -16,12 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from structlog.testing import capture_logs
 
 from billing.models import Outbox
-from rooms import errors, journal, messages as m
+from rooms import checks, errors, journal, messages as m
 from rooms.journal import Claim, Write
 from rooms.messages import PublicEvent
-from rooms.models import RoomEvent
+from rooms.models import RoomEvent, RoomSeat
 from rooms.registry import Registry
-from tests.rooms.kit import ANN, T0, Clock, create, registry, socket, talk
+from tests.rooms.kit import ANN, BEN, HOST, T0, Clock, create, registry, socket, talk
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -80,6 +80,13 @@ async def spans(sessions: Sessions) -> list[list[UUID]]:
     return [[span.room_id for span in event.spans] for event in events]
 
 
+async def seated(sessions: Sessions) -> set[tuple[UUID, m.Identity]]:
+    """Everybody's seat but the hosts' and Ann's."""
+    async with sessions() as session:
+        query = select(RoomSeat.room_id, RoomSeat.identity).where(RoomSeat.identity.not_in([HOST, ANN]))
+        return {(room_id, m.Identity(who)) for room_id, who in await session.execute(query)}
+
+
 async def test_rooms_share_a_commit_and_a_row_of_the_outbox(sessions: Sessions, clock: Clock) -> None:
     async with talking(sessions, clock, 12) as (rooms, room_ids):
         answers = await say(rooms, room_ids)
@@ -92,6 +99,25 @@ async def test_rooms_share_a_commit_and_a_row_of_the_outbox(sessions: Sessions, 
     assert commits == len(told)
     assert len(told) <= 2
     assert sorted(room_id for rooms_told in told for room_id in rooms_told) == sorted(room_ids)
+
+
+async def test_seats_timers_and_lists_share_a_commit_too(sessions: Sessions, clock: Clock) -> None:
+    """Ben comes into every talk and leaves again; what the rows say is what the journal says."""
+    ben = m.Join(BEN, "Ben", "member", socket("ben/1"))
+    async with talking(sessions, clock, 6) as (rooms, room_ids):
+        joined = await asyncio.gather(*(rooms.ask(room_id, ben) for room_id in room_ids))
+        inside = await seated(sessions)
+        await asyncio.gather(*(rooms.ask(room_id, m.Leave(BEN)) for room_id in room_ids[:3]))
+        await asyncio.gather(*(rooms.ask(room_id, ben) for room_id in room_ids[:3]))
+        await asyncio.gather(*(rooms.ask(room_id, m.Leave(BEN)) for room_id in room_ids[3:]))
+        after = await seated(sessions)
+        async with sessions() as session:
+            found = await checks.retrace(session, every_room=True)
+
+    assert all(isinstance(answer, m.Joined) for answer in joined)
+    assert inside == {(room_id, BEN) for room_id in room_ids}
+    assert after == {(room_id, BEN) for room_id in room_ids[:3]}
+    assert list(found) == []
 
 
 async def test_a_fenced_room_writes_nothing_and_keeps_nobody(sessions: Sessions, clock: Clock) -> None:
@@ -155,7 +181,7 @@ async def say_one(rooms: Registry, room_id: UUID, command: m.SendChat) -> object
 async def test_a_commit_without_answer_is_found_out_by_the_next_try(
     sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, was_made: bool
 ) -> None:
-    append = journal.append_plain
+    append = journal.append_together
 
     async def unheard(connection: Any, node_id: UUID, writes: Sequence[tuple[Claim, Write]]) -> set[UUID]:
         if was_made:
@@ -163,9 +189,9 @@ async def test_a_commit_without_answer_is_found_out_by_the_next_try(
         raise ConnectionResetError
 
     async with talking(sessions, clock, 3) as (rooms, room_ids):
-        monkeypatch.setattr(journal, "append_plain", unheard)
+        monkeypatch.setattr(journal, "append_together", unheard)
         lost = await say(rooms, room_ids, key="k")
-        monkeypatch.setattr(journal, "append_plain", append)
+        monkeypatch.setattr(journal, "append_together", append)
         answers = await say(rooms, room_ids, key="k")
 
     assert {type(answer) for answer in lost} == {errors.UnknownOutcomeError}

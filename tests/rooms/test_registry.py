@@ -256,7 +256,7 @@ async def test_a_room_that_keeps_failing_is_quarantined(
     assert "room_quarantined" in {entry["event"] for entry in logs}
 
 
-@pytest.mark.parametrize("command", [m.SendChat(ANN, "once"), m.Kick(HOST, ANN)])
+@pytest.mark.parametrize("command", [m.SendChat(ANN, "once"), m.Kick(HOST, ANN, ban=True)])
 async def test_without_database_nothing_is_applied(
     sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch, command: m.Command
 ) -> None:
@@ -295,13 +295,14 @@ async def test_a_commit_without_answer_may_have_happened(
 
         monkeypatch.setattr(AsyncSession, "commit", commit_unheard)
         with pytest.raises(errors.UnknownOutcomeError):
-            await rooms.ask(room_id, join(BEN))
+            await rooms.ask(room_id, m.Kick(HOST, ANN, ban=True))
         monkeypatch.setattr(AsyncSession, "commit", commit)
-        await rooms.ask(room_id, join(BEN))
+        with pytest.raises(errors.BannedError):
+            await rooms.ask(room_id, join(ANN))
 
-    taken = "select count(*) from room_event where type = 'seat_taken'"
+    kicked = "select count(*) from room_event where type = 'kicked'"
     async with sessions() as session:
-        assert await session.scalar(text(taken)) == 3
+        assert await session.scalar(text(kicked)) == 1
 
 
 async def test_an_asker_hears_from_wherever_the_room_is(sessions: Sessions, clock: Clock) -> None:
