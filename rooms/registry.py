@@ -9,6 +9,7 @@ import heapq
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
@@ -18,7 +19,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import errors, journal, messages as m, ownership, published
-from rooms.actor import DATABASE_AWAY, Actor, Letter, Surroundings
+from rooms.actor import DATABASE_AWAY, Actor, Asker, Letter, Surroundings
+from rooms.commits import LANES, Commits
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
 from rooms.media import Media
@@ -81,6 +83,7 @@ class Registry:
         now: Business clock.
         wall: Wall clock.
         publish: Gets the public events of every committed turn; must neither block nor raise.
+        recorded: Called when events for the rest of the product were committed; must neither block nor raise.
         forward: Sends bytes to a room on another node and returns its answer; without it this is the only node.
         media: The media server, if there is one.
         address: Where this node is, for people.
@@ -96,6 +99,7 @@ class Registry:
         now: Callable[[], datetime],
         wall: Callable[[], datetime],
         publish: Publish,
+        recorded: Callable[[], None] = lambda: None,
         forward: Forward | None = None,
         media: Media | None = None,
         address: str = "",
@@ -122,8 +126,10 @@ class Registry:
         self._is_stopped = False
         self._renewed = 0.0
         self._effects = Effects(sessions, media=media, now=now, spawn=self._spawn, deliver=self._deliver)
+        self._commits = Commits(sessions, self.node_id, recorded)
         self._around = Surroundings(
             sessions=sessions,
+            commits=self._commits,
             now=now,
             wall=wall,
             publish=publish,
@@ -143,6 +149,8 @@ class Registry:
             async with self._sessions.begin() as session:
                 await ownership.outlive_all_others(session, self.node_id)
         await self._tasks.__aenter__()
+        for _ in range(LANES):
+            _ = self._task(self._commits.run())
         self._loops = [
             self._tasks.create_task(self._every(self._leases.beat_s, self._beat)),
             self._tasks.create_task(self._every(self._leases.scan_s, self._watch)),
@@ -198,6 +206,33 @@ class Registry:
                 return await self._ask(room_id, command)
         except TimeoutError:
             raise UnknownOutcomeError from None
+
+    def put(self, room_id: UUID, command: m.Command, asker: Asker) -> None:
+        """Have a room carry out a command as `ask` does; the asker hears the answer, at once or later.
+
+        Where the room runs here this costs no task. It sets no limit of time: an asker that has waited long enough says
+        that it is cancelled.
+        """
+        actor = self._actors.get(room_id)
+        if actor is None or actor.is_gone or self._is_draining or self._is_paused():
+            self._look_for(room_id, command, asker)
+            return
+        look_again = partial(self._look_for, room_id, command, asker)
+        try:
+            actor.ask(Letter(command, _FirstTry(asker, look_again)))
+        except RoomError as error:
+            asker.set_exception(error)
+
+    def _look_for(self, room_id: UUID, command: m.Command, asker: Asker) -> None:
+        self._spawn(self._ask_for(room_id, command, asker))
+
+    async def _ask_for(self, room_id: UUID, command: m.Command, asker: Asker) -> None:
+        try:
+            reply = await self.ask(room_id, command)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the asker hears of it)
+            asker.set_exception(error)
+        else:
+            asker.set_result(reply)
 
     def tell(self, room_id: UUID, signal: m.Signal) -> None:
         """Let a room know something; never blocks. What must not be lost stands in a row besides."""
@@ -513,6 +548,25 @@ class Registry:
         for task in [*self._loops, *self._running]:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+
+
+class _FirstTry:
+    """An asker for whom the room is looked for again, once it turns out to have moved or gone to rest."""
+
+    __slots__ = ("_asker", "_look_again", "cancelled", "set_result")
+
+    def __init__(self, asker: Asker, look_again: Callable[[], None]) -> None:
+        self._asker = asker
+        self._look_again = look_again
+        self.cancelled = asker.cancelled
+        self.set_result = asker.set_result
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Hear what came in the way."""
+        if isinstance(error, FencedError):
+            self._look_again()
+        else:
+            self._asker.set_exception(error)
 
 
 class _Timers:

@@ -1,8 +1,9 @@
 """What the gateway asks of accounts and rooms, and what rooms send through it. The two know nothing of each other."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -10,19 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import journal
 from rooms.errors import BannedError, RoomNotFoundError
-from rooms.messages import ConnectionId, Identity, PublicEvent, SocketGone, SocketsSeen
+from rooms.messages import ConnectionId, Identity, PublicEvent, Reply, SocketGone, SocketsSeen
 from rooms.registry import Registry
-from server import errors
+from server import errors, outage
 from server.clock import Clock
-from server.context import Command, Context, Parts, Principal
+from server.context import Command, Context, Parts, Principal, Question
 from server.errors import NotFoundError
-from server.execute import execute
+from server.execute import check, execute
 from server.features.accounts.tokens import ACCESS_TTL, Authenticator
 from server.features.lessons import access
 from server.gateway.bus import Bus, BusError
 from server.gateway.connection import Login
 from server.gateway.dispatch import Call, Execute
 from server.gateway.protocol import CommandError, Position, Publication
+from server.gateway.questions import Answer, Ask
 
 ROOM = "room:"
 # A room on another node answers within this time, or the caller is told to come back; less than the 5 s after which
@@ -154,6 +156,45 @@ def executor(parts: Parts, authenticator: Authenticator) -> Execute:
         return msgspec.Raw((await execute(row, ctx, request)).body)
 
     return run
+
+
+def asks(parts: Parts, table: Sequence[Command]) -> Mapping[str, Ask]:
+    """Return the functions with which the socket door asks a room, for those rows that do nothing else."""
+    return {row.op: _ask(parts, row, row.question) for row in table if row.question is not None}
+
+
+def _ask(parts: Parts, row: Command, question: Callable[[Context, Any], Question]) -> Ask:
+    assert row.guard == "user", "only who somebody is can be known without a look at the database"
+    assert not row.idempotent, "answers under such a key are rows"
+
+    def ask(
+        login: Login, address: str | None, request: msgspec.Struct, key: str | None, answer: Answer
+    ) -> None:
+        person = login.person
+        assert isinstance(person, Principal), "logins are made above"
+        ctx = Context(parts, person, now=parts.clock.now(), address=address, key=key)
+        check(row, ctx, request)
+        asked = question(ctx, request)
+        parts.rooms.put(asked.room_id, asked.command, _Shown(answer, asked.show))
+
+    return ask
+
+
+class _Shown:
+    """Hears a room's reply and hands it on as the client reads it; a `rooms.actor.Asker`."""
+
+    __slots__ = ("_answer", "_show", "cancelled")
+
+    def __init__(self, answer: Answer, show: Callable[[Any], msgspec.Struct]) -> None:
+        self._answer = answer
+        self._show = show
+        self.cancelled = answer.cancelled
+
+    def set_result(self, reply: Reply, /) -> None:
+        self._answer.set_result(msgspec.Raw(msgspec.json.encode(self._show(reply))))
+
+    def set_exception(self, error: Exception, /) -> None:
+        self._answer.set_exception(outage.refusal_of(error) or error)
 
 
 def _room_id(channel: str) -> UUID | None:

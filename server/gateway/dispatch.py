@@ -1,12 +1,12 @@
 """From a request to its answer: the gateway's own operations, and the rows of the command table.
 
-`take` runs in the receive loop: it limits, decodes and enqueues, and never waits. What needs to wait runs in a task
-of the gateway, at most eight a connection, and answers in its own time.
+`take` runs in the receive loop: it limits, decodes and enqueues, and never waits. What needs to wait answers in its own
+time, at most eight a connection: in a task of the gateway, or without one where it only asks a room (`questions`).
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from server.gateway import protocol
 from server.gateway.channel import Member
 from server.gateway.connection import Connection, Login
 from server.gateway.protocol import CommandError, Done, Request
+from server.gateway.questions import Ask, Questions
 
 if TYPE_CHECKING:
     from server.gateway.gateway import Gateway
@@ -143,12 +144,17 @@ Execute = Callable[[Any, Call, msgspec.Struct, str | None], Awaitable[Any]]
 class Dispatch:
     """The operations of one gateway."""
 
-    def __init__(self, gateway: "Gateway", rows: Iterable[Row], execute: Execute) -> None:
+    def __init__(
+        self, gateway: "Gateway", rows: Iterable[Row], execute: Execute, asks: Mapping[str, Ask]
+    ) -> None:
         self._gateway = gateway
         self._execute = execute
         self._rows = {row.op: row for row in rows}
         assert not OWN_OPS & self._rows.keys(), "an operation of the gateway is in the command table too"
         self._decoders = {op: msgspec.json.Decoder(row.request) for op, row in self._rows.items()}
+        self.questions = Questions(
+            gateway, asks, decode=self._decode, then=self._start, too_late=self._too_late
+        )
 
     def take(self, connection: Connection, request: Request) -> None:
         """Answer what needs no waiting, and start or enqueue the rest."""
@@ -170,7 +176,7 @@ class Dispatch:
                 case _:
                     self._check_op(op)
                     if connection.claim(request):
-                        self._gateway.start(self._run(connection, request))
+                        self._start(connection, request)
         except CommandError as error:
             connection.fail(request.id, error)
 
@@ -246,13 +252,23 @@ class Dispatch:
             raise CommandError(errors.UNKNOWN_CHANNEL, "this channel is not followed")
         connection.reply(request.id, Done())
 
-    # --- In a task ---
+    # --- In its own time ---
+
+    def _start(self, connection: Connection, request: Request) -> None:
+        if request.op in self.questions:
+            self.questions.begin(connection, request)
+        else:
+            self._gateway.start(self._run(connection, request))
+
+    def _decode(self, request: Request) -> msgspec.Struct:
+        command: msgspec.Struct = decode(self._decoders[str(request.op)], request)
+        return command
 
     async def _run(self, connection: Connection, request: Request) -> None:
-        waiting: Request | None = request
-        while waiting is not None:
-            await self._run_one(connection, waiting)
-            waiting = connection.finished()
+        await self._run_one(connection, request)
+        waiting = connection.finished()
+        if waiting is not None:
+            self._start(connection, waiting)
 
     async def _run_one(self, connection: Connection, request: Request) -> None:
         call = Call(self._gateway, connection)
@@ -294,7 +310,7 @@ class Dispatch:
                 return await self._history(connection, request)
             case op:
                 row = self._rows[str(op)]
-                command = decode(self._decoders[row.op], request)
+                command = self._decode(request)
                 key = None if request.key is UNSET else request.key
                 return await self._execute(row, call, command, key), _nothing
 

@@ -34,6 +34,7 @@ from server.gateway.protocol import (
     Request,
     SubscriptionView,
 )
+from server.gateway.questions import Ask
 from server.gateway.shares import Shares
 from server.gateway.wire import Wire
 
@@ -117,6 +118,7 @@ class Gateway:
         histories: Mapping[str, History],
         rows: Iterable[Row],
         execute: Execute,
+        asks: Mapping[str, Ask],
         origins: Iterable[str],
         limits: Limits,
         metrics: Metrics,
@@ -133,7 +135,7 @@ class Gateway:
             limits=self.limits,
             told_elsewhere=lambda user_id: self.bus.broadcast("elsewhere", user_id),
         )
-        self.dispatch = Dispatch(self, rows, execute)
+        self.dispatch = Dispatch(self, rows, execute, asks)
         self.is_draining = False
         self.monotonic = asyncio.get_running_loop().time
         self._seats = seats
@@ -408,6 +410,7 @@ class Gateway:
             now = self.monotonic()
             for connection in [item for item in self._connections.values() if item.check_at <= now]:
                 connection.check(now)
+            self.dispatch.questions.sweep(now)
 
     async def _end(self, forever: Iterable[asyncio.Task[None]]) -> None:
         self.is_draining = True
