@@ -64,13 +64,14 @@ async def beat(session: AsyncSession, node_id: UUID, address: str, ttl_s: float)
     await session.execute(statement.on_conflict_do_update(index_elements=[Node.id], set_=values))
 
 
-async def outlive_all_others(session: AsyncSession, node_id: UUID) -> None:
-    """End every other lease. Only for a process that knows to be the only one: it holds the data dir's lock."""
-    await session.execute(
-        update(Node)
-        .where(Node.id != node_id, Node.expires_at > func.clock_timestamp())
-        .values(expires_at=func.clock_timestamp())
-    )
+async def outlive(session: AsyncSession, node_id: UUID | None) -> None:
+    """End the lease of a node that is dead for certain; None: of every node.
+
+    Certain is who has seen the process end, and, of all, who holds the data dir's lock before it starts the first.
+    """
+    living = Node.expires_at > func.clock_timestamp()
+    dead = living if node_id is None else living & (Node.id == node_id)
+    await session.execute(update(Node).where(dead).values(expires_at=func.clock_timestamp()))
 
 
 async def retire(session: AsyncSession, node_id: UUID) -> None:

@@ -84,7 +84,8 @@ class Registry:
         forward: Sends bytes to a room on another node and returns its answer; without it this is the only node.
         media: The media server, if there is one.
         address: Where this node is, for people.
-        exclusive: This process knows to be the only one; rooms of all others are taken over at once.
+        node_id: This process, where somebody outside has to know it; no two share one, ever.
+        predecessor: A node that is dead for certain: its rooms are free at once.
         leases: How fast a dead node is noticed.
         rest_after_s: After how long an unused room lets go of its memory.
     """
@@ -99,17 +100,18 @@ class Registry:
         forward: Forward | None = None,
         media: Media | None = None,
         address: str = "",
-        exclusive: bool = False,
+        node_id: UUID | None = None,
+        predecessor: UUID | None = None,
         leases: Leases | None = None,
         rest_after_s: float = REST_AFTER_S,
     ) -> None:
-        self.node_id = uuid4()
+        self.node_id = node_id or uuid4()
         self._sessions = sessions
         self._now = now
         self._wall = wall
         self._forward = forward
         self._address = address
-        self._exclusive = exclusive
+        self._predecessor = predecessor
         self._leases = leases or Leases()
         self._rest_after_s = rest_after_s
         self._actors: dict[UUID, Actor] = {}
@@ -139,9 +141,9 @@ class Registry:
     async def start(self) -> None:
         """Take a lease and begin to watch; adopts what nobody runs."""
         await self._beat()
-        if self._exclusive:
+        if self._predecessor is not None:
             async with self._sessions.begin() as session:
-                await ownership.outlive_all_others(session, self.node_id)
+                await ownership.outlive(session, self._predecessor)
         await self._tasks.__aenter__()
         self._loops = [
             self._tasks.create_task(self._every(self._leases.beat_s, self._beat)),

@@ -22,6 +22,7 @@ from tests.rooms.kit import (
     doomed,
     eventually,
     lesson,
+    outlived,
     registry,
     socket,
     talk,
@@ -112,7 +113,8 @@ async def test_a_restart_takes_its_rooms_over_at_once(sessions: Sessions, clock:
     async with doomed(registry(sessions, clock)) as first:
         await first.ask(room_id, join(HOST))
 
-    async with registry(sessions, clock, exclusive=True) as second:
+    await outlived(sessions)
+    async with registry(sessions, clock) as second:
         reply = await second.ask(room_id, join(ANN))
 
     assert isinstance(reply, m.Joined)
@@ -154,7 +156,8 @@ async def test_timers_go_on_after_a_restart(sessions: Sessions, clock: Clock) ->
         await first.ask(room_id, join(HOST))
     clock.move_to(STARTS + 7 * MINUTE)
 
-    async with registry(sessions, clock, exclusive=True) as second:
+    await outlived(sessions)
+    async with registry(sessions, clock) as second:
         await eventually(second, room_id, lambda snapshot: snapshot.state == "closing")
         snapshot = await second.snapshot(room_id)
 
