@@ -20,7 +20,7 @@ from rooms.models import MediaEvent, Node, Room, RoomOwner, RoomTimer
 
 Columns = TypeVarTuple("Columns")
 
-# At most so many rooms are adopted in one look: a dead node's thousands are shared by those that live on.
+# So many rooms are adopted between two looks for more: a dead node's thousands are shared by those that live on.
 ADOPT_PAGE = 50
 # Rows of dead nodes say since when a room was without owner; after a day nothing asks any more.
 NODE_KEPT = timedelta(days=1)
@@ -148,6 +148,8 @@ async def abandoned(session: AsyncSession, *, now: datetime, wall: datetime) -> 
         select(RoomOwner.room_id)
         .outerjoin(Node, Node.id == RoomOwner.node_id)
         .where(RoomOwner.room_id.in_(busy), or_(RoomOwner.node_id.is_(None), ~_is_alive()))
+        # Nodes that look at the same time find different ones, and rooms that nobody can read keep no others waiting.
+        .order_by(func.random())
         .with_for_update(of=RoomOwner, key_share=True, skip_locked=True)
         .limit(ADOPT_PAGE)
     )
