@@ -439,6 +439,9 @@ class Gateway:
         self.hub.check_all()
         self.start(self._recheck_all())
 
+    def forgotten(self, node: str) -> None:
+        """Let the people of a node that has ended be gone."""
+
     async def _recheck_all(self) -> None:
         for user_id in list(self._by_user):
             await self._recheck_here(user_id)

@@ -193,7 +193,7 @@ async def test_call_and_answer(redis_url: str) -> None:
         with pytest.raises(TimeoutError, match="did not answer"):
             await here.gateway.bus.call(node, b"slow", 0.1)
         with pytest.raises(BusError, match="busy"):
-            await here.gateway.bus.call(node, b"crash", 1)
+            await here.gateway.bus.call(node, b"crash", 10)
         with pytest.raises(BusError, match="not heard of"):
             await here.gateway.bus.call("nobody", b"abc", 0.1)
         answers = await asyncio.gather(
