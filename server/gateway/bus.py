@@ -134,6 +134,10 @@ class Bus:
         self._serving = 0
         self._tasks: asyncio.TaskGroup | None = None
 
+    def knows(self, node: str) -> bool:
+        """Return whether another node was heard of lately; its end will be told."""
+        return node in self._peers
+
     def listen(self, listener: Listener) -> None:
         """Send what other nodes say to `listener`."""
         self._listener = listener

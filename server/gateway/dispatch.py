@@ -34,6 +34,7 @@ OWN_OPS = frozenset(
         "room.send",
         "typing.start",
         "typing.stop",
+        "presence.set",
     }
 )
 
@@ -162,6 +163,9 @@ class Dispatch:
                     self._send_to_room(connection, request)
                 case "typing.start" | "typing.stop":
                     self._type(connection, request, is_typing=op == "typing.start")
+                case "presence.set":
+                    self._gateway.presence.say(connection, decode(_PRESENCE, request))
+                    connection.reply(request.id, Done())
                 case "ping":
                     connection.reply(request.id, protocol.Pong(_now_ms()))
                 case "unsubscribe":
@@ -303,7 +307,11 @@ class Dispatch:
             if connection.memberships.get(command.ch) is member:
                 hub.leave(connection, command.ch)
             raise
-        return view, lambda: hub.start(member)
+        return view, lambda: self._begin(member, connection)
+
+    def _begin(self, member: Member, connection: Connection) -> None:
+        self._gateway.hub.start(member)
+        self._gateway.presence.followed(connection, member.channel.name)
 
     async def _history(self, connection: Connection, request: Request) -> tuple[object, Callable[[], None]]:
         command = decode(_HISTORY, request)
@@ -318,6 +326,7 @@ class Dispatch:
 
 _SEND = msgspec.json.Decoder(protocol.SendToRoom)
 _TYPING = msgspec.json.Decoder(protocol.Typing)
+_PRESENCE = msgspec.json.Decoder(protocol.SetPresence)
 _UNSUBSCRIBE = msgspec.json.Decoder(protocol.Unsubscribe)
 _REFRESH = msgspec.json.Decoder(protocol.Refresh)
 _SUBSCRIBE = msgspec.json.Decoder(protocol.Subscribe)

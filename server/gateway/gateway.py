@@ -15,15 +15,16 @@ import structlog
 from redis.asyncio import Redis
 
 from server import errors
-from server.gateway import protocol
+from server.gateway import presence, protocol
 from server.gateway.bus import Bus
-from server.gateway.channel import Member
+from server.gateway.channel import Member, Receiver
 from server.gateway.connection import Connection, Login
 from server.gateway.dispatch import Dispatch, Execute, Row, decode
 from server.gateway.history import History
 from server.gateway.hub import Hub
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
+from server.gateway.presence import Presence
 from server.gateway.protocol import (
     CloseCode,
     Codec,
@@ -126,7 +127,14 @@ class Gateway:
         self.doors = doors
         self.origins = frozenset(origins)
         self.bus = Bus(redis, node=node, metrics=self.metrics)
-        self.hub = Hub(bus=self.bus, histories=histories, limits=self.limits, metrics=self.metrics)
+        self.hub = Hub(
+            bus=self.bus,
+            histories={**histories, presence.PREFIX: presence.NoHistory()},
+            limits=self.limits,
+            metrics=self.metrics,
+            left=self._left,
+        )
+        self.presence = Presence(redis, node=node, bus=self.bus, hub=self.hub)
         self.shares = Shares(
             redis,
             node=node,
@@ -153,7 +161,13 @@ class Gateway:
             self.hub.run_in(tasks)
             forever = [
                 tasks.create_task(run)
-                for run in (self.bus.run(), self.shares.run(), self._sweep_forever(), self._beat_forever())
+                for run in (
+                    self.bus.run(),
+                    self.shares.run(),
+                    self.presence.run(),
+                    self._sweep_forever(),
+                    self._beat_forever(),
+                )
             ]
             forever.append(self.hub.checks)
             try:
@@ -274,6 +288,7 @@ class Gateway:
         connection.reply(1 if request.id is msgspec.UNSET else request.id, answer)
         for member in members:
             self.hub.start(member)
+            self.presence.followed(connection, member.channel.name)
         for channel, error in refused.items():
             self.unsubscribe(connection, channel, error)
         connection.admitted()
@@ -304,12 +319,17 @@ class Gateway:
     async def check_may_read(self, connection: Connection, channel: str) -> None:
         """Raise unless the connection's user may follow a channel."""
         assert connection.login is not None, "asked after connect only"
-        if not self.hub.knows(channel):
+        is_presence = channel.startswith(presence.PREFIX)
+        if not self.hub.knows(channel) or (is_presence and not presence.is_scope(channel)):
             raise CommandError(errors.UNKNOWN_CHANNEL, "there are no such channels")
         if channel == f"user:{connection.user_id}":
             return
-        if channel.startswith("user:") or not await self.doors.may_read(connection.login, channel):
+        watched = presence.watched(channel)
+        if watched.startswith("user:") or not await self.doors.may_read(connection.login, watched):
             raise CommandError(errors.PERMISSION_DENIED, "this channel is not for you")
+
+    def _left(self, receiver: Receiver, channel: str) -> None:
+        self.presence.left(receiver, channel)
 
     def unsubscribe(self, connection: Connection, channel: str, error: Exception) -> None:
         """End a subscription that the client wanted, and say why."""
@@ -363,7 +383,8 @@ class Gateway:
             self.unbind(connection, room_id)
             if whose.reason == "closed":
                 continue  # the room empties itself: they hear of its end, which for a lesson comes 90 s later
-            self.hub.dismiss(connection, channel, partial(self.unsubscribe, connection, channel, error))
+            for name in (channel,) if may_look_on else (channel, presence.PREFIX + channel):
+                self.hub.dismiss(connection, name, partial(self.unsubscribe, connection, name, error))
 
     async def _beat_forever(self) -> None:
         while True:
@@ -417,6 +438,9 @@ class Gateway:
 
     def arrived(self, channel: str, publications: Sequence[Publication]) -> None:
         """Deliver what another node published."""
+        if channel.startswith(presence.PREFIX):
+            self.presence.arrived(channel, publications)
+            return
         self.hub.deliver(channel, publications)
         self._watch_seats(channel, publications)
 
@@ -437,10 +461,12 @@ class Gateway:
     def reconnected(self) -> None:
         """Look for what was missed: events in the channels, and changes of accounts."""
         self.hub.check_all()
+        self.presence.reconnected()
         self.start(self._recheck_all())
 
     def forgotten(self, node: str) -> None:
         """Let the people of a node that has ended be gone."""
+        self.presence.forgotten(node)
 
     async def _recheck_all(self) -> None:
         for user_id in list(self._by_user):

@@ -17,6 +17,9 @@ from server.gateway.limits import Bucket, Limits
 
 log = structlog.get_logger()
 
+ALIVE = PREFIX + "alive:"
+"""With a node's id: the key that is there while the node lives."""
+
 # A user on two nodes may spend one burst on each within this time before the sum is known.
 SYNC_S = 0.25
 # A node that is gone keeps its users' places for this long; renewed three times as often.
@@ -149,7 +152,7 @@ class Shares:
         while True:
             try:
                 if beats % round(ALIVE_S / 3 / SYNC_S) == 0:
-                    await self._redis.set(PREFIX + "alive:" + self._node, 1, ex=ALIVE_S)
+                    await self._redis.set(ALIVE + self._node, 1, ex=ALIVE_S)
                 await self._tell_counts()
                 await self._tell_spent()
             except (RedisError, OSError) as error:
@@ -161,13 +164,13 @@ class Shares:
         """Give the places of this node's sockets back at once."""
         try:
             async with asyncio.timeout(LEAVE_S):
-                await self._redis.delete(PREFIX + "alive:" + self._node)
+                await self._redis.delete(ALIVE + self._node)
         except (RedisError, OSError, TimeoutError) as error:
             log.debug("places_not_given_back", error=type(error).__name__)
 
     async def _admit_everywhere(self, share: Share) -> bool:
-        key, alive = PREFIX + "sockets:" + share.user_id, PREFIX + "alive:"
-        arguments = (self._node, share.sockets, self._limits.connections, alive)
+        key = PREFIX + "sockets:" + share.user_id
+        arguments = (self._node, share.sockets, self._limits.connections, ALIVE)
         try:
             async with asyncio.timeout(ADMIT_S):
                 is_admitted, others = await self._redis.eval(ADMIT, 1, key, *arguments)
