@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from rooms.media import LiveKitMedia
 from rooms.messages import PublicEvent
 from rooms.registry import Registry
-from server import bridge, checks, commands, db, jobs, reactions, travel
+from server import bridge, checks, commands, db, jobs, reactions, skew, travel
 from server.clock import Clock
 from server.config import Settings
 from server.context import Parts
@@ -75,7 +75,6 @@ async def running(
     assert settings.database_url is not None, "the caller has filled it in"
     assert settings.redis_url is not None, "the caller has filled it in"
     async with AsyncExitStack() as stack:
-        clock = Clock()
 
         def wake() -> None:
             relay.wake()
@@ -83,7 +82,8 @@ async def running(
         sessions = _sessions(stack, settings.database_url, node, wake)
         # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay.
         steady = _sessions(stack, settings.database_url, node, wake, pool_size=STEADY_POOL_SIZE)
-        await travel.load(sessions, clock)
+        metrics = Metrics()
+        clock, drift = await _clock(sessions, steady, metrics)
         # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
         redis = Redis.from_url(settings.redis_url, socket_timeout=None)
         stack.push_async_callback(redis.aclose)
@@ -119,7 +119,9 @@ async def running(
             node_id=node,
             predecessor=predecessor,
         )
-        authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
+        authenticator = Authenticator(
+            secret=settings.secret_key, sessions=sessions, redis=redis, wall=clock.wall
+        )
         parts = Parts(
             settings,
             clock,
@@ -132,14 +134,15 @@ async def running(
         gateway = Gateway(
             node=str(node),
             redis=redis,
-            doors=bridge.Doors(authenticator, sessions),
+            doors=bridge.Doors(authenticator, sessions, clock),
             seats=bridge.Seats(rooms, clock),
             histories={"user:": TableHistory(sessions), bridge.ROOM: bridge.RoomHistory(sessions)},
             rows=[row for row in commands.TABLE if row.on_socket],
             execute=bridge.executor(parts, authenticator),
             origins=settings.allowed_origins,
             limits=Limits(are_rates_on=settings.rate_limits),
-            metrics=Metrics(),
+            metrics=metrics,
+            wall=clock.wall,
         )
         gateway.bus.serve(rooms.handle_forwarded)
         relay = Relay(
@@ -153,12 +156,12 @@ async def running(
         integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
         state = health.Health(
             settings,
-            health.probes(sessions, redis, _media_probe(media)),
+            health.probes(sessions, redis, {"clock": drift.probe, **_media_probe(media)}),
             is_draining=lambda: gateway.is_draining,
         )
         worker = jobs.Jobs(steady, node=node, clock=clock, integrity=integrity)
         await stack.enter_async_context(gateway.running())
-        await stack.enter_async_context(_forever(relay.run(), worker.run()))
+        await stack.enter_async_context(_forever(relay.run(), worker.run(), drift.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
         routes: list[ControllerRouterHandler] = [
@@ -212,6 +215,17 @@ def _sessions(
     engine = db.create_engine(url, pool_size=pool_size)
     stack.push_async_callback(engine.dispose)
     return db.create_sessions(engine, node=node, committed=committed)
+
+
+async def _clock(
+    sessions: async_sessionmaker[AsyncSession], steady: async_sessionmaker[AsyncSession], metrics: Metrics
+) -> tuple[Clock, skew.Skew]:
+    """Return the clock as the database says, and what keeps it right."""
+    clock = Clock()
+    await travel.load(sessions, clock)
+    drift = skew.Skew(steady, clock, metrics=metrics)
+    await drift.measure()
+    return clock, drift
 
 
 async def _media(

@@ -167,7 +167,7 @@ class Dispatch:
                     self._gateway.presence.say(connection, decode(_PRESENCE, request))
                     connection.reply(request.id, Done())
                 case "ping":
-                    connection.reply(request.id, protocol.Pong(_now_ms()))
+                    connection.reply(request.id, protocol.Pong(self._gateway.server_time()))
                 case "unsubscribe":
                     self._unsubscribe(connection, request)
                 case _:

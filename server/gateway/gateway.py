@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -121,6 +120,7 @@ class Gateway:
         origins: Iterable[str],
         limits: Limits,
         metrics: Metrics,
+        wall: Callable[[], datetime],
     ) -> None:
         self.limits = limits
         self.metrics = metrics
@@ -143,6 +143,8 @@ class Gateway:
         )
         self.dispatch = Dispatch(self, rows, execute)
         self.is_draining = False
+        self.wall = wall
+        """What clients are told of the time; deadlines of sockets are kept on `monotonic`."""
         self.monotonic = asyncio.get_running_loop().time
         self._seats = seats
         self._connections: dict[ConnectionId, Connection] = {}
@@ -279,7 +281,7 @@ class Gateway:
         answer = protocol.Connected(
             conn=connection.id,
             user=protocol.UserView(connection.user_id, str(connection.login.person.role)),
-            server_time=time.time_ns() // 1_000_000,
+            server_time=self.server_time(),
             ping_s=self.limits.ping_s,
             pong_s=self.limits.pong_s,
             limits=self.limits.shown(),
@@ -310,6 +312,10 @@ class Gateway:
         self.metrics.connections.dec()
         self.metrics.closes.labels(str(code)).inc()
         connection.log.info("connection_closed", code=code)
+
+    def server_time(self) -> int:
+        """Return the wall clock's time in milliseconds of the Unix epoch."""
+        return int(self.wall().timestamp() * 1000)
 
     def check_channels(self, connection: Connection) -> None:
         """Raise if the connection follows as many channels as it may."""

@@ -1,4 +1,4 @@
-"""What the gateway counts, for Prometheus. Counted per flush or per connection, never per delivered message.
+"""What a process counts, for Prometheus. Counted per flush or per connection, never per delivered message.
 
 Several workers share one port, so whichever of them is asked answers for all: each writes its numbers into a file
 that all read (prometheus_client's multiprocess mode). Counters of a worker that ended stay, its gauges go.
@@ -32,7 +32,7 @@ def registry() -> CollectorRegistry:
 
 
 class Metrics:
-    """The gateway's metrics in one registry; tests bring a registry of their own."""
+    """The metrics of one process in one registry; tests bring a registry of their own."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.connections = Gauge(
@@ -63,6 +63,12 @@ class Metrics:
         self.gaps = Counter("fourtalk_gaps", "Gaps in a channel filled from history", registry=registry)
         self.limited = Counter(
             "fourtalk_limited", "Messages above a rate, by bucket", ["bucket"], registry=registry
+        )
+        self.clock_skew = Gauge(
+            "fourtalk_clock_skew_seconds",
+            "How far this machine's clock is from the database's, either way",
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self.bus_up = Gauge(
             "fourtalk_bus_up",

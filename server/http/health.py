@@ -28,9 +28,9 @@ Probe = Callable[[], Awaitable[None]]
 
 # A load balancer asks every few seconds and waits for about five; a part that needs longer than this is away.
 _PROBE_TIMEOUT_S = 2.0
-# Losing one of these costs latency or new media, never data: a load balancer that took every process out because
+# Losing one of these costs latency or new media, never data, and a wrong clock is corrected: a load balancer that took every process out because
 # of it would turn a small outage into a whole one.
-SPARE = frozenset({"redis", "media"})
+SPARE = frozenset({"redis", "media", "clock"})
 UNAVAILABLE = "unavailable"
 # DESIGN §5: the invariants are checked hourly.
 _INTEGRITY_TTL_S = 3600.0

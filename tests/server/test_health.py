@@ -98,7 +98,7 @@ async def test_degraded_but_ready_without_what_costs_latency_only(
         raise OSError
 
     gone = Redis.from_url("unix:///nowhere/at-all.sock", socket_timeout=None)
-    probes = health.probes(sessions, gone, {"media": is_away})
+    probes = health.probes(sessions, gone, {"media": is_away, "clock": is_away})
     integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
     state = health.Health(settings, probes, is_draining=lambda: False)
     app = Litestar(health.routes(state, integrity), openapi_config=None)
@@ -115,6 +115,7 @@ async def test_degraded_but_ready_without_what_costs_latency_only(
         "migrations": "ok",
         "redis": "unavailable",
         "media": "unavailable",
+        "clock": "unavailable",
     }
 
 
