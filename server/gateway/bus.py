@@ -129,10 +129,17 @@ class Bus:
         self._orders: list[tuple[str, bool]] = []
         self._wake = asyncio.Event()
         self._peers: dict[str, float] = {}
+        self._certain_at = 0.0
+        """By then every other node has said that it lives."""
         self._calls: dict[int, tuple[str, asyncio.Future[bytes | None]]] = {}
         self._next_call = random.getrandbits(32)
         self._serving = 0
         self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        """Return whether it is certain that no other node lives."""
+        return self.is_up and not self._peers and time.monotonic() >= self._certain_at
 
     def knows(self, node: str) -> bool:
         """Return whether another node was heard of lately; its end will be told."""
@@ -353,7 +360,9 @@ class Bus:
         self._pubsub = pubsub
         self.is_up = True
         now = time.monotonic()
-        self._peers = dict.fromkeys(self._peers, now)
+        # The others may need the longest pause between two tries until they are back too.
+        self._peers = dict.fromkeys(self._peers, now + RECONNECT_S[1])
+        self._certain_at = now + RECONNECT_S[1]
         self._metrics.bus_up.set(1)
         self._send(EVERYBODY, _Beat(is_new=True))
         for names in _batches(sorted(self._channels)):

@@ -140,6 +140,7 @@ class Gateway:
             node=node,
             limits=self.limits,
             told_elsewhere=lambda user_id: self.bus.broadcast("elsewhere", user_id),
+            is_alone=lambda: self.bus.is_alone,
         )
         self.dispatch = Dispatch(self, rows, execute)
         self.is_draining = False
