@@ -1,6 +1,5 @@
 """What the gateway asks of accounts and rooms, and what rooms send through it. The two know nothing of each other."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,20 +34,27 @@ FORWARD_TIMEOUT_S = 4.0
 class Doors:
     """Who somebody is, and what they may follow."""
 
-    def __init__(self, authenticator: Authenticator, sessions: async_sessionmaker[AsyncSession]) -> None:
+    def __init__(
+        self, authenticator: Authenticator, sessions: async_sessionmaker[AsyncSession], clock: Clock
+    ) -> None:
         self._authenticator = authenticator
         self._sessions = sessions
+        self._clock = clock
 
     async def authenticate(self, token: str) -> Login:
         """See `gateway.Doors`."""
         person = await self._authenticator.authenticate(token)
-        return Login(person, self._authenticator.expires_at(token))
+        return Login(person, self._in_own_time(self._authenticator.expires_at(token)))
 
     async def redeem(self, ticket: str) -> Login:
         """See `gateway.Doors`."""
         person = await self._authenticator.redeem(ticket)
         # A ticket stands for the access token it was made with: its socket needs a new one as soon as that would.
-        return Login(person, time.time() + ACCESS_TTL.total_seconds())
+        return Login(person, (self._clock.own() + ACCESS_TTL).timestamp())
+
+    def _in_own_time(self, at: float) -> float:
+        """Return when this machine's clock, which the gateway asks, will show what is `at` in wall time."""
+        return at + self._clock.skew.total_seconds()
 
     async def review(self, login: Login) -> Login | None:
         """See `gateway.Doors`: a change of role, password or block ends what was known before it."""
@@ -72,7 +78,7 @@ class Doors:
 
 
 class Seats:
-    """What rooms hear of sockets. The gateway speaks in wall time, rooms keep presence in business time."""
+    """What rooms hear of sockets. The gateway asks this machine's clock, rooms keep presence in business time."""
 
     def __init__(self, rooms: Registry, clock: Clock) -> None:
         self._rooms = rooms
@@ -96,8 +102,8 @@ class Seats:
         frames = {Identity(user_id): self._in_business_time(at) for user_id, at in heard_at.items()}
         self._rooms.tell(room_id, SocketsSeen(str(self._rooms.node_id), people, self._clock.now(), frames))
 
-    def _in_business_time(self, wall: datetime) -> datetime:
-        return self._clock.now() - max(timedelta(), self._clock.wall() - wall)
+    def _in_business_time(self, heard_at: datetime) -> datetime:
+        return self._clock.now() - max(timedelta(), self._clock.own() - heard_at)
 
 
 class RoomHistory:

@@ -35,6 +35,7 @@ OWN_OPS = frozenset(
         "room.send",
         "typing.start",
         "typing.stop",
+        "presence.set",
     }
 )
 
@@ -169,8 +170,11 @@ class Dispatch:
             match op:
                 case "typing.start" | "typing.stop":
                     self._type(connection, request, is_typing=op == "typing.start")
+                case "presence.set":
+                    self._gateway.presence.say(connection, decode(_PRESENCE, request))
+                    connection.reply(request.id, Done())
                 case "ping":
-                    connection.reply(request.id, protocol.Pong(_now_ms()))
+                    connection.reply(request.id, protocol.Pong(self._gateway.server_time()))
                 case "unsubscribe":
                     self._unsubscribe(connection, request)
                 case _:
@@ -339,7 +343,11 @@ class Dispatch:
             if connection.memberships.get(command.ch) is member:
                 hub.leave(connection, command.ch)
             raise
-        return view, lambda: hub.start(member)
+        return view, lambda: self._begin(member, connection)
+
+    def _begin(self, member: Member, connection: Connection) -> None:
+        self._gateway.hub.start(member)
+        self._gateway.presence.followed(connection, member.channel.name)
 
     async def _history(self, connection: Connection, request: Request) -> tuple[object, Callable[[], None]]:
         command = decode(_HISTORY, request)
@@ -355,6 +363,7 @@ class Dispatch:
 _SAID = msgspec.json.Decoder(protocol.Said)
 _SEND = msgspec.json.Decoder(protocol.SendToRoom)
 _TYPING = msgspec.json.Decoder(protocol.Typing)
+_PRESENCE = msgspec.json.Decoder(protocol.SetPresence)
 _UNSUBSCRIBE = msgspec.json.Decoder(protocol.Unsubscribe)
 _REFRESH = msgspec.json.Decoder(protocol.Refresh)
 _SUBSCRIBE = msgspec.json.Decoder(protocol.Subscribe)

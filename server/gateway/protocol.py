@@ -167,7 +167,34 @@ class Typing(msgspec.Struct, frozen=True):
     room_id: UUID
 
 
+PresenceState = Literal["online", "away", "busy"]
+
+
+class SetPresence(msgspec.Struct, frozen=True):
+    """Whether somebody is around, for those who follow the presence channel; who disconnects is offline by itself."""
+
+    ch: ChannelName
+    state: PresenceState | Literal["offline"]
+
+
 # --- Server to client ---------------------------------------------------------------------------
+
+
+class PersonView(msgspec.Struct, frozen=True):
+    """Somebody who is around."""
+
+    user_id: str
+    state: PresenceState
+
+
+class PresenceDiff(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `presence.diff` carries."""
+
+    people: Sequence[PersonView]
+    """Who came, or changed."""
+    gone: Sequence[str]
+    full: bool = False
+    """True: `people` is everybody; so it is right after subscribing, and after a time with a full socket."""
 
 
 class Ok(msgspec.Struct, frozen=True):

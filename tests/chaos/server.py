@@ -44,6 +44,7 @@ class Server:
         database_url: A database shared with other servers; without it the server starts its own.
         redis_url: Goes with `database_url`.
         time_travel: Let business time be moved.
+        workers: Processes that share the port.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class Server:
         database_url: str | None = None,
         redis_url: str | None = None,
         time_travel: bool = False,
+        workers: int = 1,
     ) -> None:
         self.folder = folder
         self.port = _free_port()
         self.base = f"http://127.0.0.1:{self.port}"
-        self._options = ("--port", str(self.port), *(("--time-travel",) if time_travel else ()))
+        self._options = ["--port", str(self.port), "--workers", str(workers)]
+        self._options += ["--time-travel"] if time_travel else []
         addresses = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         self._environment = {
             **{name: os.environ[name] for name in KEPT if name in os.environ},  # noqa: TID251 - for a child
@@ -102,6 +105,18 @@ class Server:
     def thaw(self) -> None:
         """Undo `freeze`."""
         self._signal(signal.SIGCONT)
+
+    def ask_to_end(self) -> None:
+        """Ask the process to end in good order, without waiting for it."""
+        self._signal(signal.SIGTERM)
+
+    def workers(self) -> set[int]:
+        """Return the processes that share the port, by their ids: forks have the parent's command line."""
+        assert self._process is not None, "start it first"
+        mine = Path(f"/proc/{self._process.pid}")
+        children = (mine / f"task/{self._process.pid}/children").read_text().split()
+        own = (mine / "cmdline").read_bytes()
+        return {int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes() == own}
 
     async def command(self, *arguments: str) -> bytes:
         """Run another `fourtalk` command on the same data dir, and return what it prints."""

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -229,6 +229,7 @@ class Node:
             origins=[ORIGIN],
             limits=limits,
             metrics=Metrics(self.registry),
+            wall=lambda: datetime.now(UTC),
         )
         self.port = 0
 
