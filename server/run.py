@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from server import app, db, embedded, migrate
 from server.config import ConfigError, Settings
 from server.gateway.wire import FourtalkWire
+from server.http.connection import HttpConnection
 from server.integrations import livekit_server
 
 T = TypeVar("T")
@@ -36,6 +38,7 @@ def serve(settings: Settings, *, host: str, port: int, time_travel: bool) -> int
     """
     if time_travel and settings.database_url is not None:
         raise ConfigError("--time-travel needs the embedded database: DATABASE_URL must not be set")
+    _allow_descriptors()
     with _backends(settings, port=port) as complete:
         assert complete.database_url is not None, "the backends have filled it in"
         migrate.upgrade(complete.database_url)
@@ -55,6 +58,12 @@ def serve(settings: Settings, *, host: str, port: int, time_travel: bool) -> int
         return uvloop.run(run())
 
 
+def _allow_descriptors() -> None:
+    """Take all descriptors that the system grants: by default it is 1,024, and every socket is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class _Server(uvicorn.Server):
     """uvicorn, but its end first drains the sockets (realtime.md 5.6, trap 4)."""
 
@@ -64,7 +73,7 @@ class _Server(uvicorn.Server):
                 application.asgi,
                 host=host,
                 port=port,
-                http="httptools",
+                http=HttpConnection,
                 ws=FourtalkWire,
                 lifespan="off",
                 log_config=None,

@@ -36,6 +36,13 @@ class Account(msgspec.Struct, frozen=True):
     access_token: str
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """What a process holds."""
+
+    resident_bytes: int
+    descriptors: int
+
+
 class Server:
     """One server process on its own data dir; it can be killed, frozen, and started again on the same port.
 
@@ -44,6 +51,7 @@ class Server:
         database_url: A database shared with other servers; without it the server starts its own.
         redis_url: Goes with `database_url`.
         time_travel: Let business time be moved.
+        environment: More of it for the process.
     """
 
     def __init__(
@@ -53,6 +61,7 @@ class Server:
         database_url: str | None = None,
         redis_url: str | None = None,
         time_travel: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.port = _free_port()
@@ -64,6 +73,7 @@ class Server:
             **{name: url for name, url in addresses.items() if url is not None},
             "RATE_LIMITS": "off",
             "SECRET_KEY": SECRET,
+            **(environment or {}),
         }
         sockets = embedded.socket_folder(folder.resolve())
         self.database_url = database_url or embedded.database_url(sockets, embedded.DATABASE)
@@ -103,6 +113,13 @@ class Server:
         """Undo `freeze`."""
         self._signal(signal.SIGCONT)
 
+    def usage(self) -> Usage:
+        """Return what the process holds now."""
+        assert self._process is not None, "start it first"
+        process = Path("/proc", str(self._process.pid))
+        resident_pages = int((process / "statm").read_text().split()[1])
+        return Usage(resident_pages * os.sysconf("SC_PAGE_SIZE"), len(list((process / "fd").iterdir())))
+
     async def command(self, *arguments: str) -> bytes:
         """Run another `fourtalk` command on the same data dir, and return what it prints."""
         process = await self._run(*arguments)
@@ -136,6 +153,11 @@ class Server:
             return list(await connection.fetch(statement, *arguments))
         finally:
             await connection.close()
+
+    def logged(self, event: str) -> list[Mapping[str, Any]]:
+        """Return the lines of its log with this name."""
+        lines = (line for line in self._log.read_bytes().splitlines() if event.encode() in line)
+        return [entry for entry in map(msgspec.json.decode, lines) if entry.get("event") == event]
 
     def errors(self) -> list[Mapping[str, Any]]:
         """Return what the server has logged as an error."""
