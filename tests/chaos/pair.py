@@ -154,7 +154,9 @@ async def pair(
         for person in people:
             await both.bring(person)
         yield both
-    assert [error for node in nodes for error in node.errors()] == []
+    errors = [error for node in nodes for error in node.errors()]
+    # Somebody has to look at a wrong clock, and a test has made it so.
+    assert [error for error in errors if error["event"] != "clock_skewed"] == []
 
 
 def quantile(values: Sequence[float], part: float) -> float:

@@ -126,14 +126,14 @@ class Server:
         out, _ = await process.communicate()
         return out
 
-    async def mint(self, count: int, *, role: str = "student") -> list[Account]:
+    async def mint(self, count: int, *, role: str = "student", ttl_s: int = TOKEN_S) -> list[Account]:
         """Make accounts, as `fourtalk user mint` does, without the two seconds that a process takes to start."""
         settings = config.from_env(self._environment, data_dir=self.folder)
         engine = db.create_engine(self.database_url, pool_size=1)
         try:
             async with db.create_sessions(engine).begin() as session:
                 minted = await registration.mint(
-                    session, count=count, role=Role(role), ttl_s=TOKEN_S, settings=settings
+                    session, count=count, role=Role(role), ttl_s=ttl_s, settings=settings
                 )
         finally:
             await engine.dispose()
@@ -144,7 +144,7 @@ class Server:
         return msgspec.json.decode(await self.command("check", "--json"))["violations"]
 
     async def query(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """Read the database behind the server's back."""
+        """Ask the database behind the server's back."""
         url = make_url(self.database_url)
         connection = await asyncpg.connect(
             host=str(url.query["host"]), user=url.username, database=url.database
