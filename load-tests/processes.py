@@ -1,4 +1,4 @@
-"""Start servers as children, know when they are ready, read their CPU time, and end all of them by id."""
+"""Start servers as children, know when they are ready, read what they use, and end all of them by id."""
 
 import contextlib
 import os
@@ -8,31 +8,49 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # What the product starts beside itself; their CPU is shown, but apart from the server's own.
 STORES = frozenset({"postgres", "valkey-server", "livekit-server"})
 
 
 class Cpu(NamedTuple):
-    """CPU seconds since the start. The kernel's total is exact to a tick (10 ms); its split is sampled."""
+    """CPU seconds between two readings."""
 
     own: float
-    own_user: float
+    own_user: float | None
+    """None: not known."""
     stores: float
 
-    def since(self, before: Self) -> "Cpu":
-        """Return what was used since an earlier reading."""
-        return Cpu(self.own - before.own, self.own_user - before.own_user, self.stores - before.stores)
+
+class Usage:
+    """A reading of CPU clocks, process by process."""
+
+    def __init__(self, clocks: Mapping[int, tuple[bool, int, int, int]]) -> None:
+        self.clocks = clocks
+
+    def since(self, before: "Usage") -> Cpu:
+        """Return what was used since an earlier reading; who has ended meanwhile is not counted."""
+        own = own_user = stores = 0.0
+        for pid, (is_store, ns, utime, stime) in self.clocks.items():
+            _, ns_before, utime_before, stime_before = before.clocks.get(pid, (is_store, 0, 0, 0))
+            used_s = (ns - ns_before) / 1e9
+            if is_store:
+                stores += used_s
+                continue
+            own += used_s
+            # The kernel splits the exact total by what its ticks have seen.
+            user, system = utime - utime_before, stime - stime_before
+            own_user += used_s * user / (user + system) if user + system else 0.0
+        return Cpu(own, own_user, stores)
 
 
 class Server:
-    """One server process with everything below it."""
+    """One server with everything below it: workers, and the stores it starts."""
 
     def __init__(
         self,
@@ -41,18 +59,22 @@ class Server:
         port: int,
         log: Path,
         env: Mapping[str, str] | None = None,
-        core: int | None = None,
+        folder: Path | None = None,
+        cores: Collection[int] | None = None,
+        stores: Collection[str] = STORES,
     ) -> None:
-        """Start it. Its output goes to `log`; with `core`, it and all its children stay on that core."""
+        """Start it. Its output goes to `log`; with `cores`, it and all its children stay on them."""
         self.port = port
         self.log = log
-        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+        self._stores = stores
+        pinned = [] if cores is None else ["taskset", "--cpu-list", ",".join(map(str, cores))]
         with log.open("ab") as out:
             self._child = subprocess.Popen(
                 [*pinned, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                cwd=folder,
                 env=None if env is None else dict(env),
                 # A Ctrl-C of the terminal reaches this program alone, which then ends the servers in order.
                 start_new_session=True,
@@ -68,35 +90,56 @@ class Server:
         self.stop()
 
     @property
-    def url(self) -> str:
-        """Return the address of its root."""
-        return f"http://127.0.0.1:{self.port}"
+    def pid(self) -> int:
+        """Return the process that was started."""
+        return self._child.pid
 
-    def until_ready(self) -> None:
-        """Wait until `/health/ready` answers 200.
+    def until_ready(
+        self, sign: str = "/health/ready", *, meanwhile: Callable[[float], None] = time.sleep
+    ) -> None:
+        """Wait until the path `sign` answers 200, or with `tcp` until the port is open.
+
+        `meanwhile` is called with the seconds between two looks.
 
         Raises:
             RuntimeError: It ended, or did not get ready in time; the message has the end of its log.
         """
         end = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < end and self._child.poll() is None:
-            if self._is_ready():
+            if self._is_ready(sign):
                 return
-            time.sleep(0.05)
+            meanwhile(0.05)
         raise RuntimeError(f"{self._child.args!r} did not get ready:\n{self._log_end()}")
 
-    def cpu(self) -> Cpu:
-        """Read the CPU time of the process and everything below it, ended children included."""
-        own = own_user = stores = 0
+    def usage(self) -> Usage:
+        """Read the CPU clocks of the process and everything below it, to the nanosecond."""
+        clocks = {}
         for pid, name in self._tree().items():
-            # Fields of proc(5): utime, stime, and the same of children that ended and were waited for.
-            utime, stime, ended_utime, ended_stime = map(int, _stat(pid)[11:15] or (0, 0, 0, 0))
-            if name in STORES:
-                stores += utime + stime + ended_utime + ended_stime
-            else:
-                own += utime + stime + ended_utime + ended_stime
-                own_user += utime + ended_utime
-        return Cpu(own / TICKS_PER_S, own_user / TICKS_PER_S, stores / TICKS_PER_S)
+            # clock_getcpuclockid(3): the clock of a whole process, threads that have ended included.
+            with contextlib.suppress(OSError, IndexError):
+                ns = time.clock_gettime_ns(~pid << 3 | 2)
+                # Fields of proc(5), for the split into user and system.
+                utime, stime = map(int, _stat(pid)[11:13])
+                clocks[pid] = (name in self._stores, ns, utime, stime)
+        return Usage(clocks)
+
+    def rss_kb(self) -> int:
+        """Return the resident memory of the server's own processes."""
+        total = 0
+        for pid, name in self._tree().items():
+            if name not in self._stores:
+                with contextlib.suppress(OSError):
+                    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                    total += sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+        return total
+
+    def move_stores(self, core: int) -> None:
+        """Let the stores run on another core; what they start later follows them."""
+        for pid, name in self._tree().items():
+            if name in self._stores:
+                with contextlib.suppress(OSError):
+                    for thread in Path(f"/proc/{pid}/task").iterdir():
+                        os.sched_setaffinity(int(thread.name), {core})
 
     def kill(self) -> None:
         """End it without a warning, as a crash would."""
@@ -118,15 +161,18 @@ class Server:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, sign: str) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5) as answer:
+            if sign == "tcp":
+                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+                return True
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{sign}", timeout=5) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
 
     def _log_end(self) -> str:
-        return self.log.read_text(errors="replace")[-20_000:]
+        return self.log.read_text(errors="replace")[-4_000:]
 
     def _tree(self) -> dict[int, str]:
         """Return the processes below and including the child, with their names."""
@@ -170,6 +216,12 @@ def free_port() -> int:
         return port
 
 
-def pin(core: int) -> None:
-    """Keep this process, and what it starts without a core of its own, on one core."""
-    os.sched_setaffinity(0, {core})
+@contextlib.contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Keep this process, and what it starts without cores of its own, on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core} & before or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

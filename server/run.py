@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from server import app, db, embedded, migrate
 from server.config import ConfigError, Settings
-from server.gateway.wire import FourtalkWire
+from server.gateway import wire
 from server.http.connection import HttpConnection
 from server.integrations import livekit_server
 
@@ -74,7 +74,7 @@ class _Server(uvicorn.Server):
                 host=host,
                 port=port,
                 http=HttpConnection,
-                ws=FourtalkWire,
+                ws=wire.protocol_class(),
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from server.gateway.outlet import Outlet
 from server.gateway.protocol import Codec, Publication
 
 
@@ -15,7 +16,7 @@ class Receiver(Protocol):
     memberships: "dict[str, Member]"
 
     @property
-    def write(self) -> Callable[[bytes], None]:
+    def outlet(self) -> Outlet:
         """Return what takes a frame on the fast path."""
 
     def send(self, frame: bytes, *, conflate: str | None = None) -> None:
@@ -30,20 +31,22 @@ class Pending:
     def __init__(self, publication: Publication, json: bytes) -> None:
         self.publication = publication
         self.json = json
-        self._frames: dict[Codec, bytes] = {}
+        self._frames: dict[Codec, bytes] | None = None
 
     def frame(self, codec: Codec) -> bytes:
         """Return the frame with this publication alone."""
+        if self._frames is None:
+            self._frames = {}
         found = self._frames.get(codec)
         if found is None:
-            found = self._frames[codec] = codec.frame([self.json])
+            found = self._frames[codec] = codec.frame((self.json,))
         return found
 
 
 class Member:
     """One connection's membership of one channel."""
 
-    __slots__ = ("buffer", "channel", "farewell", "is_reset", "last", "paging_until", "receiver")
+    __slots__ = ("buffer", "channel", "farewell", "is_reset", "last", "may_send", "paging_until", "receiver")
 
     def __init__(self, channel: "Channel", receiver: Receiver) -> None:
         self.channel = channel
@@ -58,13 +61,15 @@ class Member:
         """The client's position could not be recovered: it is told so after the answer."""
         self.farewell: Callable[[], None] | None = None
         """Ends the membership as soon as it has opened."""
+        self.may_send = False
+        """The connection's user is known to have a seat in the room; False says nothing."""
 
 
 class Channel:
     """A channel with members on this node."""
 
     __slots__ = (
-        "_writers", "ahead", "check_at", "epoch", "fast", "flushed_at", "held", "is_filling", "is_scheduled", "is_shared",
+        "_outlets", "ahead", "check_at", "epoch", "fast", "flushed_at", "held", "is_filling", "is_scheduled", "is_shared",
         "last", "name", "pending", "pending_bytes", "ready", "target",
     )  # fmt: skip
 
@@ -87,37 +92,37 @@ class Channel:
         """Another node has members too, so volatile publications must travel."""
         self.flushed_at = 0.0
         self.check_at = 0.0
-        self._writers: dict[Codec, tuple[Callable[[bytes], None], ...]] | None = None
+        self._outlets: dict[Codec, tuple[Outlet, ...]] | None = None
 
     @property
     def is_open(self) -> bool:
         """Return whether the position is known."""
         return self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
 
-    def writers(self) -> Mapping[Codec, tuple[Callable[[bytes], None], ...]]:
-        """Return the fast members' write functions by codec, made anew only when somebody came or went."""
-        if self._writers is None:
-            by_codec: dict[Codec, list[Callable[[bytes], None]]] = {}
+    def outlets(self) -> Mapping[Codec, tuple[Outlet, ...]]:
+        """Return the fast members' ways out by codec, made anew only when somebody came or went."""
+        if self._outlets is None:
+            by_codec: dict[Codec, list[Outlet]] = {}
             for receiver in self.fast:
-                by_codec.setdefault(receiver.codec, []).append(receiver.write)
-            self._writers = {codec: tuple(writes) for codec, writes in by_codec.items()}
-        return self._writers
+                by_codec.setdefault(receiver.codec, []).append(receiver.outlet)
+            self._outlets = {codec: tuple(outlets) for codec, outlets in by_codec.items()}
+        return self._outlets
 
     def put_fast(self, member: Member) -> None:
         """Give a member the channel's own frames from now on."""
         self.held.pop(member.receiver, None)
         self.fast[member.receiver] = member
-        self._writers = None
+        self._outlets = None
 
     def put_held(self, member: Member) -> None:
         """Look at each publication for this member from now on."""
         if self.fast.pop(member.receiver, None) is not None:
-            self._writers = None
+            self._outlets = None
             member.last = self.last
         self.held[member.receiver] = member
 
     def remove(self, receiver: Receiver) -> None:
         """Forget a member."""
         if self.fast.pop(receiver, None) is not None:
-            self._writers = None
+            self._outlets = None
         self.held.pop(receiver, None)

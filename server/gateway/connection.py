@@ -4,8 +4,7 @@ import math
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from msgspec import UNSET, UnsetType
 from server import errors
 from server.gateway.channel import Member
 from server.gateway.limits import Bucket
+from server.gateway.outlet import Outlet
 from server.gateway.protocol import (
     BadMessage,
     CloseCode,
@@ -31,7 +31,7 @@ from server.gateway.protocol import (
     error_body,
 )
 from server.gateway.shares import Share
-from server.gateway.wire import WRITE_BUFFER_BYTES, Wire
+from server.gateway.wire import Wire
 
 if TYPE_CHECKING:
     from server.gateway.gateway import Gateway
@@ -47,6 +47,8 @@ _SPREAD = (0.5, 1.0)
 _JITTER = (0.9, 1.0)
 # A full socket is looked at this often.
 STALL_CHECK_S = 1.0
+# A backlog is written in pieces of this size: about what a socket takes that has just become writable again.
+PIECE_BYTES = 64 * 1024
 # Requests may follow `connect` in the same breath; they wait for its answer.
 EARLY = 16
 
@@ -75,17 +77,19 @@ class Connection:
     """A WebSocket and its user; a `hub.Receiver` and a `wire.Peer`. Everything in it runs on the loop, nothing awaits."""
 
     __slots__ = (
-        "_backlog", "_backlog_bytes", "_early", "_error_times", "_expiring_told", "_flood", "_gateway", "_next_key",
-        "_ping_at", "_pong_by", "_progress_at", "_started_at", "_taken", "_typing", "_waiting", "address", "check_at",
-        "codec", "heard_at", "id", "in_flight", "is_congested", "is_ended", "is_paused", "log", "login", "memberships",
-        "rooms", "share", "state", "wire", "write",
+        "_backlog", "_backlog_bytes", "_early", "_error_times", "_expiring_told", "_flood", "_gateway", "_heard",
+        "_next_key", "_ping_at", "_pong_by", "_progress_at", "_started_at", "_taken", "_typing", "_waiting", "address",
+        "check_at", "codec", "id", "in_flight", "is_congested", "is_ended", "is_paused", "login", "memberships",
+        "outlet", "rooms", "share", "state", "user_id", "wire",
     )  # fmt: skip
 
     def __init__(self, gateway: "Gateway", wire: Wire, codec: Codec, *, address: str | None) -> None:
         now = gateway.monotonic()
         self.id = ConnectionId(secrets.token_urlsafe(12))
+        self.user_id = ""
+        """The user's id as text; empty before `connect`."""
         self.wire = wire
-        self.write: Callable[[bytes], None] = wire.write
+        self.outlet: Outlet = wire.outlet
         self.codec = codec
         self.address = address
         self.login: Login | None = None
@@ -97,21 +101,20 @@ class Connection:
         self.rooms: dict[UUID, bool] = {}
         """Rooms that hear when this connection goes: True where its user has a seat, False where they wait for one."""
         self.in_flight = 0
-        self.heard_at = datetime.now(UTC)
-        """When the last frame came in (wall clock)."""
         self.check_at = now + gateway.limits.auth_s
         """When `check` has something to do."""
         self.is_paused = False
         self.is_congested = False
-        """The transport is full, or what waited for it is not written yet."""
-        self.log = log.bind(connection_id=self.id)
+        """The socket is full, or what waited for it is not written yet."""
         self._gateway = gateway
         self._started_at = now
-        self._early: list[Request] = []
-        self._waiting: deque[Request] = deque()
+        self._heard = now
         self._flood = Bucket(gateway.limits.messages)
-        self._error_times: deque[float] = deque(maxlen=gateway.limits.errors)
-        self._typing: dict[UUID, float] = {}
+        # What most connections never need is made when it is: an empty deque alone is 600 bytes.
+        self._early: list[Request] | None = None
+        self._waiting: deque[Request] | None = None
+        self._error_times: deque[float] | None = None
+        self._typing: dict[UUID, float] | None = None
         self._backlog: dict[int | str, bytes] = {}
         self._backlog_bytes = 0
         self._next_key = 0
@@ -122,10 +125,16 @@ class Connection:
         self._expiring_told = False
 
     @property
-    def user_id(self) -> str:
-        """Return the user's id as text; only after `connect`."""
-        assert self.login is not None, "nobody has connected yet"
-        return str(self.login.person.user_id)
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """Return a logger that says whose connection this is."""
+        whose = {"user_id": self.user_id} if self.user_id else {}
+        bound: structlog.stdlib.BoundLogger = log.bind(connection_id=self.id, **whose)
+        return bound
+
+    @property
+    def heard_at(self) -> datetime:
+        """When the last frame came in (wall clock)."""
+        return datetime.now(UTC) - timedelta(seconds=self._gateway.monotonic() - self._heard)
 
     # --- In: called by the wire ---
 
@@ -134,8 +143,7 @@ class Connection:
         if self.is_ended:
             return
         limits = self._gateway.limits
-        now = self._gateway.monotonic()
-        self.heard_at = datetime.now(UTC)
+        now = self._heard = self._gateway.monotonic()
         self._pong_by = None
         if len(message) > (limits.first_frame_bytes if self.login is None else limits.frame_bytes):
             self.close(CloseCode.FRAME_TOO_BIG, "frame too big")
@@ -158,8 +166,8 @@ class Connection:
             self._gateway.dispatch.take(self, request)
         elif request.op == "connect":
             self._begin(request)
-        elif self.state == "connecting" and len(self._early) < EARLY:
-            self._early.append(request)
+        elif self.state == "connecting" and len(self._early or ()) < EARLY:
+            self._early = [*(self._early or ()), request]
         else:
             self.fail(request.id, CommandError(errors.UNAUTHORIZED, "connect first"))
 
@@ -181,15 +189,15 @@ class Connection:
     def opened(self, login: Login, share: Share) -> None:
         """Note whose connection this is."""
         self.login, self.share = login, share
-        self.log = self.log.bind(user_id=self.user_id)
+        self.user_id = str(login.person.user_id)
 
     def admitted(self) -> None:
         """Begin with what came after `connect`; its answer is sent."""
         self.state = "open"
         self._ping_at = self._gateway.monotonic() + self._gateway.limits.ping_s * random.uniform(*_SPREAD)  # noqa: S311
         self._plan()
-        early, self._early = self._early, []
-        for request in early:
+        early, self._early = self._early, None
+        for request in early or ():
             self._take(request)
 
     def renew(self, login: Login) -> None:
@@ -210,8 +218,7 @@ class Connection:
             return
         self.is_ended = True
         self._backlog.clear()
-        self._waiting.clear()
-        self._early.clear()
+        self._waiting = self._early = None
         if self.is_congested:
             self.is_congested = False
             self._gateway.metrics.congested.dec()
@@ -292,6 +299,8 @@ class Connection:
         if self.in_flight < self._gateway.limits.concurrent_ops:
             self.in_flight += 1
             return True
+        if self._waiting is None:
+            self._waiting = deque()
         if len(self._waiting) < self._gateway.limits.waiting_ops:
             self._waiting.append(request)
         else:
@@ -307,6 +316,8 @@ class Connection:
 
     def is_typing_news(self, room_id: UUID, *, is_typing: bool) -> bool:
         """Return whether a typing message says something new; the same again within 2 s does not."""
+        if self._typing is None:
+            self._typing = {}
         if not is_typing:
             self._typing.pop(room_id, None)
             return True
@@ -321,27 +332,29 @@ class Connection:
     def reply(self, request_id: int | UnsetType, ok: object) -> None:
         """Answer a request, if it wants an answer."""
         if request_id is not UNSET:
-            self.send(self.codec.frame([encode(Ok(request_id, ok))]))
+            self.send(self.codec.frame((encode(Ok(request_id, ok)),)))
 
     def fail(self, request_id: int | UnsetType, error: Exception) -> None:
         """Answer that a request failed, and count it; a client that makes error after error is closed."""
         body = error_body(error)
         if request_id is UNSET and body.code not in _ALWAYS_ANSWERED:
             return
-        self.send(self.codec.frame([encode(Failed(body, request_id))]))
+        self.send(self.codec.frame((encode(Failed(body, request_id)),)))
         self._count(body)
 
     def _count(self, body: ErrorBody) -> None:
         if body.name in _NOT_COUNTED:
             return
         limits, now = self._gateway.limits, self._gateway.monotonic()
+        if self._error_times is None:
+            self._error_times = deque(maxlen=limits.errors)
         self._error_times.append(now)
         if len(self._error_times) == limits.errors and now - self._error_times[0] <= limits.errors_s:
             self.close(CloseCode.TOO_MANY_ERRORS, "too many errors")
 
     def control(self, control: Control) -> None:
         """Say something about the connection itself."""
-        self.send(self.codec.frame([encode(control)]))
+        self.send(self.codec.frame((encode(control),)))
 
     def send(self, frame: bytes, *, conflate: str | None = None) -> None:
         """Write a frame, or keep it while the socket is full.
@@ -352,7 +365,7 @@ class Connection:
         if self.is_ended:
             return
         if not self.is_congested:
-            self.wire.write(frame)
+            self.outlet.write(frame)
             return
         key: int | str
         if conflate is None:
@@ -382,7 +395,7 @@ class Connection:
         return not self._is_overfull()
 
     def paused(self) -> None:
-        """Leave the fast path: the transport is full."""
+        """Leave the fast path: the socket is full."""
         self.is_paused = True
         if self.is_ended:
             return
@@ -403,11 +416,11 @@ class Connection:
         while self._backlog and not self.is_paused:
             frame = self._backlog.pop(next(iter(self._backlog)))
             self._backlog_bytes -= len(frame)
-            self.wire.write(frame)
+            self.outlet.write(frame)
             size += len(frame)
-            if size >= WRITE_BUFFER_BYTES:
+            if size >= PIECE_BYTES:
                 size = 0
-                self.wire.flush()  # may pause again, at once
+                self.outlet.flush()  # may pause again, at once
         if not self._backlog and not self.is_paused:
             self.is_congested = False
             self._gateway.metrics.congested.dec()

@@ -186,14 +186,13 @@ class Gateway:
 
     # --- For the route ---
 
-    async def serve(self, wire: Wire, codec: Codec, *, address: str | None) -> None:
-        """Take part in one connection until it ends."""
+    def serve(self, wire: Wire, codec: Codec, *, address: str | None) -> None:
+        """Take part in one connection, until it ends."""
         connection = Connection(self, wire, codec, address=address)
         self._connections[connection.id] = connection
         self.metrics.connections.inc()
         connection.log.info("connection_opened")
         wire.listen(connection)
-        await wire.closed()
 
     # --- For connections ---
 
@@ -322,11 +321,17 @@ class Gateway:
     def bind(self, connection: Connection, room_id: UUID, *, seated: bool) -> None:
         """Note that a connection sits in a room, or waits for a seat."""
         connection.rooms[room_id] = seated
+        member = connection.memberships.get(f"room:{room_id}")
+        if member is not None:
+            member.may_send = seated
         self._by_room.setdefault(room_id, set()).add(connection)
 
     def unbind(self, connection: Connection, room_id: UUID) -> None:
         """Note that it sits there no more."""
         connection.rooms.pop(room_id, None)
+        member = connection.memberships.get(f"room:{room_id}")
+        if member is not None:
+            member.may_send = False
         bound = self._by_room.get(room_id)
         if bound is not None:
             bound.discard(connection)

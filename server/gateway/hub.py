@@ -19,6 +19,7 @@ from server.gateway.channel import Channel, Member, Pending, Receiver
 from server.gateway.history import History
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
+from server.gateway.outlet import tick_of
 from server.gateway.protocol import (
     Codec,
     CommandError,
@@ -73,6 +74,9 @@ class Hub:
         self._channels: dict[str, Channel] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._loop = asyncio.get_running_loop()
+        self._tick = tick_of(self._loop)
+        self._due: list[Channel] = []
+        """Channels that go out when this turn of the loop ends."""
 
     def run_in(self, tasks: asyncio.TaskGroup) -> None:
         """Let `tasks` own what the hub does on its own: opening, filling gaps, checking heads."""
@@ -94,6 +98,15 @@ class Hub:
         # cannot know who follows.
         if not is_volatile or channel is None or channel.is_shared:
             self._bus.publish(name, publications)
+
+    def say(self, name: str, ev: str, d: bytes) -> None:
+        """Publish one volatile message of now, the short way."""
+        publication = Publication(None, ev, time.time_ns() // 1_000_000, d)
+        channel = self._channels.get(name)
+        if channel is not None:
+            self._push(channel, publication)
+        if channel is None or channel.is_shared:
+            self._bus.publish(name, (publication,))
 
     def deliver(self, name: str, publications: Iterable[Publication]) -> None:
         """Deliver to this node's members: each offset once and in order, gaps filled from the history."""
@@ -125,11 +138,20 @@ class Hub:
         channel.is_scheduled = True
         wait = channel.flushed_at + WINDOW_S - self._loop.time()
         if wait <= 0:
-            self._loop.call_soon(self._flush_scheduled, channel)
+            if not self._due:
+                self._loop.call_soon(self._flush_due)
+            self._due.append(channel)
         else:
-            self._loop.call_later(wait, self._flush_scheduled, channel)
+            self._loop.call_later(wait, self._flush_later, channel)
 
-    def _flush_scheduled(self, channel: Channel) -> None:
+    def _flush_due(self) -> None:
+        due, self._due = self._due, []
+        for channel in due:
+            channel.is_scheduled = False
+            self._flush(channel)
+        self._tick.run()  # now, not after one more look at all sockets
+
+    def _flush_later(self, channel: Channel) -> None:
         channel.is_scheduled = False
         self._flush(channel)
 
@@ -139,12 +161,11 @@ class Hub:
             return
         channel.pending, channel.pending_bytes = [], 0
         channel.flushed_at = self._loop.time()
-        for codec, writes in channel.writers().items():
-            frame = _shared_frame(codec, pending)
-            for write in writes:
-                write(frame)
-        for member in list(channel.held.values()):
-            self._give_held(member, pending)
+        for codec, outlets in channel.outlets().items():
+            self._tick.broadcast(outlets, _shared_frame(codec, pending))
+        if channel.held:
+            for member in list(channel.held.values()):
+                self._give_held(member, pending)
 
     def _give_held(self, member: Member, pending: list[Pending]) -> None:
         if member.buffer is not None:

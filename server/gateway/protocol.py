@@ -137,12 +137,28 @@ class Ping(msgspec.Struct, frozen=True):
     """Is anybody there, and what time is it?"""
 
 
+class Said(msgspec.Struct, frozen=True):
+    """A volatile message, for the room that the envelope names."""
+
+    kind: Annotated[str, Meta(min_length=1, max_length=64)]
+    data: Raw = Raw(b"null")
+    room_id: UUID | UnsetType = UNSET
+
+
 class SendToRoom(msgspec.Struct, frozen=True):
-    """A volatile message for everybody else in the room."""
+    """A volatile message for everybody in the room."""
 
     room_id: UUID
     kind: Annotated[str, Meta(min_length=1, max_length=64)]
     data: Raw = Raw(b"null")
+
+
+class RoomMessage(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """What everybody in the room gets of it, as `room.message`."""
+
+    from_: str
+    kind: str
+    data: Raw
 
 
 class Typing(msgspec.Struct, frozen=True):
@@ -342,7 +358,7 @@ class JsonCodec:
 
     def frame(self, messages: Sequence[bytes]) -> bytes:
         """Return one unmasked WebSocket frame with these JSON messages."""
-        return _frame(0x81, messages[0] if len(messages) == 1 else b"\n".join(messages))
+        return frame_of(TEXT_FRAME, messages[0] if len(messages) == 1 else b"\n".join(messages))
 
 
 class MsgpackCodec:
@@ -370,16 +386,18 @@ class MsgpackCodec:
 
     def frame(self, messages: Sequence[bytes]) -> bytes:
         """Return one unmasked WebSocket frame with these JSON messages, as MessagePack."""
-        return _frame(0x82, b"".join(_transcoded(messages)))
+        return frame_of(BINARY_FRAME, b"".join(_transcoded(messages)))
 
 
 Codec = JsonCodec | MsgpackCodec
 CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (JsonCodec(), MsgpackCodec())}
 
 
-def close_frame(code: int, reason: str) -> bytes:
-    """Return a close frame."""
-    return _frame(0x88, code.to_bytes(2, "big") + reason.encode()[:120])
+# First bytes of final frames (RFC 6455 §5.2).
+TEXT_FRAME: Final = 0x81
+BINARY_FRAME: Final = 0x82
+CLOSE_FRAME: Final = 0x88
+PONG_FRAME: Final = 0x8A
 
 
 def event_json(channel: str, publication: Publication) -> bytes:
@@ -421,8 +439,8 @@ def _transcoded(messages: Iterable[bytes]) -> Iterable[bytes]:
     return (msgspec.msgpack.encode(msgspec.json.decode(message)) for message in messages)
 
 
-def _frame(first: int, payload: bytes) -> bytes:
-    """Return an unmasked frame (RFC 6455 §5.2): servers do not mask, so one frame serves every receiver."""
+def frame_of(first: int, payload: bytes) -> bytes:
+    """Return an unmasked final frame (RFC 6455 §5.2): servers do not mask, so one frame serves every receiver."""
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload
@@ -491,5 +509,5 @@ def msgpack_size(data: memoryview) -> int:
     return at
 
 
-JsonCodec.heartbeat = _frame(0x81, b"{}")
-MsgpackCodec.heartbeat = _frame(0x82, msgspec.msgpack.encode({}))
+JsonCodec.heartbeat = frame_of(TEXT_FRAME, b"{}")
+MsgpackCodec.heartbeat = frame_of(BINARY_FRAME, msgspec.msgpack.encode({}))

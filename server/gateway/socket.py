@@ -22,7 +22,7 @@ def _peer_of(scope: Scope) -> str | None:
 def websocket_route(
     gateway: Gateway, path: str = "/ws", *, address_of: Callable[[Scope], str | None] = _peer_of
 ) -> WebsocketRouteHandler:
-    """Return the handler that `server/app.py` mounts; uvicorn must run with `ws=FourtalkWire`.
+    """Return the handler that `server/app.py` mounts; uvicorn must run with `ws=wire.protocol_class()`.
 
     `address_of` says where the request of an ASGI scope came from; by default it is the other end of the connection.
     """
@@ -39,12 +39,13 @@ def websocket_route(
         # the first one is echoed before the refusal.
         await socket.accept(subprotocols=chosen or (offered[0] if offered else None))
         if not _is_allowed(gateway, socket.headers):
-            await _close(wire, CloseCode.FORBIDDEN, "origin refused")
+            wire.close(CloseCode.FORBIDDEN, "origin refused")
         elif offered and chosen is None:
-            await _close(wire, CloseCode.PROTOCOL_VERSION, "no such subprotocol")
+            wire.close(CloseCode.PROTOCOL_VERSION, "no such subprotocol")
         else:
             codec: Codec = CODECS[chosen or JSON_SUBPROTOCOL]
-            await gateway.serve(wire, codec, address=address_of(cast("Scope", socket.scope)))
+            gateway.serve(wire, codec, address=address_of(cast("Scope", socket.scope)))
+        await wire.hold()
 
     return serve_socket
 
@@ -59,11 +60,6 @@ def _wire_of(socket: WebSocket) -> Wire:
     extensions = cast("dict[str, Any]", socket.scope["extensions"])
     wire: Wire = extensions[EXTENSION]
     return wire
-
-
-async def _close(wire: Wire, code: CloseCode, reason: str) -> None:
-    wire.close(code, reason)
-    await wire.closed()
 
 
 async def _refuse(socket: WebSocket, status: int) -> None:

@@ -28,7 +28,7 @@ from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import ConnectionId, Position, Publication
 from server.gateway.socket import websocket_route
-from server.gateway.wire import FourtalkWire
+from server.gateway.wire import protocol_class
 
 ORIGIN = "http://page.test"
 
@@ -268,7 +268,7 @@ async def serving(
         extra=extra or {},
     )
     app = Litestar([websocket_route(running.gateway)], openapi_config=None)
-    config = uvicorn.Config(app, ws=FourtalkWire, lifespan="off", log_level="critical", access_log=False)
+    config = uvicorn.Config(app, ws=protocol_class(), lifespan="off", log_level="critical", access_log=False)
     server = uvicorn.Server(config)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

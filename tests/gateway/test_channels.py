@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from server.gateway.limits import Limits
+from server.gateway.outlet import Outlet
 from server.gateway.protocol import Publication
 from tests.gateway.harness import Client, Memory, Node, Refused, client, serving
 
@@ -329,33 +330,27 @@ async def test_random_cuts_lose_and_repeat_nothing(node: Node) -> None:
         assert follower.result()[:800] == list(range(1, 801))
 
 
-async def test_every_member_gets_the_same_bytes_object(node: Node) -> None:
+async def test_one_frame_serves_every_member(node: Node) -> None:
     channel = a_room()
-    written: list[bytes] = []
+    broadcast: list[tuple[int, bytes]] = []
     async with client(node) as one, client(node) as two, client(node) as three:
         for each in (one, two, three):
             await each.call("subscribe", ch=channel)
-        for connection in node.gateway._connections.values():
-            transport = connection.wire.transport  # type: ignore[attr-defined]
+        tick = node.gateway.hub._tick
 
-            class Spy:
-                def __init__(self, inner: Any) -> None:
-                    self._inner = inner
+        class Spy:
+            def broadcast(self, outlets: tuple[Outlet, ...], frame: bytes) -> None:
+                broadcast.append((len(outlets), frame))
+                tick.broadcast(outlets, frame)
 
-                def write(self, data: bytes) -> None:
-                    written.append(data)
-                    self._inner.write(data)
+            run = staticmethod(tick.run)
 
-                def __getattr__(self, name: str) -> Any:
-                    return getattr(self._inner, name)
-
-            connection.wire.transport = Spy(transport)  # type: ignore[attr-defined]
+        node.gateway.hub._tick = Spy()  # type: ignore[assignment]
         node.post(channel, {"text": "hello"})
         for each in (one, two, three):
             await each.until_events()
 
-        assert len(written) == 3
-        assert written[0] is written[1] is written[2]
+    assert [count for count, _ in broadcast] == [3]
 
 
 async def test_events_of_a_hot_channel_share_a_frame(node: Node) -> None:

@@ -6,10 +6,9 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from server.gateway.connection import Connection
+from server.gateway.connection import PIECE_BYTES, Connection
 from server.gateway.limits import Limits
 from server.gateway.protocol import Publication
-from server.gateway.wire import WRITE_BUFFER_BYTES
 from tests.gateway.harness import Client, Node, client, eventually, serving
 
 BIG = {"text": "x" * 2_000}
@@ -55,7 +54,7 @@ async def test_reader_that_stops_is_gone_and_costs_the_others_nothing(node: Node
         stuck.socket.transport.abort()
 
     assert fast.offs(channel) == list(range(1, 1_001))
-    assert most < 512 * 1024 + 3 * WRITE_BUFFER_BYTES
+    assert most < 512 * 1024 + 3 * PIECE_BYTES
     assert node.count("fourtalk_closes_total", code="4205") == 1
     assert node.count("fourtalk_congested") == 0
 

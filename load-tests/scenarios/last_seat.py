@@ -2,30 +2,25 @@
 
 Each round opens a talk; everybody asks for a seat in the same moment, half through each server. Then one person
 stays, one leaves in good order, and the others' sockets are cut; when their grace is over, exactly the one who stayed
-may be left, and somebody new gets a freed seat. See README.md.
+may be left, and somebody new gets a freed seat. Rounds do not wait for the grace: the check runs some rounds later.
 """
 
 import argparse
 import collections
-import contextlib
-import json  # noqa: TID251 - no package but the standard library
 import random
-import secrets
 import select
-import signal
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import processes
 import product
-from client import RefusedError
+from bench import Result, Stage, number, percentile
 from product import Account, Api
+from scenarios import two_nodes
+from wire import RefusedError
 
+SMALL = ["--people", "20", "--rounds", "1"]
 CAP = 4
 ROOM_FULL = 120
 # What the protocol promises: a seat is free this long after its last socket is gone; and some time for it to happen.
@@ -186,69 +181,38 @@ class Findings:
         return [*self.overfull, *self.ghosts, *self.other]
 
 
-def main() -> int:
-    """Play the rounds and print the figures; exit 1 if a seat too many was given or one was never freed."""
-    options = _options()
-    # A polite kill ends the servers too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this scenario's options."""
+    parser.add_argument("--people", type=int, default=1000, help="who want a seat at once (default 1000)")
+    parser.add_argument("--rounds", type=int, default=20, help="default 20")
+
+
+def run(stage: Stage) -> Result:
+    """Play the rounds."""
+    options = stage.options
     storms: list[Storm] = []
     findings = Findings()
-    with tempfile.TemporaryDirectory(prefix="load-") as folder, contextlib.ExitStack() as stack:
-        apis, crowd = _stage(options, Path(folder), stack)
+    with two_nodes.two(stage) as nodes:
+        apis = [node.api for node in nodes]
+        accounts = nodes[0].mint(options.people)
+        crowd = Crowd([Person(account, nodes[place % 2].port) for place, account in enumerate(accounts)])
         deserted: list[Deserted] = []
-        for number in range(options.rounds):
-            host = crowd.people[number % len(crowd.people)].account
-            room_id = product.talks(apis[0], [host])[0]
+        for turn in range(options.rounds):
+            host = crowd.people[turn % len(crowd.people)].account
+            room_id = nodes[0].talks([host])[0]
             storm = Storm(room_id)
             storm.run(crowd)
             storms.append(storm)
             _check_seats(apis, storm, findings)
             deserted.append(_desert(crowd, storm, deserted))
             deserted = _check_deserted(apis, crowd, deserted, findings)
-            _say(
-                f"round {number + 1}: {len(storm.seated)} seated in {storm.seconds:.2f} s {dict(storm.errors)}"
+            stage.say(
+                f"round {turn + 1}: {len(storm.seated)} seated in {storm.seconds:.2f} s {dict(storm.errors)}"
             )
         while deserted:
             crowd.listen(1.0)
             deserted = _check_deserted(apis, crowd, deserted, findings)
-    return _report(options, storms, findings)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=int, default=1000, help="who want a seat at once (default 1000)")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument(
-        "--database-url", help="PostgreSQL of both servers; without it the first one starts its own"
-    )
-    parser.add_argument("--redis-url", help="Redis or Valkey of both servers; goes with --database-url")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
-    if (options.database_url is None) != (options.redis_url is None):
-        parser.error("--database-url and --redis-url go together")
-    return options
-
-
-def _stage(options: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> tuple[list[Api], Crowd]:
-    """Start two servers on one database and connect everybody."""
-    env = product.environment(SECRET_KEY=secrets.token_urlsafe(48))
-    addresses = {"DATABASE_URL": options.database_url, "REDIS_URL": options.redis_url}
-    first_env = env if options.database_url is None else {**env, **addresses}
-    if options.database_url is None:
-        # What the first server starts listens on Unix sockets in its data dir.
-        sockets = folder / "first" / "run"
-        addresses = {
-            "DATABASE_URL": f"postgresql://fourtalk@/fourtalk?host={sockets}",
-            "REDIS_URL": f"unix://{sockets}/valkey.sock",
-        }
-    ports = []
-    for name, node_env in (("first", first_env), ("second", {**env, **addresses})):
-        server = product.serve(folder, processes.free_port(), env=node_env, name=name)
-        stack.enter_context(server).until_ready()
-        ports.append(server.port)
-    accounts = product.mint(folder, options.people, env=first_env, name="first")
-    people = [Person(account, ports[number % 2]) for number, account in enumerate(accounts)]
-    return [Api(port) for port in ports], Crowd(people)
+    return _result(options, storms, findings)
 
 
 def _check_seats(apis: Sequence[Api], storm: Storm, findings: Findings) -> None:
@@ -275,8 +239,8 @@ def _desert(crowd: Crowd, storm: Storm, deserted: Sequence[Deserted]) -> Deserte
     """
     busy = {room.stayed for room in deserted}
     stayed, *others = random.sample(storm.seated, len(storm.seated))
-    for number, person in enumerate(others):
-        if number == 0 or person in busy:
+    for place, person in enumerate(others):
+        if place == 0 or person in busy:
             person.connection.request("room.leave", ch=f"room:{storm.room_id}", d={"room_id": storm.room_id})
         else:
             crowd.cut(person)
@@ -308,11 +272,7 @@ def _check_deserted(
     return [room for room in deserted if room.due_at > time.monotonic()]
 
 
-def _seated_in(room: dict[str, Any]) -> set[str]:
-    return {participant["user_id"] for participant in room["participants"]}
-
-
-def _report(options: argparse.Namespace, storms: Sequence[Storm], findings: Findings) -> int:
+def _result(options: argparse.Namespace, storms: Sequence[Storm], findings: Findings) -> Result:
     answers = sorted(second * 1e3 for storm in storms for second in storm.answer_s)
     errors = sum((storm.errors for storm in storms), collections.Counter[str]())
     figures = {
@@ -324,25 +284,36 @@ def _report(options: argparse.Namespace, storms: Sequence[Storm], findings: Find
         "overfull": len(findings.overfull),
         "ghost_seats": len(findings.ghosts),
         "other_findings": len(findings.other),
+        "storm_s": [
+            statistics.median(storm.seconds for storm in storms),
+            max(storm.seconds for storm in storms),
+        ],
+        "answer_ms": [percentile(answers, percent) for percent in (50, 95, 99)],
         "errors": dict(errors),
-        "storm_s_median": round(statistics.median(storm.seconds for storm in storms), 3),
-        "storm_s_max": round(max(storm.seconds for storm in storms), 3),
-        "answer_ms_p50": round(answers[len(answers) // 2], 1),
-        "answer_ms_p99": round(answers[len(answers) * 99 // 100], 1),
-        "answer_ms_max": round(answers[-1], 1),
     }
-    for name, value in figures.items():
-        print(f"{name:20} {value}")
-    for finding in findings.all():
-        print(f"! {finding}")
-    if options.json is not None:
-        options.json.write_text(json.dumps({**figures, "findings": findings.all()}, indent=1) + "\n")
-    return 1 if findings.all() else 0
+    columns = [
+        "rounds",
+        "people",
+        "joins",
+        "seated",
+        "most seen",
+        "overfull",
+        "ghost seats",
+        "other findings",
+    ]
+    columns += ["storm s median / max", "answer p50 / p95 / p99 ms"]
+    row = [str(figure) for figure in list(figures.values())[:8]]
+    row += [" / ".join(map(number, figures[name])) for name in ("storm_s", "answer_ms")]
+    refusals = ", ".join(f"{count:,} {name}" for name, count in errors.items())
+    return Result(
+        f"{options.people} people want {CAP} seats",
+        columns,
+        [row],
+        figures,
+        [f"refusals: {refusals}"],
+        findings.all(),
+    )
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _seated_in(room: dict[str, Any]) -> set[str]:
+    return {participant["user_id"] for participant in room["participants"]}
