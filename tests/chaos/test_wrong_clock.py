@@ -1,6 +1,7 @@
 """One of two nodes has a clock that is five minutes wrong: it says so, and no deadline is wrong for it."""
 
 import asyncio
+import shutil
 import subprocess
 import time
 import uuid
@@ -36,9 +37,12 @@ TOKEN_EXPIRED = 4201
 @pytest.fixture(scope="session")
 def wrong_clock(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Mapping[str, str]]:
     """Makes the environment of a process whose clock is so many seconds wrong."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("a C compiler makes the library that shifts a clock")
     library = tmp_path_factory.mktemp("clock") / "wrong_clock.so"
     source = Path(__file__).with_name("wrong_clock.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
     return lambda shift_s: {"LD_PRELOAD": str(library), "CLOCK_SHIFT_S": str(shift_s)}
 
 
