@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 import uuid
 from collections import defaultdict
@@ -23,6 +24,9 @@ ANSWER_S = 20.0
 # The pause before another try: shorter than any real client's, so that servers are met while they start.
 AGAIN_S = 0.1
 HISTORY_PAGE = 200
+# PROTOCOL 3: after these codes a client waits at least a second, and twice as long each time.
+BACK_OFF = range(4100, 4104)
+BACK_OFF_S = 1.0
 # What the kernel keeps for somebody who reads nothing; by itself it would be a hundred times as much.
 RECEIVE_BYTES = 4096
 
@@ -162,6 +166,7 @@ class Client:
         """Channels of rooms that were left."""
         self._is_staying = False
         self._pause_s = AGAIN_S
+        self._busy_times = 0
 
     @property
     def user_id(self) -> str:
@@ -187,6 +192,7 @@ class Client:
                 for room_id in self.rooms:
                     await self.join(room_id)
                 self.online.set()
+                self._busy_times = 0
                 await self.lost.wait()
             except (LostError, aiohttp.ClientError, OSError, TimeoutError):
                 pass
@@ -338,6 +344,9 @@ class Client:
             pass
         finally:
             self.close_codes.append(ws.close_code)
+            if ws.close_code in BACK_OFF:
+                self._busy_times += 1
+                self._pause_s = BACK_OFF_S * random.uniform(1, 2**self._busy_times)
             lost.set()
             for answer, _ in waiting.values():
                 if not answer.done():
