@@ -19,7 +19,7 @@ from billing import outbox
 from rooms.media import LiveKitMedia
 from rooms.messages import PublicEvent
 from rooms.registry import Registry
-from server import bridge, checks, commands, db, jobs, reactions, skew, travel
+from server import bridge, checks, commands, db, jobs, reactions, travel
 from server.clock import Clock
 from server.config import Settings
 from server.context import Parts
@@ -74,6 +74,7 @@ async def running(
     assert settings.database_url is not None, "the caller has filled it in"
     assert settings.redis_url is not None, "the caller has filled it in"
     async with AsyncExitStack() as stack:
+        clock = Clock()
 
         def wake() -> None:
             relay.wake()
@@ -81,7 +82,7 @@ async def running(
         sessions = _sessions(stack, settings.database_url, wake)
         # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay.
         steady = _sessions(stack, settings.database_url, wake, pool_size=STEADY_POOL_SIZE)
-        clock = await _clock(sessions)
+        await travel.load(sessions, clock)
         # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
         redis = Redis.from_url(settings.redis_url, socket_timeout=None)
         stack.push_async_callback(redis.aclose)
@@ -112,13 +113,14 @@ async def running(
             now=clock.now,
             wall=clock.wall,
             publish=publish,
+            recorded=wake,
             forward=forward,
             media=media,
             exclusive=exclusive,
         )
         for factory in (sessions, steady):
             factory.configure(info={outbox.NODE: rooms.node_id})
-        authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis, clock=clock)
+        authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
         parts = Parts(
             settings,
             clock,
@@ -136,6 +138,7 @@ async def running(
             histories={"user:": TableHistory(sessions), bridge.ROOM: bridge.RoomHistory(sessions)},
             rows=[row for row in commands.TABLE if row.on_socket],
             execute=bridge.executor(parts, authenticator),
+            asks=bridge.asks(parts, commands.TABLE),
             origins=settings.allowed_origins,
             limits=Limits(are_rates_on=settings.rate_limits),
             metrics=Metrics(),
@@ -152,7 +155,7 @@ async def running(
         integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
         worker = jobs.Jobs(steady, node=rooms.node_id, clock=clock, integrity=integrity)
         await stack.enter_async_context(gateway.running())
-        await stack.enter_async_context(_forever(relay.run(), worker.run(), skew.watch(steady, clock)))
+        await stack.enter_async_context(_forever(relay.run(), worker.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
         routes: list[ControllerRouterHandler] = [
@@ -163,7 +166,6 @@ async def running(
                 settings,
                 health.probes(sessions, redis, _media_probe(media)),
                 integrity,
-                clock,
                 is_draining=lambda: gateway.is_draining,
             ),
             *(travel.routes(parts, relay, worker) if time_travel else ()),
@@ -198,14 +200,6 @@ def _media_probe(media: LiveKitMedia | None) -> Mapping[str, health.Probe]:
         await media.poll("readiness")
 
     return {"media": ask_media}
-
-
-async def _clock(sessions: async_sessionmaker[AsyncSession]) -> Clock:
-    """Return a clock that tells the same time as everybody's, before anything asks it."""
-    clock = Clock()
-    await travel.load(sessions, clock)
-    await skew.look(sessions, clock)
-    return clock
 
 
 def _sessions(

@@ -16,13 +16,11 @@ class Clock:
 
     def __init__(self, offset: timedelta = timedelta()) -> None:
         self.offset = offset
-        self.skew = timedelta()
-        """How far the machine's clock is ahead of the database's; `server/skew.py` keeps it."""
         self._pinned: datetime | None = None
 
     def wall(self) -> datetime:
-        """Return the wall clock's time, the same on every node."""
-        return datetime.now(UTC) - self.skew
+        """Return the wall clock's time."""
+        return datetime.now(UTC)
 
     def now(self) -> datetime:
         """Return business time, or the moment at which the clock is pinned."""

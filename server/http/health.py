@@ -27,9 +27,9 @@ Probe = Callable[[], Awaitable[None]]
 
 # A load balancer asks every few seconds and waits for about five; a part that needs longer than this is away.
 _PROBE_TIMEOUT_S = 2.0
-# Losing one of these costs latency, new media or nothing yet, never data: a load balancer that took every process out because
+# Losing one of these costs latency or new media, never data: a load balancer that took every process out because
 # of it would turn a small outage into a whole one.
-SPARE = frozenset({"redis", "media", "clock"})
+SPARE = frozenset({"redis", "media"})
 # DESIGN §5: the invariants are checked hourly.
 _INTEGRITY_TTL_S = 3600.0
 
@@ -120,12 +120,7 @@ def probes(
 
 
 def routes(
-    settings: Settings,
-    probes: Mapping[str, Probe],
-    integrity: Integrity,
-    clock: Clock,
-    *,
-    is_draining: Callable[[], bool],
+    settings: Settings, probes: Mapping[str, Probe], integrity: Integrity, *, is_draining: Callable[[], bool]
 ) -> list[HTTPRouteHandler]:
     """Return the routes of health and metrics; they are neither limited nor guarded."""
 
@@ -139,8 +134,6 @@ def routes(
         """Answer whether this process can work, with each dependency."""
         answers = await asyncio.gather(*(_ask(name, probe) for name, probe in probes.items()))
         parts = dict(zip(probes, answers, strict=True))
-        # A clock that is wrong is corrected, but somebody has to set it.
-        parts["clock"] = "skewed" if clock.skew else "ok"
         if is_draining():
             parts["process"] = "draining"
         away = {name for name, answer in parts.items() if answer != "ok"}

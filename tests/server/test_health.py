@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
 from typing import Any, cast
 
 import httpx
@@ -50,9 +49,7 @@ async def ward(
     integrity = health.Integrity(found, sessions=sessions, clock=clock)
     draining = asyncio.Event()
     litestar = Litestar(
-        health.routes(
-            settings, health.probes(sessions, redis, {}), integrity, Clock(), is_draining=draining.is_set
-        ),
+        health.routes(settings, health.probes(sessions, redis, {}), integrity, is_draining=draining.is_set),
         exception_handlers={Exception: problem.answer},
         openapi_config=None,
         logging_config=None,
@@ -74,7 +71,7 @@ async def test_ready_names_each_dependency_and_warns_of_limits_that_are_off(ward
     assert response.status_code == 200
     assert response.json() == {
         "status": "ok",
-        "checks": {"database": "ok", "migrations": "ok", "redis": "ok", "clock": "ok"},
+        "checks": {"database": "ok", "migrations": "ok", "redis": "ok"},
         "warnings": ["RATE_LIMITS is off: for load tests only"],
     }
 
@@ -88,12 +85,7 @@ async def test_not_ready_behind_the_codes_migrations(
     response = await ward.client.get("/health/ready")
 
     assert response.status_code == 503
-    assert response.json()["checks"] == {
-        "database": "ok",
-        "migrations": "unavailable",
-        "redis": "ok",
-        "clock": "ok",
-    }
+    assert response.json()["checks"] == {"database": "ok", "migrations": "unavailable", "redis": "ok"}
 
 
 async def test_degraded_but_ready_without_what_costs_latency_only(
@@ -105,9 +97,7 @@ async def test_degraded_but_ready_without_what_costs_latency_only(
     gone = Redis.from_url("unix:///nowhere/at-all.sock", socket_timeout=None)
     probes = health.probes(sessions, gone, {"media": is_away})
     integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
-    app = Litestar(
-        health.routes(settings, probes, integrity, Clock(), is_draining=lambda: False), openapi_config=None
-    )
+    app = Litestar(health.routes(settings, probes, integrity, is_draining=lambda: False), openapi_config=None)
 
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test"
@@ -121,27 +111,7 @@ async def test_degraded_but_ready_without_what_costs_latency_only(
         "migrations": "ok",
         "redis": "unavailable",
         "media": "unavailable",
-        "clock": "ok",
     }
-
-
-async def test_a_wrong_clock_is_shown_and_takes_nobody_out(
-    settings: Settings, sessions: async_sessionmaker[AsyncSession], redis: Redis, clock: Clock
-) -> None:
-    integrity = health.Integrity(Found(), sessions=sessions, clock=clock)
-    probes = health.probes(sessions, redis, {})
-    app = Litestar(
-        health.routes(settings, probes, integrity, clock, is_draining=lambda: False), openapi_config=None
-    )
-    clock.skew = timedelta(minutes=5)
-
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test"
-    ) as client:
-        response = await client.get("/health/ready")
-
-    assert (response.status_code, response.json()["status"]) == (200, "degraded")
-    assert response.json()["checks"]["clock"] == "skewed"
 
 
 async def test_not_ready_while_it_drains(ward: Ward) -> None:
