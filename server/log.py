@@ -28,3 +28,5 @@ def configure(*, level: str = "info", colours: bool | None = None) -> None:
     )
     # Libraries that use the standard library's logging speak only when something is wrong.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    # uvicorn warns of each request that is none: whoever sends thousands would fill the disk. They are counted.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import random
+import socket
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,6 +24,11 @@ ANSWER_S = 20.0
 # The pause before another try: shorter than any real client's, so that servers are met while they start.
 AGAIN_S = 0.1
 HISTORY_PAGE = 200
+# PROTOCOL 3: after these codes a client waits at least a second, and twice as long each time.
+BACK_OFF = range(4100, 4104)
+BACK_OFF_S = 1.0
+# What the kernel keeps for somebody who reads nothing; by itself it would be a hundred times as much.
+RECEIVE_BYTES = 4096
 
 ROOM_FULL = 120
 OVERLOADED = 130
@@ -136,6 +143,10 @@ class Client:
         """Events that came again and were dropped, as the protocol says."""
         self.paged = 0
         self.connects = 0
+        self.advice: list[Body] = []
+        """What `disconnect` said before the server closed."""
+        self.close_codes: list[int | None] = []
+        """How sockets ended; None without a close frame."""
         self.rooms: list[str] = []
         """Rooms in which it wants its seat back after each connect."""
         self.seats: dict[str, list[int]] = defaultdict(list)
@@ -145,6 +156,8 @@ class Client:
         self.on_event: Taken = lambda _: None
         """Hears every event that was taken."""
         self.lost = asyncio.Event()
+        self.refusals: list[int] = []
+        """Numbers of the errors for which it came again."""
         self._town = of
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._waiting: Waiting = {}
@@ -152,6 +165,8 @@ class Client:
         self._left: set[str] = set()
         """Channels of rooms that were left."""
         self._is_staying = False
+        self._pause_s = AGAIN_S
+        self._busy_times = 0
 
     @property
     def user_id(self) -> str:
@@ -177,6 +192,7 @@ class Client:
                 for room_id in self.rooms:
                     await self.join(room_id)
                 self.online.set()
+                self._busy_times = 0
                 await self.lost.wait()
             except (LostError, aiohttp.ClientError, OSError, TimeoutError):
                 pass
@@ -184,10 +200,12 @@ class Client:
                 if not refusal.is_retryable:
                     self.faults.append(f"could not come back: {refusal}")
                     return
+                self.refusals.append(refusal.code)
             finally:
                 self.online.clear()
                 self.cut()
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = AGAIN_S
 
     async def connect(self) -> None:
         """Open a socket, resuming where the last one ended.
@@ -217,10 +235,25 @@ class Client:
 
     def cut(self) -> None:
         """Lose the socket without a goodbye."""
+        if transport := self._transport():
+            transport.abort()
+
+    def stop_reading(self) -> None:
+        """Leave what comes in the kernel, which takes little of it, until `read_on`."""
+        transport = self._transport()
+        assert transport is not None, "connect first"
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Undo `stop_reading`."""
+        if transport := self._transport():
+            transport.resume_reading()
+
+    def _transport(self) -> asyncio.Transport | None:
         response = None if self._socket is None else self._socket._response
         connection = None if response is None else response.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()
+        return None if connection is None else connection.transport
 
     async def hang_up(self) -> None:
         """Close the socket in good order."""
@@ -296,11 +329,9 @@ class Client:
 
     # --- What arrives ---
 
-    async def _read(
-        self, socket: aiohttp.ClientWebSocketResponse, waiting: Waiting, lost: asyncio.Event
-    ) -> None:
+    async def _read(self, ws: aiohttp.ClientWebSocketResponse, waiting: Waiting, lost: asyncio.Event) -> None:
         try:
-            async for frame in socket:
+            async for frame in ws:
                 if frame.type is not aiohttp.WSMsgType.TEXT:
                     break
                 for line in frame.data.split("\n"):
@@ -308,17 +339,21 @@ class Client:
                     if message:
                         self._take(message)
                     else:
-                        await socket.send_str("{}")
+                        await ws.send_str("{}")
         except (aiohttp.ClientError, OSError):
             pass
         finally:
+            self.close_codes.append(ws.close_code)
+            if ws.close_code in BACK_OFF:
+                self._busy_times += 1
+                self._pause_s = BACK_OFF_S * random.uniform(1, 2**self._busy_times)
             lost.set()
             for answer, _ in waiting.values():
                 if not answer.done():
                     answer.set_exception(LostError())
                     answer.exception()  # seen, also when nobody waits any more
             with contextlib.suppress(ConnectionError):
-                await socket.close()
+                await ws.close()
 
     def _take(self, message: Body) -> None:
         if "ev" in message:
@@ -333,6 +368,9 @@ class Client:
             if taken is not None:
                 taken(message["ok"])
             answer.set_result(message["ok"])
+        elif message.get("ctl") == "disconnect":
+            self.advice.append(message["d"])
+            self._pause_s = message["d"].get("retry_after_ms", 0) / 1000
         elif message.get("ctl") in ("reset", "unsubscribed") and message["d"]["ch"] not in self._left:
             self.faults.append(f"control: {message}")
 

@@ -3,13 +3,13 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from server import embedded, migrate
+from tests.chaos.backends import Backends
 from tests.chaos.client import OVERLOADED, UNAVAILABLE, UNKNOWN_OUTCOME, Client, RefusedError, town
 from tests.chaos.server import Server, running
 
@@ -18,53 +18,6 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 LOOK_S = 0.05
 # The server tries the database again after at most 2 s; the rest is for a busy machine.
 BACK_S = 15.0
-
-
-class Backends:
-    """The database and Valkey that a server uses, each of which can be taken away."""
-
-    def __init__(self, postgres: embedded.Embedded, valkey: embedded.Embedded) -> None:
-        self.database_url = postgres.database_url
-        self.redis_url = valkey.redis_url
-        self._postgres = postgres
-        self._valkey = valkey
-
-    async def stop_postgres(self, sig: signal.Signals) -> None:
-        """Send PostgreSQL a signal that ends it, and wait until it is gone."""
-        await _end(self._postgres, sig)
-
-    async def start_postgres(self) -> None:
-        """Bring it back."""
-        await asyncio.to_thread(self._postgres.start_postgres)
-
-    async def kill_valkey(self) -> None:
-        """End Valkey as a crash would."""
-        await _end(self._valkey, signal.SIGKILL)
-
-    async def start_valkey(self) -> None:
-        """Bring it back, empty."""
-        await asyncio.to_thread(self._valkey.start_valkey)
-
-
-async def _end(servers: embedded.Embedded, sig: signal.Signals) -> None:
-    child, _ = servers._children[-1]
-    child.send_signal(sig)
-    await asyncio.to_thread(child.wait)
-
-
-@pytest.fixture
-def backends(tmp_path: Path) -> Iterator[Backends]:
-    """PostgreSQL and Valkey of one test."""
-    with (
-        embedded.Embedded(tmp_path / "postgres") as postgres,
-        embedded.Embedded(tmp_path / "valkey") as valkey,
-    ):
-        postgres.acquire()
-        postgres.start_postgres()
-        valkey.acquire()
-        valkey.start_valkey()
-        migrate.upgrade(postgres.database_url)
-        yield Backends(postgres, valkey)
 
 
 class Talk:

@@ -1,14 +1,30 @@
-"""The server is killed during a lesson: seats, attendance and money are what they would have been."""
+"""The server or its database dies during a lesson: seats, attendance and money are what they would have been."""
 
-from collections.abc import Callable
+import asyncio
+import os
+import select
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.chaos.client import Body, Client, Town, town
+from server import embedded
+from tests.chaos.client import (
+    AGAIN_S,
+    OVERLOADED,
+    UNKNOWN_OUTCOME,
+    Body,
+    Client,
+    RefusedError,
+    Town,
+    town,
+)
 from tests.chaos.server import Account, Server, running
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
@@ -34,19 +50,14 @@ class Lesson:
         self.starts_at = starts_at
         self.holds: dict[str, str] = {}
         """Hold of each student."""
+        self.databases = AsyncExitStack()
+        """What runs in place of the server's own PostgreSQL, for longer than the server."""
 
     async def until(self, minutes: float) -> None:
         """Let business time pass until so many minutes after the beginning."""
         moment = self.starts_at + timedelta(minutes=minutes)
         body = {"set": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
         await self.of.call(self.server.base, self.tutor, "POST", "/dev/clock", body)
-
-    async def crash(self, people: list[Client]) -> None:
-        """Kill the server, start it again, and wait until the people are back."""
-        await self.server.kill()
-        await self.server.start()
-        for person in people:
-            await person.online.wait()
 
     async def hold_of(self, student: Client) -> Body:
         """Return a student's hold."""
@@ -56,12 +67,62 @@ class Lesson:
         return hold
 
 
+async def _kill_server(lesson: Lesson, people: list[Client]) -> None:
+    """Kill the server, start it again, and wait until the people are back."""
+    await lesson.server.kill()
+    await lesson.server.start()
+    for person in people:
+        await person.online.wait()
+
+
+async def _restart_database(lesson: Lesson, people: list[Client]) -> None:
+    """End PostgreSQL as a crash of it would, start it again, and wait until commands are taken."""
+    connects = [person.connects for person in people]
+    await _stop_database(lesson.server.folder)
+    for person in people:
+        with pytest.raises(RefusedError) as refused:
+            await person.ask("chat.send", {"text": "?"}, ch=f"room:{lesson.room_id}")
+        assert refused.value.code in (OVERLOADED, UNKNOWN_OUTCOME)
+    database = lesson.databases.enter_context(embedded.Embedded(lesson.server.folder))
+    await asyncio.to_thread(database.start_postgres)
+    for person in people:
+        await person.say(lesson.room_id, "it goes on")
+    while (status := await _wallet_status(lesson)) != HTTPStatus.OK:
+        assert status == HTTPStatus.SERVICE_UNAVAILABLE
+        await asyncio.sleep(AGAIN_S)
+    assert [person.connects for person in people] == connects, "sockets stay open"
+
+
+async def _stop_database(folder: Path) -> None:
+    pid = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGQUIT)
+        # Readable once it has ended, though its parent is the server.
+        await asyncio.to_thread(select.select, [process], [], [])
+    finally:
+        os.close(process)
+
+
+async def _wallet_status(lesson: Lesson) -> int:
+    try:
+        await lesson.of.call(lesson.server.base, lesson.tutor, "GET", "/wallet")
+    except RefusedError as refusal:
+        return refusal.code
+    return HTTPStatus.OK
+
+
+Crash = Callable[[Lesson, list[Client]], Awaitable[None]]
+
+
+@pytest.mark.parametrize("crash", [_kill_server, _restart_database])
 async def test_a_crash_changes_neither_seats_nor_attendance_nor_money(
-    tmp_path: Path, record_property: Callable[[str, object], None], *, full: bool
+    tmp_path: Path, record_property: Callable[[str, object], None], crash: Crash, *, full: bool
 ) -> None:
     server = Server(tmp_path / "data", time_travel=True)
-    async with running(server), town() as of:
+    async with AsyncExitStack() as databases, running(server), town() as of:
         lesson, stays, leaves = await _sold_lesson(server, of)
+        lesson.databases = databases
         tutor = of.client(server.base, lesson.tutor)
         people = [tutor, *stays, leaves]
         await lesson.until(0)
@@ -78,7 +139,7 @@ async def test_a_crash_changes_neither_seats_nor_attendance_nor_money(
                 leaves.go()
                 present.remove(leaves)
             else:
-                await lesson.crash(present)
+                await crash(lesson, present)
         await lesson.until(LEAVES_AT)
         for student in stays:
             await student.leave(lesson.room_id)
@@ -89,9 +150,9 @@ async def test_a_crash_changes_neither_seats_nor_attendance_nor_money(
             assert person.faults == []
         await tutor.ask("room.close", {"room_id": lesson.room_id})
         tutor.go()
-        await lesson.crash([])  # while it waits for late evidence
+        await crash(lesson, [])  # while it waits for late evidence
         await lesson.until(100)
-        await lesson.crash([])  # after the settlement
+        await crash(lesson, [])  # after the settlement
         await lesson.until(110)
 
         attended = []
@@ -108,7 +169,7 @@ async def test_a_crash_changes_neither_seats_nor_attendance_nor_money(
         )
         assert (settled["settlements"], settled["holds"]) == (3, 3)
         assert await server.violations() == []
-        record_property("figures", f"{len(kills) + 2} kills, attendance off by {attended} s")
+        record_property("figures", f"{len(kills) + 2} crashes, attendance off by {attended} s")
     assert server.errors() == []
 
 
