@@ -4,6 +4,7 @@ It stands in the lowest package so that every package may use it. `server/relay.
 """
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,8 +14,6 @@ from billing.models import Outbox
 # Set in `session.info`, so that the edge knows to wake the relay after its commit.
 RECORDED = "outbox_recorded"
 
-# In `session.info`, where the edge puts it: the node whose relay takes the row first.
-NODE = "node"
 # In `session.info` of every session of a process: its node id. Another node relays the row only when it was left.
 NODE = "node"
 
@@ -27,9 +26,20 @@ def record(session: AsyncSession, event: msgspec.Struct, *, at: datetime) -> Non
         event: Tagged; the tag is the row's type, and the fields its data.
         at: Business time of what happened.
     """
+    columns = row(event)
+    # As JSON and back: an event may carry ready-made JSON (msgspec.Raw), which to_builtins does not know.
+    data = msgspec.json.decode(columns["data"])
+    session.add(Outbox(type=columns["type"], data=data, at=at, node=session.info.get(NODE)))
+    recorded(session)
+
+
+def row(event: msgspec.Struct) -> dict[str, Any]:
+    """Return `type` and `data` (JSON) of an event's row, for a statement that writes many at once."""
     tag = event.__struct_config__.tag
     assert isinstance(tag, str), "an event is a tagged struct"
-    # Through JSON and back: an event may carry ready-made JSON (msgspec.Raw), which to_builtins does not know.
-    data = msgspec.json.decode(msgspec.json.encode(event))
-    session.add(Outbox(type=tag, data=data, at=at, node=session.info.get(NODE)))
+    return {"type": tag, "data": msgspec.Raw(msgspec.json.encode(event))}
+
+
+def recorded(session: AsyncSession) -> None:
+    """Note that the session's transaction has events, so that its commit wakes the relay."""
     session.info[RECORDED] = True

@@ -42,7 +42,7 @@ struct group {
     char marker[MARKER_MAX];
     int marker_len, mode;
     int64_t sample_every, sample_in;
-    int64_t sent, received, frames, reads, errors, closed;
+    int64_t sent, received, frames, reads, errors, closed; /* frames: those with an event in them */
     int is_paced;
     int64_t step_ns, due_ns;
     int *rooms, room_count, next_room;
@@ -310,9 +310,8 @@ static int take_data(struct engine *e, int conn, const uint8_t *data, size_t len
     if (is_heartbeat(data, len)) send_frame(e, conn, 1, (const uint8_t *)"{}", 2);
     if (len == 1 && *data == '2') send_frame(e, conn, 1, (const uint8_t *)"3", 1); /* Engine.IO's */
     if (len <= 2) return 0;
-    g->frames++;
-    if (g->mode == BY_FRAME) return 1;
-    int count = count_markers(g, &e->conns[conn], data, data + len);
+    int count = g->mode == BY_FRAME ? 1 : count_markers(g, &e->conns[conn], data, data + len);
+    g->frames += count > 0;
     if (!count && memmem(data, len, "\"err\":{", 7)) {
         g->errors++;
         if (!*g->text) snprintf(g->text, TEXT_MAX, "the server answered: %.*s", (int)len, data);

@@ -67,10 +67,13 @@ class Server:
         self.port = port
         self.log = log
         self._stores = stores
-        pinned = [] if cores is None else ["taskset", "--cpu-list", ",".join(map(str, cores))]
+        # Should this program be killed, its servers end with it.
+        prefix = ["setpriv", "--pdeathsig", "TERM", "--"]
+        if cores is not None:
+            prefix += ["taskset", "--cpu-list", ",".join(map(str, cores))]
         with log.open("ab") as out:
             self._child = subprocess.Popen(
-                [*pinned, *command],
+                [*prefix, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -134,13 +134,15 @@ class Product:
         Raises:
             RuntimeError: It failed.
         """
-        done = subprocess.run(
-            [_command(), *arguments, "--data-dir", str(self.data)],
-            env=self.env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=MINT_TIMEOUT_S,
+        done = self._stage.meanwhile(
+            lambda: subprocess.run(
+                [_command(), *arguments, "--data-dir", str(self.data)],
+                env=self.env,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=MINT_TIMEOUT_S,
+            )
         )
         if done.returncode:
             raise RuntimeError(f"fourtalk {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -183,7 +185,7 @@ class Product:
         body = {"title": "Load", "language": "en", "max_participants": TALK_CAP, "public": False}
         return [
             answer["room_id"]
-            for answer in concurrently(
+            for answer in self._concurrently(
                 lambda host: self.api.call("POST", "/talks", body, token=host.token), hosts
             )
         ]
@@ -192,8 +194,7 @@ class Product:
         self, tutor: Account, admin: Account, classes: Sequence[Sequence[Account]], *, open_doors: bool = True
     ) -> list[Lesson]:
         """Sell one session of a course to each class, all at the same time, and move time to their doors."""
-        now = self.advance(0)
-        starts_at = (now + SOON).replace(microsecond=0)
+        starts_at = (self.now() + SOON).replace(microsecond=0)
         made = [self._lesson(tutor, admin, students, starts_at) for students in classes]
         if open_doors:
             # The doors are open from 10 minutes before the start to 5 minutes after it.
@@ -236,16 +237,25 @@ class Product:
             quote = self.api.call("POST", "/purchases/quote", wanted, token=student.token)
             self.api.call("POST", "/purchases", {"quote_token": quote["quote_token"]}, token=student.token)
 
-        concurrently(buy, students)
+        self._concurrently(buy, students)
         return Lesson(str(session["room_id"]), starts_at, starts_at + timedelta(minutes=minutes))
 
-    def advance(self, seconds: float) -> datetime:
-        """Move business time, and return it once everything due by then has run."""
-        return datetime.fromisoformat(self.api.call("POST", "/dev/clock", {"advance_s": seconds})["now"])
+    def now(self) -> datetime:
+        """Return business time."""
+        return self._move_clock({"advance_s": 0})
 
     def set_clock(self, at: datetime) -> None:
-        """Move business time to an instant."""
-        self.api.call("POST", "/dev/clock", {"set": _instant(at)})
+        """Move business time to an instant; everything due by then has run when this returns."""
+        self._move_clock({"set": _instant(at)})
+
+    def _move_clock(self, how: Mapping[str, Any]) -> datetime:
+        answer = self._stage.meanwhile(lambda: self.api.call("POST", "/dev/clock", how))
+        return datetime.fromisoformat(answer["now"])
+
+    def _concurrently(self, act: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Do the same to every item, a few at a time; the first failure ends it."""
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            return self._stage.meanwhile(lambda: list(threads.map(act, items)))
 
     def connect(self, account: Account, **options: Any) -> Connection:
         """Open a socket and say who it is."""
@@ -337,12 +347,6 @@ def classes(stage: Stage, shape: Shape, op: str = "room.send", *, quiet: bool = 
             quiet_group = stage.engine.group(EVENTS["room.send"], sample_every=1)
             fill(stage, product, quiet_group, {product.talks(pair[:1])[0]: pair}, "room.send")
         yield Side(OURS, product.server, group, quiet=quiet_group)
-
-
-def concurrently(act: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Do the same to every item, a few at a time; the first failure ends it."""
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(threads.map(act, items))
 
 
 def _environment() -> dict[str, str]:

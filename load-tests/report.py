@@ -18,8 +18,9 @@ OURS = "fourtalk"
 # A peer that needs more than so many times ours would make every other bar a stroke: its bar is cut, and says so.
 CUT_AT = 8.0
 
-WIDTH, NAMES, FIGURES, BAR, GAP, TITLE = 860, 300, 150, 16, 6, 40
+WIDTH, NAMES, FIGURES, BAR, GAP, TITLE = 1000, 440, 130, 16, 6, 40
 OWN_COLOUR, PEER_COLOUR, INK, PAPER = "#2f6fde", "#9aa7b8", "#1f2933", "#ffffff"
+FONT = "Helvetica, Arial, DejaVu Sans, sans-serif"
 
 
 class Cost(NamedTuple):
@@ -107,18 +108,19 @@ def _chart(costs: Sequence[Cost]) -> str:
         ours = next((cost.own_us for cost in of if cost.server == OURS), of[0].own_us)
         longest = min(of[-1].own_us, CUT_AT * ours)
         y += TITLE
-        parts.append(f'<text x="16" y="{y - 10}" class="work">{escape(work)}</text>')
+        parts.append(f'<text x="16" y="{y - 10}" font-weight="600">{escape(work)}</text>')
         for cost in of:
             parts += _bar(cost, y, longest)
             y += BAR + GAP
-    style = f"text{{font:13px system-ui,sans-serif;fill:{INK}}}.work{{font-weight:600}}.head{{font-size:15px;font-weight:600}}"
     head = "Server CPU per delivered message, microseconds (less is better)"
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 16}" role="img" aria-label="{head}">',
-            f"<style>{style}</style>",
+            (
+                f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 16}" role="img" '
+                f'aria-label="{head}" font-family="{FONT}" font-size="12" fill="{INK}">'
+            ),
             f'<rect width="100%" height="100%" rx="8" fill="{PAPER}"/>',
-            f'<text x="16" y="28" class="head">{head}</text>',
+            f'<text x="16" y="28" font-size="15" font-weight="600">{head}</text>',
             *parts,
             "</svg>\n",
         ]

@@ -43,7 +43,8 @@ def main() -> int:
     failed = []
     for name in SCENARIOS:
         small = parser.parse_args([name, *_module(name).SMALL])
-        small.stores_core, small.server_cores = options.stores_core, options.server_cores
+        for option in ("server_cores", "client_core", "stores_core", "workers"):
+            setattr(small, option, getattr(options, option))
         if _run(small, small.module):
             failed.append(name)
     print(f"\n{len(SCENARIOS) - len(failed)} of {len(SCENARIOS)} scenarios passed", *failed)
@@ -63,13 +64,13 @@ def _parser() -> argparse.ArgumentParser:
         help="core of PostgreSQL and Valkey (default 1, with the client)",
     )
     common.add_argument("--workers", type=int, help="processes of the server (`fourtalk serve --workers`)")
-    common.add_argument("--json", type=Path, help="write the result to this file too")
     parser = argparse.ArgumentParser(description=__doc__)
     scenarios = parser.add_subparsers(dest="scenario", metavar="SCENARIO", required=True)
     for name in SCENARIOS:
         module = _module(name)
         help_ = str(module.__doc__).splitlines()[0]
         scenario = scenarios.add_parser(name, help=help_, description=module.__doc__, parents=[common])
+        scenario.add_argument("--json", type=Path, help="write the result to this file too")
         module.arguments(scenario)
         scenario.set_defaults(module=module)
     scenarios.add_parser("all", help="every scenario, small: does each still work?", parents=[common])

@@ -1,7 +1,8 @@
-"""One room at work: a bounded mailbox of two lanes and, only while there is mail, one task.
+"""One room at work: a bounded mailbox of two lanes and, only while a turn needs one, a task.
 
-A turn is: decide, one transaction, publish, answer. Up to 64 waiting messages share a transaction. Nothing is
-believed, shown or answered before it is committed.
+A turn is: decide, one transaction, publish, answer. Up to 64 waiting messages share a turn, and turns that one
+statement can write share it with those of other rooms (`rooms.commits`). Nothing is believed, shown or
+answered before it is committed.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -17,7 +20,8 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms import finish, journal, messages as m, ownership, published, wishes
+from rooms import commits, finish, journal, messages as m, ownership, published, wishes
+from rooms.commits import CommitLostError, Commits, NotTogetherError
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
 from rooms.journal import Claim, Write
@@ -54,8 +58,17 @@ DATABASE_AWAY = (SQLAlchemyError, OSError, TimeoutError)
 REFUSED = (IntegrityError, DataError, ProgrammingError)
 
 
-class _CommitLostError(Exception):
-    """The connection was lost in the commit; whether it was made only the database knows."""
+class Asker(Protocol):
+    """Who waits for the answer to a command: a future, or whatever else hears one."""
+
+    def cancelled(self) -> bool:
+        """Whether it does not wait any more."""
+
+    def set_result(self, reply: m.Reply, /) -> None:
+        """Hear the reply."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Hear what came in the way."""
 
 
 class Letter:
@@ -63,9 +76,7 @@ class Letter:
 
     __slots__ = ("answer", "at", "failures", "message")
 
-    def __init__(
-        self, message: m.Message, answer: "asyncio.Future[m.Reply] | None" = None, at: datetime | None = None
-    ) -> None:
+    def __init__(self, message: m.Message, answer: Asker | None = None, at: datetime | None = None) -> None:
         self.message = message
         self.answer = answer
         self.at = at
@@ -79,30 +90,42 @@ class Letter:
 
     def succeed(self, reply: m.Reply | None) -> None:
         """Answer."""
-        if self.answer is not None and not self.answer.done():
+        if self.answer is not None and not self.answer.cancelled():
             self.answer.set_result(reply if reply is not None else m.Done())
 
     def fail(self, error: Exception) -> None:
         """Refuse."""
-        if self.answer is not None and not self.answer.done():
+        if self.answer is not None and not self.answer.cancelled():
             self.answer.set_exception(error)
 
 
-class _Turn(msgspec.Struct, frozen=True):
-    """What a committed turn led to."""
+class _Turn:
+    """What the letters of one turn lead to; true once it is committed."""
 
-    state: State
-    decisions: Sequence[tuple[datetime, Decision]]
-    armed: dict[str, Timer]
-    answers: "Sequence[tuple[Letter, m.Reply | RoomError | None]]"
-    at: datetime | None
-    now: datetime
+    __slots__ = ("answers", "at", "before", "decisions", "now", "read", "state", "wall")
+
+    def __init__(self, before: State, *, now: datetime, wall: datetime, at: datetime | None) -> None:
+        self.before = self.state = before
+        self.now = now
+        self.wall = wall
+        self.at = at
+        """Business time of its letters, when that is not now (time travel)."""
+        self.decisions: list[tuple[datetime, Decision]] = []
+        self.answers: list[tuple[Letter, m.Reply | RoomError | None]] = []
+        self.read: list[str] = []
+        """Ids of the webhooks that were taken in."""
+
+    def write(self, armed: dict[str, Timer]) -> Write:
+        """Return what it leaves behind in a room with these timers."""
+        wanted = wishes.timers(self.state, now=self.now, wall=self.wall)
+        return Write(self.before, self.state, self.decisions, armed, wanted, self.read)
 
 
 class Surroundings(msgspec.Struct, frozen=True):
     """What an actor needs from the process; the same for all of them."""
 
     sessions: async_sessionmaker[AsyncSession]
+    commits: Commits
     now: Callable[[], datetime]
     wall: Callable[[], datetime]
     publish: Callable[[UUID, Sequence[PublicEvent]], None]
@@ -206,22 +229,43 @@ class Actor:
         self.used_at = time.monotonic()
         if not self._is_running:
             self._is_running = True
-            self._around.spawn(self._work())
+            # Not at once: what else comes in this tick shares the turn.
+            asyncio.get_running_loop().call_soon(self._go_on)
 
-    async def _work(self) -> None:
-        """Work through the mail, then end: an idle room has no task."""
-        try:
-            while not self.is_gone and (batch := self._next_batch()):
-                await self._turn(batch)
-        finally:
-            self._is_running = False
-            self._drop_empty_lanes()
-            idlers, self._idlers = self._idlers or (), None
-            for waiting in idlers:
-                if not waiting.done():
-                    waiting.set_result(None)
+    def _go_on(self) -> None:
+        """Begin the next turn: in a task only if it needs a transaction of its own. Without mail, end."""
+        while not self.is_gone and (batch := self._next_batch()):
+            light = self._try_lightly(batch)
+            if light is None:
+                self._around.spawn(self._work(batch))
+                return
+            turn, write = light
+            if not write.is_empty:
+                settle = partial(self._settled, batch, turn, write)
+                self._around.commits.add(commits.Turn(self.claim, write, settle))
+                return
+            self._finish(turn, write)
+        self._end()
+
+    def _end(self) -> None:
+        """Be idle: an idle room has neither a task nor a mailbox."""
+        self._is_running = False
+        self._system = self._system or None
+        self._user = self._user or None
+        idlers, self._idlers = self._idlers or (), None
+        for waiting in idlers:
+            if not waiting.done():
+                waiting.set_result(None)
         if self.is_gone:
             self._refuse_all()
+
+    async def _work(self, batch: list[Letter], outcome: Exception | None = None) -> None:
+        try:
+            await self._turn(batch, outcome)
+        except BaseException:
+            self._end()
+            raise
+        self._go_on()
 
     def _next_batch(self) -> list[Letter]:
         """Take letters from the lanes, the system's first; one that reads stored rows comes alone."""
@@ -241,10 +285,6 @@ class Actor:
             return [Letter(m.InboxChanged())]
         return batch
 
-    def _drop_empty_lanes(self) -> None:
-        self._system = self._system or None
-        self._user = self._user or None
-
     def _refuse_all(self) -> None:
         for lane in (self._system, self._user):
             for letter in lane or ():
@@ -253,16 +293,48 @@ class Actor:
 
     # --- A turn ---------------------------------------------------------------------------------------------
 
-    async def _turn(self, batch: list[Letter]) -> None:
+    def _try_lightly(self, batch: list[Letter]) -> tuple[_Turn, Write] | None:
+        """Decide a turn that needs neither stored rows nor a transaction of its own; None: it needs a task."""
+        if self._is_doubtful or self._around.is_paused():
+            return None
+        if any(_reads_rows(letter.message) for letter in batch):
+            return None
+        turn = self._begin(batch)
         try:
-            turn = await self._commit(batch)
+            for letter in batch:
+                now = turn.now = self._time(letter, turn.now)
+                self._decide(turn, letter, (letter.message,), now)
+            write = turn.write(self.armed)
+        except Exception:  # noqa: BLE001  (the task meets it again, and deals with it)
+            return None
+        return (turn, write) if write.is_empty or write.is_light else None
+
+    def _settled(self, batch: list[Letter], turn: _Turn, write: Write, outcome: Exception | None) -> None:
+        """Hear what became of a turn that shared its commit."""
+        if outcome is not None:
+            self._around.spawn(self._work(batch, outcome))
+            return
+        self._backoff_s = BACKOFF_FIRST_S
+        self._finish(turn, write)
+        self._go_on()
+
+    def _finish(self, turn: _Turn, write: Write) -> None:
+        """Do what follows a turn that had no task, which would have logged what fails."""
+        try:
+            self._committed(turn, write)
+        except Exception:
+            log.exception("turn_not_finished", room_id=str(self.room_id))
+
+    async def _turn(self, batch: list[Letter], outcome: Exception | None = None) -> None:
+        try:
+            turn, write = await self._commit(batch, outcome)
         except FencedError as error:
             log.warning("room_fenced", room_id=str(self.room_id), fence=self.claim.fence)
             self._stop(batch, error)
         except REFUSED as error:
             self._is_doubtful = True
             await self._failed(batch, error)
-        except _CommitLostError as error:
+        except CommitLostError as error:
             self._is_doubtful = True
             await self._wait_for_database(batch, error, UnknownOutcomeError())
         except DATABASE_AWAY as error:
@@ -272,36 +344,48 @@ class Actor:
             await self._failed(batch, error)
         else:
             self._backoff_s = BACKOFF_FIRST_S
-            self._committed(turn)
+            self._committed(turn, write)
 
-    async def _commit(self, batch: list[Letter]) -> "_Turn":
+    async def _commit(self, batch: list[Letter], outcome: Exception | None = None) -> tuple[_Turn, Write]:
+        """Commit a turn on its own; `outcome` is what became of it in a group, where it was in one."""
+        if outcome is not None and not isinstance(outcome, NotTogetherError):
+            raise outcome
         if self._around.is_paused():
             raise TimeoutError("the lease could not be renewed")
         if self._is_doubtful:
             await self._reload()
-        state, wall = self.state, self._around.wall()
-        decisions: list[tuple[datetime, Decision]] = []
-        answers: list[tuple[Letter, m.Reply | RoomError | None]] = []
-        latest = self._latest
-        read: list[str] = []
+        turn = self._begin(batch)
         async with self._around.sessions() as session:
             for letter in batch:
-                now = latest = self._time(letter, latest)
-                answer: m.Reply | RoomError | None = None
+                now = turn.now = self._time(letter, turn.now)
                 try:
                     if isinstance(letter.message, m.ReadAttendance):
-                        answer = await finish.view(session, state, now=now)
-                    for message in await self._prepare(session, letter.message, now, read):
-                        decision = decide(state, message, now=now, wall=wall)
-                        state, answer = decision.state, decision.reply
-                        decisions.append((now, decision))
+                        turn.answers.append((letter, await finish.view(session, turn.state, now=now)))
+                        continue
+                    messages = await self._prepare(session, letter.message, now, turn.read)
                 except RoomError as error:
-                    answer = error
-                answers.append((letter, answer))
-            wanted = wishes.timers(state, now=latest, wall=wall)
-            await self._write(session, Write(self.state, state, decisions, self.armed, wanted, read))
+                    turn.answers.append((letter, error))
+                else:
+                    self._decide(turn, letter, messages, now)
+            write = turn.write(self.armed)
+            await self._write(session, write)
             await _commit(session)
-        return _Turn(state, decisions, wanted, answers, batch[-1].at, latest)
+        return turn, write
+
+    def _begin(self, batch: list[Letter]) -> _Turn:
+        return _Turn(self.state, now=self._latest, wall=self._around.wall(), at=batch[-1].at)
+
+    def _decide(self, turn: _Turn, letter: Letter, messages: Sequence[m.Message], now: datetime) -> None:
+        answer: m.Reply | RoomError | None = None
+        try:
+            for message in messages:
+                self._note_sockets(message, now)
+                decision = decide(turn.state, message, now=now, wall=turn.wall)
+                turn.state, answer = decision.state, decision.reply
+                turn.decisions.append((now, decision))
+        except RoomError as error:
+            answer = error
+        turn.answers.append((letter, answer))
 
     def _time(self, letter: Letter, latest: datetime) -> datetime:
         """Return the business time of a letter; in one room time never runs backwards.
@@ -336,17 +420,21 @@ class Actor:
                     self.tell(Letter(message, at=now))
                     return ()
                 return (await finish.assess(session, self.state, now=now, finish=True),)
+            case _:
+                return (message,)
+
+    def _note_sockets(self, message: m.Message, now: datetime) -> None:
+        """Remember which sockets were spoken of, and when."""
+        match message:
             case m.Join(connection=connection) if connection is not None:
                 self._sockets[connection] = (time.monotonic(), now)
-                return (message,)
             case m.SocketsSeen(sockets=sockets, seen=seen):
                 beat = time.monotonic()
                 for identity, connections in sockets.items():
                     frame = (beat, seen.get(identity, now))
                     self._sockets.update(dict.fromkeys(connections, frame))
-                return (message,)
             case _:
-                return (message,)
+                pass
 
     async def _read_inbox(self, session: AsyncSession, read: list[str]) -> Sequence[m.MediaChanged]:
         if self.state.outcome is not None and not self.state.settled:
@@ -372,9 +460,9 @@ class Actor:
         if came_late:
             await finish.reconsider(session, write.after, now=write.decisions[-1][0])
 
-    def _committed(self, turn: "_Turn") -> None:
+    def _committed(self, turn: _Turn, write: Write) -> None:
         """Believe, show, answer and pursue what was committed. Synchronous, so nothing comes between."""
-        self.state, self.armed, self._latest = turn.state, turn.armed, turn.now
+        self.state, self.armed, self._latest = turn.state, dict(write.wanted), turn.now
         try:
             self._show(turn)
         except Exception:
@@ -393,7 +481,7 @@ class Actor:
         self.pursue([effect for _, d in turn.decisions for effect in d.effects], at=turn.at)
         self._around.changed(self)
 
-    def _show(self, turn: "_Turn") -> None:
+    def _show(self, turn: _Turn) -> None:
         events = [
             published.public(n.event, off=n.off, at=now, is_lesson=turn.state.is_lesson)
             for now, decision in turn.decisions
@@ -523,10 +611,17 @@ class Actor:
         return found
 
 
+def _reads_rows(message: m.Message) -> bool:
+    """Whether what a message means stands in stored rows (see `Actor._prepare`)."""
+    if isinstance(message, m.TimerDue):
+        return message.name in ("look", "finish")
+    return isinstance(message, m.InboxChanged | m.ReadAttendance)
+
+
 async def _commit(session: AsyncSession) -> None:
     try:
         await session.commit()
     except REFUSED:
         raise
     except DATABASE_AWAY as error:
-        raise _CommitLostError(str(error)) from error
+        raise CommitLostError(str(error)) from error

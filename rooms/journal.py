@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Text, cast, delete, func, insert, select, text, update
@@ -30,7 +31,7 @@ from rooms.models import (
     RoomTimer,
 )
 from rooms.state import VERSION, Seat, State
-from rooms.turn import Decision, Numbered
+from rooms.turn import Decision
 from rooms.wishes import Timer, timers
 
 # Replay of 200 events takes a few ms; a smaller distance writes the whole state more often.
@@ -40,6 +41,7 @@ INBOX_PAGE = 200
 
 _event_decoder = msgspec.json.Decoder(m.Event)
 _event_encoder = msgspec.json.Encoder()
+_row_encoder = msgspec.json.Encoder()
 _state_encoder = msgspec.msgpack.Encoder()
 _state_decoder = msgspec.msgpack.Decoder(State)
 
@@ -48,7 +50,8 @@ class Claim(msgspec.Struct, frozen=True):
     """What entitles a node to write into a room."""
 
     room_id: UUID
-    node_id: UUID
+    node_id: UUID | None
+    """None: nobody runs it yet."""
     fence: int
 
 
@@ -70,6 +73,27 @@ class Write(msgspec.Struct, frozen=True):
         """Whether there is nothing to write."""
         has_news = any(d.events or d.evidence or d.domain for _, d in self.decisions)
         return not has_news and not self.read and self.armed == self.wanted
+
+    @property
+    def is_light(self) -> bool:
+        """Whether one statement can write it, so that it may share one with the turns of other rooms."""
+        return (
+            self.before.banned is self.after.banned
+            and not self.read
+            and not any(d.evidence or d.assessed for _, d in self.decisions)
+            and not self.passes_seats
+        )
+
+    @property
+    def passes_seats(self) -> bool:
+        """Whether seats are freed and given in one turn: a number may go from one person to the next."""
+        freed, taken = _seats_moved(self.before.seats, self.after.seats)
+        return bool(freed and taken)
+
+    @property
+    def is_milestone(self) -> bool:
+        """Whether a snapshot is due after it."""
+        return self.after.seq // SNAPSHOT_EVERY > self.before.seq // SNAPSHOT_EVERY
 
 
 # --- Writing ------------------------------------------------------------------------------------------------
@@ -93,16 +117,8 @@ async def create(session: AsyncSession, spec: m.RoomSpec, *, now: datetime, wall
     )
     await session.flush()
     await session.execute(insert(RoomOwner).values(room_id=spec.id, node_id=None, fence=0))
-    await session.execute(
-        insert(RoomEvent),
-        [
-            {"room_id": spec.id, "fence": 0, "at": now, **_event_row(numbered), "data": _builtins(numbered)}
-            for numbered in decision.events
-        ],
-    )
-    await _write_seats(session, spec, {}, state.seats)
-    await _write_timers(session, spec.id, {}, timers(state, now=now, wall=wall))
-    _record(session, spec.id, [(now, decision)])
+    write = Write(state, state, [(now, decision)], {}, timers(state, now=now, wall=wall))
+    await _append(session, Claim(spec.id, None, 0), write, seats_before={})
     return state
 
 
@@ -112,22 +128,230 @@ async def append(session: AsyncSession, claim: Claim, write: Write) -> None:
     Raises:
         FencedError: Another node owns the room; nothing was written.
     """
-    rows = [(at, numbered) for at, decision in write.decisions for numbered in decision.events]
-    await (_write_events(session, claim, rows) if rows else require_fence(session, claim))
     spec = write.after.spec
-    if projection(write.after) != projection(write.before):
-        newest = write.decisions[-1][0]
-        changes = {**projection(write.after), "updated_at": newest}
-        await session.execute(update(Room).where(Room.id == spec.id).values(changes))
-    await _write_seats(session, spec, write.before.seats, write.after.seats)
+    seats_before = write.before.seats
+    if write.passes_seats:
+        await require_fence(session, claim)
+        freed, _ = _seats_moved(seats_before, write.after.seats)
+        mine = delete(RoomSeat).where(RoomSeat.room_id == spec.id)
+        await session.execute(mine.where(RoomSeat.identity.in_(freed)))
+        seats_before = {who: seat for who, seat in seats_before.items() if who not in freed}
+    await _append(session, claim, write, seats_before=seats_before)
     await _write_bans(session, spec.id, write.after.banned - write.before.banned)
-    await _write_timers(session, spec.id, write.armed, write.wanted)
     await _write_evidence(session, spec.id, [e for _, d in write.decisions for e in d.evidence])
     if write.read:
         await mark_read(session, write.read)
-    if write.after.seq // SNAPSHOT_EVERY > write.before.seq // SNAPSHOT_EVERY:
+    if write.is_milestone:
         await save_snapshot(session, write.after)
-    _record(session, spec.id, write.decisions)
+
+
+async def _append(
+    session: AsyncSession, claim: Claim, write: Write, *, seats_before: Mapping[Identity, Seat]
+) -> None:
+    rows = _Rows()
+    rows.add(claim, write, seats_before)
+    written = await session.scalars(_APPEND, rows.parameters(claim.node_id, session.info.get(outbox.NODE)))
+    if claim.room_id not in written:
+        raise FencedError(claim.room_id)
+    if rows.told:
+        outbox.recorded(session)
+
+
+async def append_together(
+    connection: asyncpg.Connection, node_id: UUID, writes: Sequence[tuple[Claim, Write]]
+) -> set[UUID]:
+    """Write light turns of different rooms at once; return the rooms that were written.
+
+    The others belong to another node, or somebody is about to change that: nothing of them was written.
+    """
+    rows = _Rows()
+    for claim, write in writes:
+        rows.add(claim, write, write.before.seats)
+    found = await connection.fetch(_APPEND_TOGETHER, *rows.parameters(node_id, node_id).values())
+    return {row[0] for row in found}
+
+
+class _Rows:
+    """What turns leave behind, as rows of the tables; each list goes to the database as one JSON text."""
+
+    __slots__ = (
+        "armed", "claims", "cleared", "events", "freed", "shown", "spans", "taken", "told",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.claims: list[object] = []
+        self.events: list[object] = []
+        self.shown: list[object] = []
+        self.freed: list[object] = []
+        self.taken: list[object] = []
+        self.cleared: list[object] = []
+        self.armed: list[object] = []
+        self.told: list[object] = []
+        self.spans: list[object] = []
+
+    def add(self, claim: Claim, write: Write, seats_before: Mapping[Identity, Seat]) -> None:
+        """Add one turn."""
+        room_id = claim.room_id
+        self.claims.append({"room_id": room_id, "fence": claim.fence})
+        offs: list[int] = []
+        for at, decision in write.decisions:
+            for numbered in decision.events:
+                data = msgspec.Raw(_event_encoder.encode(numbered.event))
+                tag = type(numbered.event).__struct_config__.tag
+                row = {"room_id": room_id, "seq": numbered.seq, "off": numbered.off, "type": tag}
+                self.events.append({**row, "data": data, "at": at})
+                if numbered.off is not None:
+                    offs.append(numbered.off)
+            for event in decision.domain:
+                self.told.append(
+                    {"room_id": room_id, "no": len(self.told) + 1, "at": at, **outbox.row(event)}
+                )
+        if offs:
+            newest = write.decisions[-1][0]
+            self.spans.append({"room_id": room_id, "first_off": offs[0], "last_off": offs[-1], "at": newest})
+        self._add_projections(room_id, write, seats_before)
+
+    def _add_projections(self, room_id: UUID, write: Write, seats_before: Mapping[Identity, Seat]) -> None:
+        """Add what others read of the room, where it changed."""
+        changed = projection(write.after)
+        if changed != projection(write.before):
+            self.shown.append({"room_id": room_id, "updated_at": write.decisions[-1][0], **changed})
+        freed, taken = _seats_moved(seats_before, write.after.seats)
+        self.freed += ({"room_id": room_id, "identity": who} for who in freed)
+        cap = write.after.spec.cap
+        self.taken += (
+            {"room_id": room_id, "seat_no": no, "identity": who, "cap": cap} for who, no in taken.items()
+        )
+        if write.armed != write.wanted:
+            cleared = write.armed.keys() - write.wanted.keys()
+            self.cleared += ({"room_id": room_id, "name": name} for name in cleared)
+            self.armed += (
+                {"room_id": room_id, "name": name, "due_at": timer.due_at, "clock": timer.clock}
+                for name, timer in write.wanted.items()
+                if write.armed.get(name) != timer
+            )
+
+    def parameters(self, owner: UUID | None, teller: UUID | None) -> dict[str, object]:
+        """Return the parameters of the statement, in its order."""
+        lists = {name: _json(getattr(self, name)) for name in _LISTS}
+        return {"owner": owner, "teller": teller, "published": m.RoomPublished.__struct_config__.tag, **lists}
+
+
+def _json(rows: list[object]) -> str:
+    return _row_encoder.encode(rows).decode() if rows else "[]"
+
+
+def _seats_moved(
+    before: Mapping[Identity, Seat], after: Mapping[Identity, Seat]
+) -> tuple[set[Identity], dict[Identity, int]]:
+    """Return whose seat is gone, and who has a new one."""
+    if before is after:
+        return set(), {}
+    freed = {who for who, seat in before.items() if who not in after or after[who].no != seat.no}
+    taken = {who: seat.no for who, seat in after.items() if who not in before or before[who].no != seat.no}
+    return freed, taken
+
+
+_LISTS = ("claims", "events", "shown", "freed", "taken", "cleared", "armed", "told", "spans")
+
+# All rows of a turn, or of the turns of many rooms, in one statement. The fence of each room is checked, and kept from
+# changing, by the very statement that writes. An owner's row is locked before any row of the room is written, so a room
+# is written whole or not at all.
+_SQL = """
+    with ours as materialized (
+        select o.room_id, o.fence
+        from json_to_recordset(cast({claims} as json)) as c (room_id uuid, fence bigint)
+        join room_owner o on o.room_id = c.room_id and o.fence = c.fence
+            and o.node_id is not distinct from cast({owner} as uuid)
+        for share of o {locked}
+    ), written as (
+        insert into room_event (room_id, seq, off, fence, type, data, at)
+        select o.room_id, e.seq, e.off, o.fence, e.type, e.data, e.at
+        from json_to_recordset(cast({events} as json))
+            as e (room_id uuid, seq bigint, off bigint, type text, data jsonb, at timestamptz)
+        join ours o on o.room_id = e.room_id
+    ), shown as (
+        update room r
+        set title = s.title, state = s.state, seated = s.seated, host = s.host, reason = s.reason,
+            starts_at = s.starts_at, ends_at = s.ends_at, started_at = s.started_at, closed_at = s.closed_at,
+            updated_at = s.updated_at
+        from json_to_recordset(cast({shown} as json)) as s (
+            room_id uuid, title text, state text, seated bigint, host text, reason text, starts_at timestamptz,
+            ends_at timestamptz, started_at timestamptz, closed_at timestamptz, updated_at timestamptz
+        )
+        join ours o on o.room_id = s.room_id
+        where r.id = s.room_id
+    ), freed as (
+        delete from room_seat s
+        using json_to_recordset(cast({freed} as json)) as f (room_id uuid, identity text)
+        join ours o on o.room_id = f.room_id
+        where s.room_id = f.room_id and s.identity = f.identity
+    ), taken as (
+        insert into room_seat (room_id, seat_no, identity, cap)
+        select t.room_id, t.seat_no, t.identity, t.cap
+        from json_to_recordset(cast({taken} as json))
+            as t (room_id uuid, seat_no bigint, identity text, cap bigint)
+        join ours o on o.room_id = t.room_id
+    ), cleared as (
+        delete from room_timer t
+        using json_to_recordset(cast({cleared} as json)) as c (room_id uuid, name text)
+        join ours o on o.room_id = c.room_id
+        where t.room_id = c.room_id and t.name = c.name
+    ), armed as (
+        insert into room_timer (room_id, name, due_at, clock)
+        select a.room_id, a.name, a.due_at, a.clock
+        from json_to_recordset(cast({armed} as json))
+            as a (room_id uuid, name text, due_at timestamptz, clock text)
+        join ours o on o.room_id = a.room_id
+        on conflict (room_id, name) do update set due_at = excluded.due_at, clock = excluded.clock
+    ), recorded as (
+        insert into outbox (type, data, at, node)
+        select n.type, n.data, n.at, cast({teller} as uuid)
+        from (
+            select 0 as no, cast({published} as text) as type, jsonb_build_object(
+                    'type', cast({published} as text),
+                    'spans', jsonb_agg(jsonb_build_array(s.room_id, s.first_off, s.last_off))
+                ) as data, max(s.at) as at
+            from json_to_recordset(cast({spans} as json))
+                as s (room_id uuid, first_off bigint, last_off bigint, at timestamptz)
+            join ours o on o.room_id = s.room_id
+            having count(*) > 0
+            union all
+            select t.no, t.type, t.data, t.at
+            from json_to_recordset(cast({told} as json))
+                as t (room_id uuid, no bigint, type text, data jsonb, at timestamptz)
+            join ours o on o.room_id = t.room_id
+        ) n
+        order by n.no
+    )
+    select room_id from ours
+"""
+_PARAMETERS = ("owner", "teller", "published", *_LISTS)
+_APPEND = text(_SQL.format(locked="", **{name: f":{name}" for name in _PARAMETERS}))
+# An owner's row that somebody else holds is passed over, so that no room waits for the fence of another.
+_APPEND_TOGETHER = _SQL.format(
+    locked="skip locked", **{name: f"${no}" for no, name in enumerate(_PARAMETERS, start=1)}
+)
+
+_INSERT_SNAPSHOTS = """
+    insert into room_snapshot as old (room_id, seq, off, version, state)
+    select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[])
+    on conflict (room_id) do update
+    set seq = excluded.seq, off = excluded.off, version = excluded.version, state = excluded.state
+    where old.seq < excluded.seq
+"""
+
+
+async def save_snapshots(connection: asyncpg.Connection, states: Sequence[State]) -> None:
+    """Keep committed states. What was committed stays true, whoever owns the rooms now: no fence is asked for."""
+    await connection.execute(
+        _INSERT_SNAPSHOTS,
+        [state.spec.id for state in states],
+        [state.seq for state in states],
+        [state.off for state in states],
+        [VERSION for _ in states],
+        [_state_encoder.encode(state) for state in states],
+    )
 
 
 async def require_fence(session: AsyncSession, claim: Claim) -> None:
@@ -158,49 +382,6 @@ async def save_snapshot(session: AsyncSession, state: State) -> None:
     )
 
 
-# The fence is checked, and kept from changing, by the very statement that writes.
-_INSERT_EVENTS = text("""
-    insert into room_event (room_id, seq, off, fence, type, data, at)
-    select o.room_id, e.seq, e.off, o.fence, e.type, cast(e.data as jsonb), e.at
-    from room_owner o
-    cross join unnest(
-        cast(:seqs as bigint[]), cast(:offs as bigint[]), cast(:types as text[]),
-        cast(:datas as text[]), cast(:ats as timestamptz[])
-    ) as e (seq, off, type, data, at)
-    where o.room_id = :room_id and o.node_id = :node_id and o.fence = :fence
-    for share of o
-""")
-
-
-async def _write_events(
-    session: AsyncSession, claim: Claim, rows: Sequence[tuple[datetime, Numbered]]
-) -> None:
-    found = [_event_row(numbered) for _, numbered in rows]
-    written = await session.execute(
-        _INSERT_EVENTS,
-        {
-            "room_id": claim.room_id,
-            "node_id": claim.node_id,
-            "fence": claim.fence,
-            "seqs": [row["seq"] for row in found],
-            "offs": [row["off"] for row in found],
-            "types": [row["type"] for row in found],
-            "datas": [_event_encoder.encode(numbered.event).decode() for _, numbered in rows],
-            "ats": [at for at, _ in rows],
-        },
-    )
-    if written.rowcount != len(rows):  # type: ignore[attr-defined]  # a DML result has one
-        raise FencedError(claim.room_id)
-
-
-def _event_row(numbered: Numbered) -> dict[str, object]:
-    return {"seq": numbered.seq, "off": numbered.off, "type": type(numbered.event).__struct_config__.tag}
-
-
-def _builtins(numbered: Numbered) -> object:
-    return msgspec.json.decode(_event_encoder.encode(numbered.event))
-
-
 def projection(state: State) -> dict[str, object]:
     """Return the columns of `room` that change during a room's life, as they follow from the state."""
     return {
@@ -216,45 +397,9 @@ def projection(state: State) -> dict[str, object]:
     }
 
 
-async def _write_seats(
-    session: AsyncSession, spec: m.RoomSpec, before: Mapping[Identity, Seat], after: Mapping[Identity, Seat]
-) -> None:
-    if before is after:
-        return
-    held = {(seat.identity, seat.no) for seat in before.values()}
-    holds = {(seat.identity, seat.no) for seat in after.values()}
-    if gone := [identity for identity, _ in held - holds]:
-        mine = delete(RoomSeat).where(RoomSeat.room_id == spec.id)
-        await session.execute(mine.where(RoomSeat.identity.in_(gone)))
-    if new := holds - held:
-        seats = [{"room_id": spec.id, "seat_no": no, "identity": who, "cap": spec.cap} for who, no in new]
-        await session.execute(insert(RoomSeat), seats)
-
-
 async def _write_bans(session: AsyncSession, room_id: UUID, banned: Iterable[Identity]) -> None:
     if rows := [{"room_id": room_id, "identity": identity} for identity in banned]:
         await session.execute(insert(RoomBan), rows)
-
-
-async def _write_timers(
-    session: AsyncSession, room_id: UUID, armed: Mapping[str, Timer], wanted: Mapping[str, Timer]
-) -> None:
-    if cleared := armed.keys() - wanted.keys():
-        mine = delete(RoomTimer).where(RoomTimer.room_id == room_id)
-        await session.execute(mine.where(RoomTimer.name.in_(cleared)))
-    changed = [
-        {"room_id": room_id, "name": name, "due_at": timer.due_at, "clock": timer.clock}
-        for name, timer in wanted.items()
-        if armed.get(name) != timer
-    ]
-    if changed:
-        statement = postgresql.insert(RoomTimer).values(changed)
-        await session.execute(
-            statement.on_conflict_do_update(
-                index_elements=[RoomTimer.room_id, RoomTimer.name],
-                set_={"due_at": statement.excluded.due_at, "clock": statement.excluded.clock},
-            )
-        )
 
 
 async def _write_evidence(session: AsyncSession, room_id: UUID, evidence: Iterable[Evidence]) -> None:
@@ -294,17 +439,6 @@ def _longer(one: Evidence, other: Evidence) -> Evidence:
 
 def _evidence_rows(room_id: UUID, evidence: Iterable[Evidence]) -> list[dict[str, object]]:
     return [{"room_id": room_id, **msgspec.structs.asdict(fact)} for fact in evidence]
-
-
-def _record(session: AsyncSession, room_id: UUID, decisions: Sequence[tuple[datetime, Decision]]) -> None:
-    """Put into the outbox what the channel shows and what the rest of the product hears."""
-    offs = [n.off for _, decision in decisions for n in decision.events if n.off is not None]
-    if offs:
-        published_now = m.RoomPublished(room_id, offs[0], offs[-1])
-        outbox.record(session, published_now, at=decisions[-1][0])
-    for at, decision in decisions:
-        for event in decision.domain:
-            outbox.record(session, event, at=at)
 
 
 # --- Reading ------------------------------------------------------------------------------------------------

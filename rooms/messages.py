@@ -804,12 +804,18 @@ Effect = EnsureMedia | RemoveParticipant | PollMedia | DeleteMedia | Settle
 # --- Domain events (outbox) ---------------------------------------------------------------------
 
 
-class RoomPublished(msgspec.Struct, frozen=True, tag="room.published"):
-    """Public events `first_off` to `last_off` of the room's channel are committed."""
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """Public events `first_off` to `last_off` of a room's channel."""
 
     room_id: UUID
     first_off: int
     last_off: int
+
+
+class RoomPublished(msgspec.Struct, frozen=True, tag="room.published"):
+    """Public events of one room, or of several whose turns shared a commit, are committed."""
+
+    spans: tuple[Span, ...]
 
 
 class Personal(msgspec.Struct, frozen=True, tag="room.personal"):

@@ -20,7 +20,7 @@ from rooms.models import MediaEvent, Node, Room, RoomOwner, RoomTimer
 
 Columns = TypeVarTuple("Columns")
 
-# At most so many rooms are adopted in one look: a dead node's thousands are shared by those that live on.
+# So many rooms are adopted between two looks for more: a dead node's thousands are shared by those that live on.
 ADOPT_PAGE = 50
 # Rows of dead nodes say since when a room was without owner; after a day nothing asks any more.
 NODE_KEPT = timedelta(days=1)
@@ -64,13 +64,14 @@ async def beat(session: AsyncSession, node_id: UUID, address: str, ttl_s: float)
     await session.execute(statement.on_conflict_do_update(index_elements=[Node.id], set_=values))
 
 
-async def outlive_all_others(session: AsyncSession, node_id: UUID) -> None:
-    """End every other lease. Only for a process that knows to be the only one: it holds the data dir's lock."""
-    await session.execute(
-        update(Node)
-        .where(Node.id != node_id, Node.expires_at > func.clock_timestamp())
-        .values(expires_at=func.clock_timestamp())
-    )
+async def outlive(session: AsyncSession, node_id: UUID | None) -> None:
+    """End the lease of a node that is dead for certain; None: of every node.
+
+    Certain is who has seen the process end, and, of all, who holds the data dir's lock before it starts the first.
+    """
+    living = Node.expires_at > func.clock_timestamp()
+    dead = living if node_id is None else living & (Node.id == node_id)
+    await session.execute(update(Node).where(dead).values(expires_at=func.clock_timestamp()))
 
 
 async def retire(session: AsyncSession, node_id: UUID) -> None:
@@ -147,6 +148,8 @@ async def abandoned(session: AsyncSession, *, now: datetime, wall: datetime) -> 
         select(RoomOwner.room_id)
         .outerjoin(Node, Node.id == RoomOwner.node_id)
         .where(RoomOwner.room_id.in_(busy), or_(RoomOwner.node_id.is_(None), ~_is_alive()))
+        # Nodes that look at the same time find different ones, and rooms that nobody can read keep no others waiting.
+        .order_by(func.random())
         .with_for_update(of=RoomOwner, key_share=True, skip_locked=True)
         .limit(ADOPT_PAGE)
     )

@@ -7,8 +7,9 @@ Whoever needs a room asks here. If a living other node runs it, the message trav
 import asyncio
 import heapq
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
@@ -18,7 +19,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import errors, journal, messages as m, ownership, published
-from rooms.actor import DATABASE_AWAY, Actor, Letter, Surroundings
+from rooms.actor import DATABASE_AWAY, Actor, Asker, Letter, Surroundings
+from rooms.commits import LANES, Commits
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
 from rooms.media import Media
@@ -28,6 +30,7 @@ from rooms.ownership import Elsewhere, Leases, Taken
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 Forward = Callable[[UUID, UUID, bytes], Awaitable[bytes]]
 Publish = Callable[[UUID, Sequence[PublicEvent]], None]
@@ -43,6 +46,9 @@ MEDIA_LOOK_S = 0.05
 MEDIA_LOOKS = 60
 # How long a stopping process gives its rooms to finish what they have begun.
 DRAIN_TIMEOUT_S = 10.0
+# Rooms that move at the same time, in or out. Each needs one connection of the pool's twenty for some ms: 5,000 rooms
+# are handed over in the time above, and those that get commands meanwhile are not kept waiting.
+MOVES = 8
 # LiveKit calls give up after 5 s; a room that is busy for longer is stuck.
 QUIET_TIMEOUT_S = 8.0
 FORGET_NODES_EVERY_S = 3600.0
@@ -66,6 +72,13 @@ class Answer(msgspec.Struct, frozen=True):
     facts: dict[str, Any] = {}
 
 
+class _StoppingError(OverloadedError):
+    """This node takes no more rooms; whoever runs the room next can be asked at once."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping")
+
+
 _envelopes = msgspec.msgpack.Decoder(Envelope)
 _answers = msgspec.msgpack.Decoder(Answer)
 _encoder = msgspec.msgpack.Encoder()
@@ -81,10 +94,12 @@ class Registry:
         now: Business clock.
         wall: Wall clock.
         publish: Gets the public events of every committed turn; must neither block nor raise.
+        recorded: Called when events for the rest of the product were committed; must neither block nor raise.
         forward: Sends bytes to a room on another node and returns its answer; without it this is the only node.
         media: The media server, if there is one.
         address: Where this node is, for people.
-        exclusive: This process knows to be the only one; rooms of all others are taken over at once.
+        node_id: This process, where somebody outside has to know it; no two share one, ever.
+        predecessor: A node that is dead for certain: its rooms are free at once.
         leases: How fast a dead node is noticed.
         rest_after_s: After how long an unused room lets go of its memory.
     """
@@ -96,20 +111,22 @@ class Registry:
         now: Callable[[], datetime],
         wall: Callable[[], datetime],
         publish: Publish,
+        recorded: Callable[[], None] = lambda: None,
         forward: Forward | None = None,
         media: Media | None = None,
         address: str = "",
-        exclusive: bool = False,
+        node_id: UUID | None = None,
+        predecessor: UUID | None = None,
         leases: Leases | None = None,
         rest_after_s: float = REST_AFTER_S,
     ) -> None:
-        self.node_id = uuid4()
+        self.node_id = node_id or uuid4()
         self._sessions = sessions
         self._now = now
         self._wall = wall
         self._forward = forward
         self._address = address
-        self._exclusive = exclusive
+        self._predecessor = predecessor
         self._leases = leases or Leases()
         self._rest_after_s = rest_after_s
         self._actors: dict[UUID, Actor] = {}
@@ -122,8 +139,10 @@ class Registry:
         self._is_stopped = False
         self._renewed = 0.0
         self._effects = Effects(sessions, media=media, now=now, spawn=self._spawn, deliver=self._deliver)
+        self._commits = Commits(sessions, self.node_id, recorded)
         self._around = Surroundings(
             sessions=sessions,
+            commits=self._commits,
             now=now,
             wall=wall,
             publish=publish,
@@ -139,31 +158,38 @@ class Registry:
     async def start(self) -> None:
         """Take a lease and begin to watch; adopts what nobody runs."""
         await self._beat()
-        if self._exclusive:
+        if self._predecessor is not None:
             async with self._sessions.begin() as session:
-                await ownership.outlive_all_others(session, self.node_id)
+                await ownership.outlive(session, self._predecessor)
         await self._tasks.__aenter__()
+        for _ in range(LANES):
+            _ = self._task(self._commits.run())
         self._loops = [
             self._tasks.create_task(self._every(self._leases.beat_s, self._beat)),
-            self._tasks.create_task(self._every(self._leases.scan_s, self._watch)),
             self._tasks.create_task(self._every(TICK_S, self._tick)),
+            self._tasks.create_task(self._every(self._leases.scan_s, self._watch)),
             self._tasks.create_task(self._every(FORGET_NODES_EVERY_S, self._forget_nodes)),
         ]
 
     async def drain(self) -> None:
-        """Finish what was begun, hand every room over and stop. Whoever asks meanwhile is told to come back."""
+        """Finish what was begun, hand every room over and stop.
+
+        Each room serves until its own turn comes, and is free for another node within that one transaction.
+        """
         self._is_draining = True
-        for loop in self._loops[1:]:
+        lease, timers, *others = self._loops
+        for loop in others:
             loop.cancel()
+        began = time.monotonic()
+        rooms = len(self._actors)
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                for actor in list(self._actors.values()):
-                    await self._quiet(actor)
-                    await actor.rest()
-                    self._gone(actor)
-        except (TimeoutError, OverloadedError):
+                await _each(list(self._actors.values()), self._hand_over)
+        except TimeoutError:
             log.warning("rooms_not_drained", left=len(self._actors))
-        self._loops[0].cancel()
+        log.info("rooms_handed_over", rooms=rooms, seconds=round(time.monotonic() - began, 3))
+        lease.cancel()
+        timers.cancel()
         try:
             async with self._sessions.begin() as session:
                 await ownership.retire(session, self.node_id)
@@ -192,12 +218,39 @@ class Registry:
         Raises:
             RoomError: The room refuses, is not there, or cannot answer now.
         """
-        self._require_service()
+        self._require_lease()
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 return await self._ask(room_id, command)
         except TimeoutError:
             raise UnknownOutcomeError from None
+
+    def put(self, room_id: UUID, command: m.Command, asker: Asker) -> None:
+        """Have a room carry out a command as `ask` does; the asker hears the answer, at once or later.
+
+        Where the room runs here this costs no task. It sets no limit of time: an asker that has waited long enough says
+        that it is cancelled.
+        """
+        actor = self._actors.get(room_id)
+        if actor is None or actor.is_gone or self._is_draining or self._is_paused():
+            self._look_for(room_id, command, asker)
+            return
+        look_again = partial(self._look_for, room_id, command, asker)
+        try:
+            actor.ask(Letter(command, _FirstTry(asker, look_again)))
+        except RoomError as error:
+            asker.set_exception(error)
+
+    def _look_for(self, room_id: UUID, command: m.Command, asker: Asker) -> None:
+        self._spawn(self._ask_for(room_id, command, asker))
+
+    async def _ask_for(self, room_id: UUID, command: m.Command, asker: Asker) -> None:
+        try:
+            reply = await self.ask(room_id, command)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the asker hears of it)
+            asker.set_exception(error)
+        else:
+            asker.set_result(reply)
 
     def tell(self, room_id: UUID, signal: m.Signal) -> None:
         """Let a room know something; never blocks. What must not be lost stands in a row besides."""
@@ -227,7 +280,7 @@ class Registry:
         """Serve a message that another node forwarded to this one."""
         envelope = _envelopes.decode(payload)
         try:
-            self._require_service()
+            self._require_lease()
             answer = Answer(await self._handle(envelope))
         except RoomError as error:
             answer = Answer(error=type(error).__name__, words=str(error), facts=error.facts)
@@ -237,9 +290,13 @@ class Registry:
         return _encoder.encode(answer)
 
     async def _handle(self, envelope: Envelope) -> m.Reply | None:
-        target = await self._open(envelope.room_id)
+        try:
+            target = await self._open(envelope.room_id)
+        except _StoppingError:
+            # It was handed over while the message was under way; the sender looks again, and may take it.
+            raise FencedError(envelope.room_id) from None
         if isinstance(target, Elsewhere):
-            # It moved on while the message was under way; the sender looks again.
+            # It moved on, likewise.
             raise FencedError(envelope.room_id)
         if envelope.signal is not None:
             target.tell(Letter(envelope.signal))
@@ -371,6 +428,17 @@ class Registry:
         finally:
             del self._opening[actor.room_id]
 
+    async def _hand_over(self, actor: Actor) -> None:
+        """Let a room go as soon as it is quiet; whoever asks it in that moment waits for the end of this."""
+        try:
+            while self._actors.get(actor.room_id) is actor:
+                await self._quiet(actor)
+                if actor.room_id not in self._opening:
+                    self._send_to_rest(actor)
+                await asyncio.wait([self._opening[actor.room_id]])
+        except OverloadedError as error:
+            log.warning("room_not_handed_over", room_id=str(actor.room_id), why=str(error))
+
     # --- Watching -------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
@@ -384,17 +452,17 @@ class Registry:
 
     def _require_service(self) -> None:
         if self._is_draining:
-            raise OverloadedError("the server is stopping")
+            raise _StoppingError
+        self._require_lease()
+
+    def _require_lease(self) -> None:
         if self._is_paused():
             raise OverloadedError("the database is away")
 
     async def _watch(self) -> None:
-        """Adopt what nobody runs, hear what was not told, let rest what nobody uses."""
-        async with self._sessions.begin() as session:
-            abandoned = await ownership.abandoned(session, now=self._now(), wall=self._wall())
+        """Hear what was not told, let rest what nobody uses, adopt what nobody runs."""
+        async with self._sessions() as session:
             with_news = await ownership.with_news(session, self.node_id)
-        for room_id in abandoned:
-            self._spawn(self._adopt(room_id))
         for room_id in with_news:
             self._deliver(room_id, m.InboxChanged(), None)
         for actor in list(self._actors.values()):
@@ -404,12 +472,25 @@ class Registry:
                 self._send_to_rest(actor)
             else:
                 self._timers.plan(actor)
+        while await self._adopt_page():
+            pass
 
-    async def _adopt(self, room_id: UUID) -> None:
-        try:
-            await self._open(room_id)
-        except RoomError as error:
-            log.warning("room_not_adopted", room_id=str(room_id), why=str(error))
+    async def _adopt_page(self) -> bool:
+        """Adopt some of the rooms that nobody runs; return whether it is worth looking for more at once."""
+        async with self._sessions.begin() as session:
+            abandoned = await ownership.abandoned(session, now=self._now(), wall=self._wall())
+        moved = 0
+
+        async def adopt(room_id: UUID) -> None:
+            nonlocal moved
+            try:
+                await self._open(room_id)
+                moved += 1
+            except RoomError as error:
+                log.warning("room_not_adopted", room_id=str(room_id), why=str(error))
+
+        await _each(abandoned, adopt)
+        return moved > 0 and len(abandoned) == ownership.ADOPT_PAGE
 
     async def _tick(self) -> None:
         for room_id, name in self._timers.due(now=self._now(), wall=self._wall()):
@@ -515,6 +596,25 @@ class Registry:
         await self._tasks.__aexit__(None, None, None)
 
 
+class _FirstTry:
+    """An asker for whom the room is looked for again, once it turns out to have moved or gone to rest."""
+
+    __slots__ = ("_asker", "_look_again", "cancelled", "set_result")
+
+    def __init__(self, asker: Asker, look_again: Callable[[], None]) -> None:
+        self._asker = asker
+        self._look_again = look_again
+        self.cancelled = asker.cancelled
+        self.set_result = asker.set_result
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Hear what came in the way."""
+        if isinstance(error, FencedError):
+            self._look_again()
+        else:
+            self._asker.set_exception(error)
+
+
 class _Timers:
     """When which room has to be woken: one sorted list for each clock, instead of a sleeping task a timer."""
 
@@ -551,6 +651,19 @@ class _Timers:
                     del planned[name]
                     found.append((room_id, name))
         return found
+
+
+async def _each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]]) -> None:
+    """Do something with each item, `MOVES` at a time."""
+    waiting = iter(items)
+
+    async def take() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(MOVES):
+            tasks.create_task(take())
 
 
 def _error(answer: Answer) -> RoomError:

@@ -6,7 +6,6 @@ not touch the seats. Replaying the journal gives the same state as living throug
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -359,7 +358,7 @@ def _media_exited(state: State, event: m.MediaExited) -> State:
 
 def _message_created(state: State, event: m.MessageCreated) -> State:
     line = m.ChatMessage(event.id, event.user, event.text, event.at)
-    lines = _newest({**state.lines, event.id: line}, LINES_KEPT)
+    lines = _with_newest(state.lines, event.id, line, LINES_KEPT)
     return replace(state, lines=lines, keys=_used(state, event, line))
 
 
@@ -390,7 +389,7 @@ def _used(
         return state.keys
     user = event.by if isinstance(event, m.MessageDeleted) else event.user
     use = KeyUse(event.digest, reply)
-    return _newest({**state.keys, key_of(user, event.key): use}, KEYS_KEPT)
+    return _with_newest(state.keys, key_of(user, event.key), use, KEYS_KEPT)
 
 
 # --- Small copies -------------------------------------------------------------------------------
@@ -409,10 +408,16 @@ def _without(mapping: Mapping[K, V], key: K) -> dict[K, V]:
     return {k: v for k, v in mapping.items() if k != key}
 
 
-def _newest(mapping: dict[K, V], count: int) -> dict[K, V]:
-    if len(mapping) <= count:
-        return mapping
-    return dict(islice(mapping.items(), len(mapping) - count, None))
+def _with_newest(mapping: dict[K, V], key: K, value: V, count: int) -> dict[K, V]:
+    """Return a copy with one entry more, without the oldest of more than `count`.
+
+    A copied dict keeps the hashes of its keys; one built anew would hash every key again, and a UUID does so in Python.
+    """
+    changed = mapping.copy()
+    changed[key] = value
+    while len(changed) > count:
+        del changed[next(iter(changed))]
+    return changed
 
 
 # One function an event. `Any` because a dict cannot say that key and argument go together; the test

@@ -15,11 +15,10 @@ from litestar.types import ControllerRouterHandler
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import outbox
 from rooms.media import LiveKitMedia
 from rooms.messages import PublicEvent
 from rooms.registry import Registry
-from server import bridge, checks, commands, db, jobs, reactions, travel
+from server import bridge, checks, commands, db, jobs, reactions, skew, travel
 from server.clock import Clock
 from server.config import Settings
 from server.context import Parts
@@ -53,6 +52,7 @@ class Application(msgspec.Struct, frozen=True):
     asgi: ASGIApp
     gateway: Gateway
     rooms: Registry
+    health: health.Health
 
     async def drain(self) -> None:
         """Send the sockets elsewhere; the rooms are handed over when the context of `running` ends."""
@@ -61,28 +61,29 @@ class Application(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, time_travel: bool, exclusive: bool, own_media: bool
+    settings: Settings, *, node: UUID, predecessor: UUID | None, time_travel: bool, own_media: bool
 ) -> AsyncIterator[Application]:
     """Build everything, run what runs by itself, and yield the application.
 
     Args:
         settings: With every address filled in.
+        node: Id of this process.
+        predecessor: A process that was seen to end, if this one takes its place.
         time_travel: Business time may be moved over HTTP.
-        exclusive: No other process uses this database, so rooms are taken over at once.
         own_media: The media server was started by us and runs on wall time, whatever business time says.
     """
     assert settings.database_url is not None, "the caller has filled it in"
     assert settings.redis_url is not None, "the caller has filled it in"
     async with AsyncExitStack() as stack:
-        clock = Clock()
 
         def wake() -> None:
             relay.wake()
 
-        sessions = _sessions(stack, settings.database_url, wake)
+        sessions = _sessions(stack, settings.database_url, node, wake)
         # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay.
-        steady = _sessions(stack, settings.database_url, wake, pool_size=STEADY_POOL_SIZE)
-        await travel.load(sessions, clock)
+        steady = _sessions(stack, settings.database_url, node, wake, pool_size=STEADY_POOL_SIZE)
+        metrics = Metrics()
+        clock, drift = await _clock(sessions, steady, metrics)
         # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
         redis = Redis.from_url(settings.redis_url, socket_timeout=None)
         stack.push_async_callback(redis.aclose)
@@ -116,11 +117,12 @@ async def running(
             recorded=wake,
             forward=forward,
             media=media,
-            exclusive=exclusive,
+            node_id=node,
+            predecessor=predecessor,
         )
-        for factory in (sessions, steady):
-            factory.configure(info={outbox.NODE: rooms.node_id})
-        authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
+        authenticator = Authenticator(
+            secret=settings.secret_key, sessions=sessions, redis=redis, wall=clock.wall
+        )
         parts = Parts(
             settings,
             clock,
@@ -131,9 +133,9 @@ async def running(
             show,
         )
         gateway = Gateway(
-            node=str(rooms.node_id),
+            node=str(node),
             redis=redis,
-            doors=bridge.Doors(authenticator, sessions),
+            doors=bridge.Doors(authenticator, sessions, clock),
             seats=bridge.Seats(rooms, clock),
             histories={"user:": TableHistory(sessions), bridge.ROOM: bridge.RoomHistory(sessions)},
             rows=[row for row in commands.TABLE if row.on_socket],
@@ -141,39 +143,40 @@ async def running(
             asks=bridge.asks(parts, commands.TABLE),
             origins=settings.allowed_origins,
             limits=Limits(are_rates_on=settings.rate_limits),
-            metrics=Metrics(),
+            metrics=metrics,
+            wall=clock.wall,
         )
         gateway.bus.serve(rooms.handle_forwarded)
         relay = Relay(
             steady,
-            node=rooms.node_id,
+            node=node,
             publish=gateway.publish,
             reactions=reactions.TABLE,
             after={AccountChanged: recheck, **errands.table(sessions, rooms)},
             wall=clock.wall,
         )
         integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
-        worker = jobs.Jobs(steady, node=rooms.node_id, clock=clock, integrity=integrity)
+        state = health.Health(
+            settings,
+            health.probes(sessions, redis, {"clock": drift.probe, **_media_probe(media)}),
+            is_draining=lambda: gateway.is_draining,
+        )
+        worker = jobs.Jobs(steady, node=node, clock=clock, integrity=integrity)
         await stack.enter_async_context(gateway.running())
-        await stack.enter_async_context(_forever(relay.run(), worker.run()))
+        await stack.enter_async_context(_forever(relay.run(), worker.run(), drift.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
         routes: list[ControllerRouterHandler] = [
             *_door_routes(parts, authenticator),
             websocket_route(gateway, address_of=address_of),
             livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
-            *health.routes(
-                settings,
-                health.probes(sessions, redis, _media_probe(media)),
-                integrity,
-                is_draining=lambda: gateway.is_draining,
-            ),
+            *health.routes(state, integrity),
             *(travel.routes(parts, relay, worker) if time_travel else ()),
         ]
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        yield Application(_edge(settings, routes, Limiter(redis)), gateway, rooms)
+        yield Application(_edge(settings, routes, Limiter(redis)), gateway, rooms, state)
 
 
 def _door_routes(parts: Parts, authenticator: Authenticator) -> Sequence[HTTPRouteHandler]:
@@ -203,12 +206,28 @@ def _media_probe(media: LiveKitMedia | None) -> Mapping[str, health.Probe]:
 
 
 def _sessions(
-    stack: AsyncExitStack, url: str, committed: Callable[[], None], *, pool_size: int = db.POOL_SIZE
+    stack: AsyncExitStack,
+    url: str,
+    node: UUID,
+    committed: Callable[[], None],
+    *,
+    pool_size: int = db.POOL_SIZE,
 ) -> async_sessionmaker[AsyncSession]:
     """Return sessions with a pool of their own, which ends with `stack`."""
     engine = db.create_engine(url, pool_size=pool_size)
     stack.push_async_callback(engine.dispose)
-    return db.create_sessions(engine, committed=committed)
+    return db.create_sessions(engine, node=node, committed=committed)
+
+
+async def _clock(
+    sessions: async_sessionmaker[AsyncSession], steady: async_sessionmaker[AsyncSession], metrics: Metrics
+) -> tuple[Clock, skew.Skew]:
+    """Return the clock as the database says, and what keeps it right."""
+    clock = Clock()
+    await travel.load(sessions, clock)
+    drift = skew.Skew(steady, clock, metrics=metrics)
+    await drift.measure()
+    return clock, drift
 
 
 async def _media(

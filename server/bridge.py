@@ -1,8 +1,8 @@
 """What the gateway asks of accounts and rooms, and what rooms send through it. The two know nothing of each other."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -10,19 +10,20 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import journal
 from rooms.errors import BannedError, RoomNotFoundError
-from rooms.messages import ConnectionId, Identity, PublicEvent, SocketGone, SocketsSeen
+from rooms.messages import ConnectionId, Identity, PublicEvent, Reply, SocketGone, SocketsSeen
 from rooms.registry import Registry
-from server import errors
+from server import errors, outage
 from server.clock import Clock
-from server.context import Command, Context, Parts, Principal
+from server.context import Command, Context, Parts, Principal, Question
 from server.errors import NotFoundError
-from server.execute import execute
+from server.execute import check, execute
 from server.features.accounts.tokens import ACCESS_TTL, Authenticator
 from server.features.lessons import access
 from server.gateway.bus import Bus, BusError
 from server.gateway.connection import Login
 from server.gateway.dispatch import Call, Execute
 from server.gateway.protocol import CommandError, Position, Publication
+from server.gateway.questions import Answer, Ask
 
 ROOM = "room:"
 # A room on another node answers within this time, or the caller is told to come back; less than the 5 s after which
@@ -33,20 +34,27 @@ FORWARD_TIMEOUT_S = 4.0
 class Doors:
     """Who somebody is, and what they may follow."""
 
-    def __init__(self, authenticator: Authenticator, sessions: async_sessionmaker[AsyncSession]) -> None:
+    def __init__(
+        self, authenticator: Authenticator, sessions: async_sessionmaker[AsyncSession], clock: Clock
+    ) -> None:
         self._authenticator = authenticator
         self._sessions = sessions
+        self._clock = clock
 
     async def authenticate(self, token: str) -> Login:
         """See `gateway.Doors`."""
         person = await self._authenticator.authenticate(token)
-        return Login(person, self._authenticator.expires_at(token))
+        return Login(person, self._in_own_time(self._authenticator.expires_at(token)))
 
     async def redeem(self, ticket: str) -> Login:
         """See `gateway.Doors`."""
         person = await self._authenticator.redeem(ticket)
         # A ticket stands for the access token it was made with: its socket needs a new one as soon as that would.
-        return Login(person, time.time() + ACCESS_TTL.total_seconds())
+        return Login(person, (self._clock.own() + ACCESS_TTL).timestamp())
+
+    def _in_own_time(self, at: float) -> float:
+        """Return when this machine's clock, which the gateway asks, will show what is `at` in wall time."""
+        return at + self._clock.skew.total_seconds()
 
     async def review(self, login: Login) -> Login | None:
         """See `gateway.Doors`: a change of role, password or block ends what was known before it."""
@@ -70,7 +78,7 @@ class Doors:
 
 
 class Seats:
-    """What rooms hear of sockets. The gateway speaks in wall time, rooms keep presence in business time."""
+    """What rooms hear of sockets. The gateway asks this machine's clock, rooms keep presence in business time."""
 
     def __init__(self, rooms: Registry, clock: Clock) -> None:
         self._rooms = rooms
@@ -94,8 +102,8 @@ class Seats:
         frames = {Identity(user_id): self._in_business_time(at) for user_id, at in heard_at.items()}
         self._rooms.tell(room_id, SocketsSeen(str(self._rooms.node_id), people, self._clock.now(), frames))
 
-    def _in_business_time(self, wall: datetime) -> datetime:
-        return self._clock.now() - max(timedelta(), self._clock.wall() - wall)
+    def _in_business_time(self, heard_at: datetime) -> datetime:
+        return self._clock.now() - max(timedelta(), self._clock.own() - heard_at)
 
 
 class RoomHistory:
@@ -154,6 +162,45 @@ def executor(parts: Parts, authenticator: Authenticator) -> Execute:
         return msgspec.Raw((await execute(row, ctx, request)).body)
 
     return run
+
+
+def asks(parts: Parts, table: Sequence[Command]) -> Mapping[str, Ask]:
+    """Return the functions with which the socket door asks a room, for those rows that do nothing else."""
+    return {row.op: _ask(parts, row, row.question) for row in table if row.question is not None}
+
+
+def _ask(parts: Parts, row: Command, question: Callable[[Context, Any], Question]) -> Ask:
+    assert row.guard == "user", "only who somebody is can be known without a look at the database"
+    assert not row.idempotent, "answers under such a key are rows"
+
+    def ask(
+        login: Login, address: str | None, request: msgspec.Struct, key: str | None, answer: Answer
+    ) -> None:
+        person = login.person
+        assert isinstance(person, Principal), "logins are made above"
+        ctx = Context(parts, person, now=parts.clock.now(), address=address, key=key)
+        check(row, ctx, request)
+        asked = question(ctx, request)
+        parts.rooms.put(asked.room_id, asked.command, _Shown(answer, asked.show))
+
+    return ask
+
+
+class _Shown:
+    """Hears a room's reply and hands it on as the client reads it; a `rooms.actor.Asker`."""
+
+    __slots__ = ("_answer", "_show", "cancelled")
+
+    def __init__(self, answer: Answer, show: Callable[[Any], msgspec.Struct]) -> None:
+        self._answer = answer
+        self._show = show
+        self.cancelled = answer.cancelled
+
+    def set_result(self, reply: Reply, /) -> None:
+        self._answer.set_result(msgspec.Raw(msgspec.json.encode(self._show(reply))))
+
+    def set_exception(self, error: Exception, /) -> None:
+        self._answer.set_exception(outage.refusal_of(error) or error)
 
 
 def _room_id(channel: str) -> UUID | None:

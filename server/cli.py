@@ -17,6 +17,9 @@ from server.errors import ServerError
 from server.features.accounts import registration
 from server.http import contract
 
+# One a core; more is a slip. Each takes up to 60 database connections.
+WORKERS_MAX = 64
+
 Run = Callable[[config.Settings, argparse.Namespace], int]
 
 
@@ -51,10 +54,9 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=config.DEFAULT_PORT)
     serve.add_argument(
         "--workers",
-        type=int,
-        choices=[1],
+        type=_count,
         default=1,
-        help="processes of this command; start it again for another",
+        help="processes that share the port; one a core",
     )
     serve.add_argument(
         "--time-travel", action="store_true", help="let POST /api/v1/dev/clock move business time"
@@ -93,7 +95,13 @@ def _command(
 
 
 def _serve(settings: config.Settings, options: argparse.Namespace) -> int:
-    return run.serve(settings, host=options.host, port=options.port, time_travel=options.time_travel)
+    return run.serve(
+        settings,
+        host=options.host,
+        port=options.port,
+        workers=options.workers,
+        time_travel=options.time_travel,
+    )
 
 
 def _demo(_: config.Settings, options: argparse.Namespace) -> int:
@@ -161,6 +169,12 @@ def _schema(_: config.Settings, options: argparse.Namespace) -> int:
         (options.out / name).write_bytes(content)
         print(options.out / name)
     return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= WORKERS_MAX:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {WORKERS_MAX}")
+    return int(text)
 
 
 def _print_json(value: object) -> None:

@@ -4,6 +4,7 @@ DESIGN §4 (Clocks) says which of the two rules what. Business time is the wall 
 ticks on between two advances.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 
@@ -11,16 +12,21 @@ class Clock:
     """Business time (`now`) and wall time (`wall`), both aware UTC.
 
     The offset is a row in the database; `server/travel.py` reads and writes it. A clock without an offset
-    is the wall clock.
+    is the wall clock. `own` reads this machine's clock, right or wrong; `server/skew.py` finds out which.
     """
 
-    def __init__(self, offset: timedelta = timedelta()) -> None:
+    def __init__(
+        self, offset: timedelta = timedelta(), *, own: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self.offset = offset
+        self.own = own
+        self.skew = timedelta()
+        """How far this machine's clock is ahead, where that is too much."""
         self._pinned: datetime | None = None
 
     def wall(self) -> datetime:
         """Return the wall clock's time."""
-        return datetime.now(UTC)
+        return self.own() - self.skew
 
     def now(self) -> datetime:
         """Return business time, or the moment at which the clock is pinned."""

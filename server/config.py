@@ -94,6 +94,11 @@ VARIABLES = (
 )
 
 
+def set_metrics_folder(folder: Path) -> None:
+    """Name the folder in which workers share their numbers; prometheus_client reads it from the environment only."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
 def from_env(
     environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None, port: int = DEFAULT_PORT
 ) -> Settings:

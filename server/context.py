@@ -14,6 +14,7 @@ import msgspec
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from rooms.messages import Command as RoomCommand
 from rooms.registry import Registry
 from server.clock import Clock
 from server.config import Settings
@@ -114,6 +115,14 @@ class Context(msgspec.Struct):
         return self.principal
 
 
+class Question(msgspec.Struct, frozen=True):
+    """What a command asks one room, and how the room's reply is shown."""
+
+    room_id: UUID
+    command: RoomCommand
+    show: Callable[[Any], msgspec.Struct]
+
+
 Guard = Literal["public", "user", "tutor", "approved_tutor", "student", "admin", "owner"]
 
 
@@ -137,3 +146,5 @@ class Command(msgspec.Struct, frozen=True):
     """Speaks to a room's actor: runs outside a transaction."""
     on_socket: bool = True
     """False: auth and pages, which have one door."""
+    question: Callable[[Context, Any], Question] | None = None
+    """All that the handler does is to ask a room this: on the socket it runs without a task."""

@@ -32,6 +32,9 @@ STOP_TIMEOUT_S = 20.0
 # The kernel's limit of a socket's path is 108 bytes with its final zero; PostgreSQL adds 18 to the folder.
 SOCKET_FOLDER_MAX = 85
 
+# Three processes with all their connections, and commands beside them.
+CONNECTIONS = 200
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -127,7 +130,7 @@ class Embedded:
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._lock = fd
 
-    def start_postgres(self) -> None:
+    def start_postgres(self, *, connections: int = CONNECTIONS) -> None:
         """Start PostgreSQL, made anew when the data dir is empty, with the product's database in it.
 
         Raises:
@@ -153,7 +156,7 @@ class Embedded:
                 "-h",
                 "",
                 "-c",
-                "max_connections=200",
+                f"max_connections={connections}",
                 "-c",
                 "shared_buffers=128MB",
                 *flags,

@@ -77,6 +77,22 @@ def _allows(guard: Guard, principal: Principal) -> bool:
             return principal.role is Role.OWNER
 
 
+def check(row: Command, ctx: Context, request: msgspec.Struct) -> None:
+    """Refuse what needs no look into the database to be refused.
+
+    Raises:
+        UnauthenticatedError: Nobody is logged in.
+        ForbiddenError: The role is another.
+        BadRequestError: The key is missing or too long, or a value is one that no column can hold.
+    """
+    check_guard(row, ctx.principal)
+    if row.idempotent and not ctx.key:
+        raise KeyRequiredError
+    if ctx.key is not None and (len(ctx.key) > idempotency.KEY_MAX or "\0" in ctx.key):
+        raise BadRequestError(f"An idempotency key has 1 to {idempotency.KEY_MAX} characters.")
+    check_values(request)
+
+
 async def execute(row: Command, ctx: Context, request: msgspec.Struct) -> Executed:
     """Run a command and return its answer; what it changed is committed.
 
@@ -87,12 +103,7 @@ async def execute(row: Command, ctx: Context, request: msgspec.Struct) -> Execut
         UnknownOutcomeError: The connection was lost in the commit; what was asked may have happened.
         Exception: What the handler refuses (each with `kind` and `code`), or a bug.
     """
-    check_guard(row, ctx.principal)
-    if row.idempotent and not ctx.key:
-        raise KeyRequiredError
-    if ctx.key is not None and (len(ctx.key) > idempotency.KEY_MAX or "\0" in ctx.key):
-        raise BadRequestError(f"An idempotency key has 1 to {idempotency.KEY_MAX} characters.")
-    check_values(request)
+    check(row, ctx, request)
     if row.live:
         return await _run_live(row, ctx, request)
     return await _run_with_tries(row, ctx, request)

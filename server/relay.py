@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing.models import Outbox
 from rooms import journal
-from rooms.messages import RoomPublished
+from rooms.messages import RoomPublished, Span
 from server import outage
 from server.gateway import history
 from server.gateway.history import Draft
@@ -60,6 +60,7 @@ SWEEP_S = 1.0
 REST_S = 0.02
 
 PUBLISHED = RoomPublished.__struct_config__.tag
+_published = msgspec.json.Decoder(RoomPublished)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -315,17 +316,18 @@ class Relay:
             await session.execute(delete(Outbox).where(*is_old, Outbox.node == self._node))
             found = await session.execute(self._rows().where(*is_old).with_for_update(skip_locked=True))
             rows = [Row(*row) for row in found]
-            for row in rows:
-                await self._push_room(session, msgspec.json.decode(row.data, type=RoomPublished))
+            left = (_published.decode(row.data) for row in rows)
+            for span in _joined(span for event in left for span in event.spans):
+                await self._push_room(session, span)
             await session.execute(delete(Outbox).where(Outbox.id.in_([row.id for row in rows])))
         return len(rows) == BATCH
 
-    async def _push_room(self, session: AsyncSession, event: RoomPublished) -> None:
-        count = event.last_off - event.first_off + 1
-        events = await journal.public_events(session, event.room_id, event.first_off - 1, count)
+    async def _push_room(self, session: AsyncSession, span: Span) -> None:
+        count = span.last_off - span.first_off + 1
+        events = await journal.public_events(session, span.room_id, span.first_off - 1, count)
         publications = [Publication(found.off, found.ev, found.ts_ms, found.data) for found in events]
         if publications:
-            self._publish(f"room:{event.room_id}", publications)
+            self._publish(f"room:{span.room_id}", publications)
 
     async def _sleep(self, timeout_s: float) -> None:
         try:
@@ -338,6 +340,17 @@ class Relay:
 async def parked(session: AsyncSession) -> int:
     """Return how many events somebody must look at."""
     return await session.scalar(select(func.count()).where(RelayFailure.retry_at.is_(None))) or 0
+
+
+def _joined(spans: Iterable[Span]) -> Iterable[Span]:
+    """Return one span a room, from its first to its last; receivers drop what they have of those between."""
+    joined: dict[UUID, Span] = {}
+    for span in spans:
+        other = joined.get(span.room_id, span)
+        joined[span.room_id] = Span(
+            span.room_id, min(span.first_off, other.first_off), max(span.last_off, other.last_off)
+        )
+    return joined.values()
 
 
 def _tag(event: type[msgspec.Struct]) -> str:

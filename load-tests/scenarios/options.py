@@ -9,7 +9,9 @@ def timing(parser: argparse.ArgumentParser, *, rounds: int = 3, seconds: float =
     parser.add_argument(
         "--seconds", type=float, default=seconds, help=f"measured time of a round (default {seconds:g})"
     )
-    parser.add_argument("--warmup", type=float, default=1.0, help="time before it (default 1)")
+    parser.add_argument(
+        "--warmup", type=float, default=2.0, help="time before it, for compilers that learn (default 2)"
+    )
 
 
 def compare(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,17 @@ server's memory must stay bounded, and nobody else may miss a message or wait fo
 """
 
 import argparse
+import socket
+import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
 
 import product
 from bench import EVENTS, OURS, Load, Result, Shape, Side, Stage, measure, number, text, until_quiet
 from engine import Group
+from processes import Server
 from product import Product
 
 SMALL = [
@@ -21,6 +27,8 @@ LONG = "The quick brown fox jumps over the lazy dog. " * 20
 # As small as the kernel allows: a slow reader's window closes soon.
 RECEIVE_BUFFER = 2048
 CLOSE_LIMIT_S = 60.0
+LOOK_S = 0.2
+READ_AGAIN_S = 3.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,17 +47,19 @@ def run(stage: Stage) -> Result:
     """Measure it."""
     options = stage.options
     with product.running(stage, flags=["--time-travel"]) as ours:
-        group, slow = _seated(stage, ours)
+        group, slow, sockets = _seated(stage, ours)
         side, load = Side(OURS, ours.server, group), Load(rate=options.rate)
         windows = [measure(stage, side, load, seconds=options.without)]
-        stopped_ns = time.monotonic_ns()
         for conn in slow.conns[0]:
             slow.watch(conn, is_watched=False)
-        windows.append(measure(stage, side, load))
-        _load_until_closed(stage, group, slow)
-        ends = [slow.of_connection(conn).closed_ns for conn in slow.conns[0]]
-        rss_mb = ours.server.rss_kb() / 1024
-    closed_s = sorted((end - stopped_ns) / 1e9 for end in ends if end)
+        with Watch(ours.server, sockets) as watch:
+            windows.append(measure(stage, side, load))
+            _load_until_closed(stage, group, watch)
+        # Whoever reads again finds the end.
+        for conn in slow.conns[0]:
+            slow.watch(conn, is_watched=True)
+        stage.engine.run(READ_AGAIN_S)
+    closed_s = sorted(watch.closed_s.values())
     rows = [
         [
             name,
@@ -64,10 +74,12 @@ def run(stage: Stage) -> Result:
     ]
     columns = ["who", "deliveries/s", "CPU us / delivery", "p50 / p95 / p99 ms of the others"]
     columns += ["lost by the others", "doubled", "server RSS MB"]
-    notes = [f"RSS after all of it: {rss_mb:.1f} MB"]
+    notes = [f"RSS at most {watch.rss_mb:.1f} MB while they did not read"]
     if closed_s:
         span = f"{closed_s[0]:.1f} to {closed_s[-1]:.1f} s"
-        notes.append(f"{len(closed_s)} of {options.slow} slow readers were closed, after {span}")
+        notes.append(f"{len(closed_s)} of {options.slow} slow readers were closed, {span} after they stopped")
+    if slow.text:
+        notes.append(f"what they find when they read again: {slow.text}")
     failures = [
         f"the others lost {window.lost} and got {window.doubled} twice"
         for window in windows
@@ -78,14 +90,60 @@ def run(stage: Stage) -> Result:
     data = {
         "windows": [{**window._asdict(), "cpu": window.cpu._asdict()} for window in windows],
         "closed_s": closed_s,
-        "rss_mb_after": rss_mb,
+        "rss_mb_max": watch.rss_mb,
     }
     shape = Shape(1, options.size + options.slow)
     return Result(f"{shape}, some stop reading", columns, rows, data, notes, failures)
 
 
-def _seated(stage: Stage, ours: Product) -> tuple[Group, Group]:
-    """Seat everybody in one lesson; return who reads and who will not."""
+class Watch:
+    """Looks from outside when the server lets go of sockets, and at its memory meanwhile.
+
+    A server cannot tell a client that does not read: its last words wait behind what was not read. But the kernel's
+    table of sockets shows that the server's end is not established any more.
+    """
+
+    def __init__(self, server: Server, sockets: Sequence[socket.socket]) -> None:
+        self.closed_s: dict[int, float] = {}
+        self.rss_mb = 0.0
+        self._server = server
+        self._ports = {sock.getsockname()[1] for sock in sockets}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def are_all_closed(self) -> bool:
+        """Return whether the server has let go of every one."""
+        return self.closed_s.keys() == self._ports
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_S):
+            after_s = time.monotonic() - self._began
+            self.rss_mb = max(self.rss_mb, self._server.rss_kb() / 1024)
+            for port in self._ports - self._established() - self.closed_s.keys():
+                self.closed_s[port] = after_s
+
+    def _established(self) -> set[int]:
+        """Return the client's ports to which the server has an established socket, from proc(5)."""
+        found = set()
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, state = line.split()[:4]
+            if int(local.split(":")[1], 16) == self._server.port and state == "01":
+                found.add(int(remote.split(":")[1], 16))
+        return found
+
+
+def _seated(stage: Stage, ours: Product) -> tuple[Group, Group, list[socket.socket]]:
+    """Seat everybody in one lesson; return who reads, who will not, and their sockets."""
     options = stage.options
     tutor, admin = ours.create("tutor"), ours.create("admin")
     students = ours.mint(options.size - 1 + options.slow)
@@ -96,20 +154,22 @@ def _seated(stage: Stage, ours: Product) -> tuple[Group, Group]:
     group.say(group.rooms[0], text("room.send", f"room:{room_id}", padding=LONG))
     slow = stage.engine.group(EVENTS["room.send"])
     room = slow.room()
+    sockets = []
     for account in others:
         connection = ours.connect(account, receive_buffer=RECEIVE_BUFFER)
         product.join(connection, room_id)
         slow.add(room, connection)
+        sockets.append(connection.sock)
         stage.engine.run(0)
     until_quiet(group, 0.5, 10.0)
-    return group, slow
+    return group, slow, sockets
 
 
-def _load_until_closed(stage: Stage, group: Group, slow: Group) -> None:
+def _load_until_closed(stage: Stage, group: Group, watch: Watch) -> None:
     """Keep the room busy until the server has closed every slow reader."""
     group.rate(stage.options.rate / stage.options.size)
     end = time.monotonic() + CLOSE_LIMIT_S
-    while slow.counts.closed < stage.options.slow and time.monotonic() < end:
+    while not watch.are_all_closed and time.monotonic() < end:
         stage.engine.run(0.1)
     group.stop()
     until_quiet(group, 0.5, 10.0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import product
-from bench import EVENTS, Load, Result, Shape, Side, Stage, measure, room_result, text, until_quiet
+from bench import EVENTS, OURS, Load, Result, Shape, Side, Stage, measure, room_result, text, until_quiet
 from processes import Server, Usage
 from product import Product
 from scenarios import options
@@ -41,7 +41,7 @@ def run(stage: Stage) -> Result:
             group.only_senders(room, 1)
             stage.engine.run(0)
         until_quiet(group, 1.0, 10.0)
-        side = Side("two of fourtalk", _Both(first.server, second.server), group)
+        side = Side(OURS, _Both(first.server, second.server), group)
         saturated = [measure(stage, side, Load()) for _ in range(stage.options.rounds)]
         half = sorted(window.delivered / window.seconds for window in saturated)[len(saturated) // 2] / 2
         at_half = [measure(stage, side, Load(rate=half)) for _ in range(stage.options.rounds)]

@@ -2,6 +2,8 @@
 
 Losing Redis costs latency, never data: what counts is in PostgreSQL, and while the bus is down the hub compares its
 channels with their history more often. Local delivery never waits for the bus.
+
+Where the server offers it (Redis 7, Valkey), pub/sub is sharded: a channel then belongs to one slot, as keys do.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from server import errors
 from server.gateway.metrics import Metrics
@@ -25,9 +27,10 @@ log = structlog.get_logger()
 # Names of ours in a Redis that may be shared.
 PREFIX = "fourtalk:"
 EVERYBODY = PREFIX + "everybody"
-# Every node says this often that it lives; three missed beats and it is forgotten.
-BEAT_S = 2.0
-PEER_TTL_S = 7.0
+# Every node says this often that it lives; three missed beats and it is forgotten, so that a call to a dead node fails
+# long before its lease ends. A node that only hangs for so long answers "overloaded" through the others: no harm.
+BEAT_S = 1.0
+PEER_TTL_S = 3.5
 # Waiting for the confirmation of a subscription; a subscriber whose bus is slow goes on with the faster checks.
 SUBSCRIBE_S = 1.0
 # The others notice an end by themselves; telling them must not hold up a shutdown.
@@ -100,6 +103,9 @@ class Listener(Protocol):
     def reconnected(self) -> None:
         """The bus is back: something may have been missed."""
 
+    def forgotten(self, node: str) -> None:
+        """Note that another node has ended, or is silent for too long."""
+
 
 class Bus:
     """One node's end of the bus. Use it as `async with bus:`; it owns its tasks."""
@@ -117,9 +123,14 @@ class Bus:
         self._channels: set[str] = set()
         self._confirmed: dict[str, asyncio.Future[None]] = {}
         self._outgoing: list[tuple[str, bytes]] = []
+        self._publishing: dict[str, list[Publication]] = {}
+        """What waits for the next write, by channel: one message carries all of it."""
+        self._is_sharded = False
         self._orders: list[tuple[str, bool]] = []
         self._wake = asyncio.Event()
         self._peers: dict[str, float] = {}
+        self._certain_at = 0.0
+        """By then every other node has said that it lives."""
         self._calls: dict[int, tuple[str, asyncio.Future[bytes | None]]] = {}
         self._next_call = random.getrandbits(32)
         self._serving = 0
@@ -127,8 +138,12 @@ class Bus:
 
     @property
     def is_alone(self) -> bool:
-        """Return whether no other node was heard of lately."""
-        return not self._peers
+        """Return whether it is certain that no other node lives."""
+        return self.is_up and not self._peers and time.monotonic() >= self._certain_at
+
+    def knows(self, node: str) -> bool:
+        """Return whether another node was heard of lately; its end will be told."""
+        return node in self._peers
 
     def listen(self, listener: Listener) -> None:
         """Send what other nodes say to `listener`."""
@@ -180,14 +195,22 @@ class Bus:
 
     def publish(self, channel: str, publications: Sequence[Publication]) -> None:
         """Send publications to the other nodes, if there are any."""
-        if self._peers:
-            self._send(PREFIX + channel, _Publish(channel, list(publications)))
+        if not self._peers or not self.is_up:
+            return
+        waiting = self._publishing.get(channel)
+        if waiting is not None:
+            waiting += publications
+        elif len(self._publishing) >= OUTGOING:
+            self._metrics.dropped.labels("bus").inc()
+        else:
+            self._publishing[channel] = list(publications)
+            self._wake.set()
 
     # --- Control and calls ---
 
     def broadcast(self, name: str, value: str) -> None:
         """Send a control message to every other node."""
-        if self._peers:
+        if self._peers and self.is_up:
             self._send(EVERYBODY, _Control(name, value))
 
     async def call(self, node: str, payload: bytes, timeout_s: float) -> bytes:
@@ -253,35 +276,52 @@ class Bus:
         wanted = [channel for channel, is_wanted in orders.items() if is_wanted and channel in self._channels]
         unwanted = [channel for channel in orders if channel not in self._channels]
         for names in _batches(wanted):
-            await pubsub.subscribe(*(PREFIX + name for name in names))
+            await self._hear(pubsub, [PREFIX + name for name in names])
             self._send(EVERYBODY, _Interest(names))
         for names in _batches(unwanted):
-            await pubsub.unsubscribe(*(PREFIX + name for name in names))
+            ignore = pubsub.sunsubscribe if self._is_sharded else pubsub.unsubscribe
+            await ignore(*(PREFIX + name for name in names))
+
+    async def _hear(self, pubsub: PubSub, topics: Sequence[str]) -> None:
+        hear = pubsub.ssubscribe if self._is_sharded else pubsub.subscribe
+        await hear(*topics)
 
     async def _flush(self) -> None:
-        while self._outgoing:
+        while self._outgoing or self._publishing:
+            self._put_publications()
             batch, self._outgoing = self._outgoing[:BATCH], self._outgoing[BATCH:]
             async with self._redis.pipeline(transaction=False) as pipeline:
+                say = pipeline.spublish if self._is_sharded else pipeline.publish
                 for topic, payload in batch:
-                    _ = pipeline.publish(topic, payload)  # queued, sent by execute
+                    _ = say(topic, payload)  # queued, sent by execute
                 await pipeline.execute()
+
+    def _put_publications(self) -> None:
+        """Queue what was published since the last write: as late as possible, so that a message carries much."""
+        waiting, self._publishing = self._publishing, {}
+        for channel, publications in waiting.items():
+            self._outgoing.append((PREFIX + channel, self._tag + _encode(_Publish(channel, publications))))
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
+            if not self.is_up:
+                continue  # nobody is heard, so nobody's silence means anything
             now = time.monotonic()
             for node in [node for node, seen in self._peers.items() if now - seen > PEER_TTL_S]:
-                self._forget(node)
                 log.info("peer_forgotten", peer=node)
-            if self.is_up:
-                self._send(EVERYBODY, _Beat())
+                self._forget(node)
+            self._send(EVERYBODY, _Beat())
 
     def _forget(self, node: str) -> None:
         """Expect nothing more from a node, no answers either."""
-        self._peers.pop(node, None)
+        if self._peers.pop(node, None) is None:
+            return
         for called, waiting in self._calls.values():
             if called == node and not waiting.done():
                 waiting.set_exception(TimeoutError(f"node {node} is gone"))
+        if self._listener is not None:
+            self._listener.forgotten(node)
 
     # --- Reading ---
 
@@ -290,9 +330,10 @@ class Bus:
         while True:
             pubsub = self._redis.pubsub()
             try:
-                await pubsub.subscribe(EVERYBODY, PREFIX + "node:" + self.node)
+                self._is_sharded = await self._offers_shards()
+                await self._hear(pubsub, [EVERYBODY, PREFIX + "node:" + self.node])
                 for names in _batches(sorted(self._channels)):
-                    await pubsub.subscribe(*(PREFIX + name for name in names))
+                    await self._hear(pubsub, [PREFIX + name for name in names])
                 self._came_up(pubsub)
                 delay = RECONNECT_S[0]
                 while True:
@@ -307,9 +348,21 @@ class Bus:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
             delay = min(delay * 2, RECONNECT_S[1])
 
+    async def _offers_shards(self) -> bool:
+        try:
+            await self._redis.spublish(PREFIX + "probe", b"")
+        except ResponseError as error:
+            log.info("bus_not_sharded", why=str(error))
+            return False
+        return True
+
     def _came_up(self, pubsub: PubSub) -> None:
         self._pubsub = pubsub
         self.is_up = True
+        now = time.monotonic()
+        # The others may need the longest pause between two tries until they are back too.
+        self._peers = dict.fromkeys(self._peers, now + RECONNECT_S[1])
+        self._certain_at = now + RECONNECT_S[1]
         self._metrics.bus_up.set(1)
         self._send(EVERYBODY, _Beat(is_new=True))
         for names in _batches(sorted(self._channels)):
@@ -326,12 +379,12 @@ class Bus:
                 self._confirmed[channel] = asyncio.get_running_loop().create_future()
 
     def _take(self, message: dict[str, Any]) -> None:
-        if message["type"] == "subscribe":
+        if message["type"] in ("subscribe", "ssubscribe"):
             confirmed = self._confirmed.get(message["channel"].decode().removeprefix(PREFIX))
             if confirmed is not None and not confirmed.done():
                 confirmed.set_result(None)
             return
-        if message["type"] != "message":
+        if message["type"] not in ("message", "smessage"):
             return
         data: bytes = message["data"]
         if data.startswith(self._tag):

@@ -425,3 +425,4 @@ class Connection:
             self.is_congested = False
             self._gateway.metrics.congested.dec()
             self._gateway.hub.relieved(self)
+            self._gateway.presence.relieved(self)

@@ -1,12 +1,12 @@
 """From a request to its answer: the gateway's own operations, and the rows of the command table.
 
-`take` runs in the receive loop: it limits, decodes and enqueues, and never waits. What needs to wait runs in a task
-of the gateway, at most eight a connection, and answers in its own time.
+`take` runs in the receive loop: it limits, decodes and enqueues, and never waits. What needs to wait answers in its own
+time, at most eight a connection: in a task of the gateway, or without one where it only asks a room (`questions`).
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from server.gateway import protocol
 from server.gateway.channel import Member
 from server.gateway.connection import Connection, Login
 from server.gateway.protocol import CommandError, Done, Request
+from server.gateway.questions import Ask, Questions
 
 if TYPE_CHECKING:
     from server.gateway.gateway import Gateway
@@ -34,6 +35,7 @@ OWN_OPS = frozenset(
         "room.send",
         "typing.start",
         "typing.stop",
+        "presence.set",
     }
 )
 
@@ -143,12 +145,17 @@ Execute = Callable[[Any, Call, msgspec.Struct, str | None], Awaitable[Any]]
 class Dispatch:
     """The operations of one gateway."""
 
-    def __init__(self, gateway: "Gateway", rows: Iterable[Row], execute: Execute) -> None:
+    def __init__(
+        self, gateway: "Gateway", rows: Iterable[Row], execute: Execute, asks: Mapping[str, Ask]
+    ) -> None:
         self._gateway = gateway
         self._execute = execute
         self._rows = {row.op: row for row in rows}
         assert not OWN_OPS & self._rows.keys(), "an operation of the gateway is in the command table too"
         self._decoders = {op: msgspec.json.Decoder(row.request) for op, row in self._rows.items()}
+        self.questions = Questions(
+            gateway, asks, decode=self._decode, then=self._start, too_late=self._too_late
+        )
 
     def take(self, connection: Connection, request: Request) -> None:
         """Answer what needs no waiting, and start or enqueue the rest."""
@@ -163,14 +170,17 @@ class Dispatch:
             match op:
                 case "typing.start" | "typing.stop":
                     self._type(connection, request, is_typing=op == "typing.start")
+                case "presence.set":
+                    self._gateway.presence.say(connection, decode(_PRESENCE, request))
+                    connection.reply(request.id, Done())
                 case "ping":
-                    connection.reply(request.id, protocol.Pong(_now_ms()))
+                    connection.reply(request.id, protocol.Pong(self._gateway.server_time()))
                 case "unsubscribe":
                     self._unsubscribe(connection, request)
                 case _:
                     self._check_op(op)
                     if connection.claim(request):
-                        self._gateway.start(self._run(connection, request))
+                        self._start(connection, request)
         except CommandError as error:
             connection.fail(request.id, error)
 
@@ -246,13 +256,23 @@ class Dispatch:
             raise CommandError(errors.UNKNOWN_CHANNEL, "this channel is not followed")
         connection.reply(request.id, Done())
 
-    # --- In a task ---
+    # --- In its own time ---
+
+    def _start(self, connection: Connection, request: Request) -> None:
+        if request.op in self.questions:
+            self.questions.begin(connection, request)
+        else:
+            self._gateway.start(self._run(connection, request))
+
+    def _decode(self, request: Request) -> msgspec.Struct:
+        command: msgspec.Struct = decode(self._decoders[str(request.op)], request)
+        return command
 
     async def _run(self, connection: Connection, request: Request) -> None:
-        waiting: Request | None = request
-        while waiting is not None:
-            await self._run_one(connection, waiting)
-            waiting = connection.finished()
+        await self._run_one(connection, request)
+        waiting = connection.finished()
+        if waiting is not None:
+            self._start(connection, waiting)
 
     async def _run_one(self, connection: Connection, request: Request) -> None:
         call = Call(self._gateway, connection)
@@ -294,7 +314,7 @@ class Dispatch:
                 return await self._history(connection, request)
             case op:
                 row = self._rows[str(op)]
-                command = decode(self._decoders[row.op], request)
+                command = self._decode(request)
                 key = None if request.key is UNSET else request.key
                 return await self._execute(row, call, command, key), _nothing
 
@@ -323,7 +343,11 @@ class Dispatch:
             if connection.memberships.get(command.ch) is member:
                 hub.leave(connection, command.ch)
             raise
-        return view, lambda: hub.start(member)
+        return view, lambda: self._begin(member, connection)
+
+    def _begin(self, member: Member, connection: Connection) -> None:
+        self._gateway.hub.start(member)
+        self._gateway.presence.followed(connection, member.channel.name)
 
     async def _history(self, connection: Connection, request: Request) -> tuple[object, Callable[[], None]]:
         command = decode(_HISTORY, request)
@@ -339,6 +363,7 @@ class Dispatch:
 _SAID = msgspec.json.Decoder(protocol.Said)
 _SEND = msgspec.json.Decoder(protocol.SendToRoom)
 _TYPING = msgspec.json.Decoder(protocol.Typing)
+_PRESENCE = msgspec.json.Decoder(protocol.SetPresence)
 _UNSUBSCRIBE = msgspec.json.Decoder(protocol.Unsubscribe)
 _REFRESH = msgspec.json.Decoder(protocol.Refresh)
 _SUBSCRIBE = msgspec.json.Decoder(protocol.Subscribe)

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -15,15 +14,16 @@ import structlog
 from redis.asyncio import Redis
 
 from server import errors
-from server.gateway import protocol
+from server.gateway import presence, protocol
 from server.gateway.bus import Bus
-from server.gateway.channel import Member
+from server.gateway.channel import Member, Receiver
 from server.gateway.connection import Connection, Login
 from server.gateway.dispatch import Dispatch, Execute, Row, decode
 from server.gateway.history import History
 from server.gateway.hub import Hub
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
+from server.gateway.presence import Presence
 from server.gateway.protocol import (
     CloseCode,
     Codec,
@@ -34,6 +34,7 @@ from server.gateway.protocol import (
     Request,
     SubscriptionView,
 )
+from server.gateway.questions import Ask
 from server.gateway.shares import Shares
 from server.gateway.wire import Wire
 
@@ -117,24 +118,36 @@ class Gateway:
         histories: Mapping[str, History],
         rows: Iterable[Row],
         execute: Execute,
+        asks: Mapping[str, Ask],
         origins: Iterable[str],
         limits: Limits,
         metrics: Metrics,
+        wall: Callable[[], datetime],
     ) -> None:
         self.limits = limits
         self.metrics = metrics
         self.doors = doors
         self.origins = frozenset(origins)
         self.bus = Bus(redis, node=node, metrics=self.metrics)
-        self.hub = Hub(bus=self.bus, histories=histories, limits=self.limits, metrics=self.metrics)
+        self.hub = Hub(
+            bus=self.bus,
+            histories={**histories, presence.PREFIX: presence.NoHistory()},
+            limits=self.limits,
+            metrics=self.metrics,
+            left=self._left,
+        )
+        self.presence = Presence(redis, node=node, bus=self.bus, hub=self.hub)
         self.shares = Shares(
             redis,
             node=node,
             limits=self.limits,
             told_elsewhere=lambda user_id: self.bus.broadcast("elsewhere", user_id),
+            is_alone=lambda: self.bus.is_alone,
         )
-        self.dispatch = Dispatch(self, rows, execute)
+        self.dispatch = Dispatch(self, rows, execute, asks)
         self.is_draining = False
+        self.wall = wall
+        """What clients are told of the time; deadlines of sockets are kept on `monotonic`."""
         self.monotonic = asyncio.get_running_loop().time
         self._seats = seats
         self._connections: dict[ConnectionId, Connection] = {}
@@ -153,7 +166,13 @@ class Gateway:
             self.hub.run_in(tasks)
             forever = [
                 tasks.create_task(run)
-                for run in (self.bus.run(), self.shares.run(), self._sweep_forever(), self._beat_forever())
+                for run in (
+                    self.bus.run(),
+                    self.shares.run(),
+                    self.presence.run(),
+                    self._sweep_forever(),
+                    self._beat_forever(),
+                )
             ]
             forever.append(self.hub.checks)
             try:
@@ -264,7 +283,7 @@ class Gateway:
         answer = protocol.Connected(
             conn=connection.id,
             user=protocol.UserView(connection.user_id, str(connection.login.person.role)),
-            server_time=time.time_ns() // 1_000_000,
+            server_time=self.server_time(),
             ping_s=self.limits.ping_s,
             pong_s=self.limits.pong_s,
             limits=self.limits.shown(),
@@ -273,6 +292,7 @@ class Gateway:
         connection.reply(1 if request.id is msgspec.UNSET else request.id, answer)
         for member in members:
             self.hub.start(member)
+            self.presence.followed(connection, member.channel.name)
         for channel, error in refused.items():
             self.unsubscribe(connection, channel, error)
         connection.admitted()
@@ -295,6 +315,10 @@ class Gateway:
         self.metrics.closes.labels(str(code)).inc()
         connection.log.info("connection_closed", code=code)
 
+    def server_time(self) -> int:
+        """Return the wall clock's time in milliseconds of the Unix epoch."""
+        return int(self.wall().timestamp() * 1000)
+
     def check_channels(self, connection: Connection) -> None:
         """Raise if the connection follows as many channels as it may."""
         if len(connection.memberships) >= self.limits.channels:
@@ -303,12 +327,17 @@ class Gateway:
     async def check_may_read(self, connection: Connection, channel: str) -> None:
         """Raise unless the connection's user may follow a channel."""
         assert connection.login is not None, "asked after connect only"
-        if not self.hub.knows(channel):
+        is_presence = channel.startswith(presence.PREFIX)
+        if not self.hub.knows(channel) or (is_presence and not presence.is_scope(channel)):
             raise CommandError(errors.UNKNOWN_CHANNEL, "there are no such channels")
         if channel == f"user:{connection.user_id}":
             return
-        if channel.startswith("user:") or not await self.doors.may_read(connection.login, channel):
+        watched = presence.watched(channel)
+        if watched.startswith("user:") or not await self.doors.may_read(connection.login, watched):
             raise CommandError(errors.PERMISSION_DENIED, "this channel is not for you")
+
+    def _left(self, receiver: Receiver, channel: str) -> None:
+        self.presence.left(receiver, channel)
 
     def unsubscribe(self, connection: Connection, channel: str, error: Exception) -> None:
         """End a subscription that the client wanted, and say why."""
@@ -368,7 +397,8 @@ class Gateway:
             self.unbind(connection, room_id)
             if whose.reason == "closed":
                 continue  # the room empties itself: they hear of its end, which for a lesson comes 90 s later
-            self.hub.dismiss(connection, channel, partial(self.unsubscribe, connection, channel, error))
+            for name in (channel,) if may_look_on else (channel, presence.PREFIX + channel):
+                self.hub.dismiss(connection, name, partial(self.unsubscribe, connection, name, error))
 
     async def _beat_forever(self) -> None:
         while True:
@@ -408,6 +438,7 @@ class Gateway:
             now = self.monotonic()
             for connection in [item for item in self._connections.values() if item.check_at <= now]:
                 connection.check(now)
+            self.dispatch.questions.sweep(now)
 
     async def _end(self, forever: Iterable[asyncio.Task[None]]) -> None:
         self.is_draining = True
@@ -422,6 +453,9 @@ class Gateway:
 
     def arrived(self, channel: str, publications: Sequence[Publication]) -> None:
         """Deliver what another node published."""
+        if channel.startswith(presence.PREFIX):
+            self.presence.arrived(channel, publications)
+            return
         self.hub.deliver(channel, publications)
         self._watch_seats(channel, publications)
 
@@ -442,7 +476,12 @@ class Gateway:
     def reconnected(self) -> None:
         """Look for what was missed: events in the channels, and changes of accounts."""
         self.hub.check_all()
+        self.presence.reconnected()
         self.start(self._recheck_all())
+
+    def forgotten(self, node: str) -> None:
+        """Let the people of a node that has ended be gone."""
+        self.presence.forgotten(node)
 
     async def _recheck_all(self) -> None:
         for user_id in list(self._by_user):

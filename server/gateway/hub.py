@@ -65,12 +65,19 @@ class Hub:
     """All channels of this node."""
 
     def __init__(
-        self, *, bus: Bus, histories: Mapping[str, History], limits: Limits, metrics: Metrics
+        self,
+        *,
+        bus: Bus,
+        histories: Mapping[str, History],
+        limits: Limits,
+        metrics: Metrics,
+        left: Callable[[Receiver, str], None],
     ) -> None:
         self._bus = bus
         self._histories = histories
         self._limits = limits
         self._metrics = metrics
+        self._left = left
         self._channels: dict[str, Channel] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._loop = asyncio.get_running_loop()
@@ -238,6 +245,7 @@ class Hub:
             return False
         channel = member.channel
         channel.remove(receiver)
+        self._left(receiver, name)
         if not channel.fast and not channel.held:
             self._close(channel)
         return True
@@ -594,6 +602,4 @@ def _prefix(name: str) -> str:
 
 
 def _shared_frame(codec: Codec, pending: Sequence[Pending]) -> bytes:
-    if len(pending) == 1:
-        return pending[0].frame(codec)
     return codec.frame([item.json for item in pending])

@@ -70,6 +70,8 @@ class Limits(msgspec.Struct, frozen=True):
     """A fourth person's join costs 30 messages in a moment (three offers with their candidates)."""
     room_send: Rate = Rate(50, 100)
     """Cursors and strokes at 50 a second look continuous; browsers send no more than 60."""
+    presence_set: Rate = Rate(10 / 60, 10)
+    """People come and go, and look away, some times a minute; each change is told to everybody who looks on."""
     messages: Rate = Rate(400, 1000)
     """All buckets above together allow 150 a second and 310 at once; who sends several times that does not listen."""
     are_rates_on: bool = True
@@ -86,6 +88,8 @@ class Limits(msgspec.Struct, frozen=True):
                 return (("chat.send", self.chat_send), ("ops", self.ops))
             case "room.join":
                 return (("room.join", self.room_join), ("ops", self.ops))
+            case "presence.set":
+                return (("presence.set", self.presence_set), ("ops", self.ops))
             case _:
                 return (("ops", self.ops),)
 
@@ -109,6 +113,7 @@ class Limits(msgspec.Struct, frozen=True):
                 "room.join": self.room_join,
                 "room.signal": self.room_signal,
                 "room.send": self.room_send,
+                "presence.set": self.presence_set,
             },
         }
 

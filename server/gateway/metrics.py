@@ -1,14 +1,49 @@
-"""What the gateway counts, for Prometheus. Counted per flush or per connection, never per delivered message."""
+"""What a process counts, for Prometheus. Counted per flush or per connection, never per delivered message.
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+Several workers share one port, so whichever of them is asked answers for all: each writes its numbers into a file
+that all read (prometheus_client's multiprocess mode). Counters of a worker that ended stay, its gauges go.
+"""
+
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, multiprocess, values
+
+from server import config
+
+
+def share(folder: Path) -> None:
+    """Keep the numbers of this process and of its children in `folder`; call it before anything is counted."""
+    config.set_metrics_folder(folder)
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]  # it leaves some without types
+
+
+def forget(folder: Path, pid: int) -> None:
+    """Take out the gauges of a worker that ended."""
+    multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+
+
+def registry() -> CollectorRegistry:
+    """Return what is to be shown: the numbers of this process, or of all workers where they share them."""
+    if values.ValueClass is values.MutexValue:
+        return REGISTRY
+    shared = CollectorRegistry()
+    multiprocess.MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    return shared
 
 
 class Metrics:
-    """The gateway's metrics in one registry; tests bring a registry of their own."""
+    """The metrics of one process in one registry; tests bring a registry of their own."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self.connections = Gauge("fourtalk_connections", "Open WebSockets", registry=registry)
-        self.channels = Gauge("fourtalk_channels", "Channels with members on this node", registry=registry)
+        self.connections = Gauge(
+            "fourtalk_connections", "Open WebSockets", registry=registry, multiprocess_mode="livesum"
+        )
+        self.channels = Gauge(
+            "fourtalk_channels",
+            "Channels with members, counted by each node",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.closes = Counter("fourtalk_closes", "Closed WebSockets", ["code"], registry=registry)
         self.resumes = Counter(
             "fourtalk_resumes",
@@ -16,7 +51,12 @@ class Metrics:
             ["result"],
             registry=registry,
         )
-        self.congested = Gauge("fourtalk_congested", "Connections with a backlog", registry=registry)
+        self.congested = Gauge(
+            "fourtalk_congested",
+            "Connections with a backlog",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.dropped = Counter(
             "fourtalk_dropped", "Volatile messages not delivered, by cause", ["cause"], registry=registry
         )
@@ -24,6 +64,15 @@ class Metrics:
         self.limited = Counter(
             "fourtalk_limited", "Messages above a rate, by bucket", ["bucket"], registry=registry
         )
+        self.clock_skew = Gauge(
+            "fourtalk_clock_skew_seconds",
+            "How far this machine's clock is from the database's, either way",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.bus_up = Gauge(
-            "fourtalk_bus_up", "1 while the bus between nodes is connected", registry=registry
+            "fourtalk_bus_up",
+            "1 while the bus between nodes is connected, for every worker",
+            registry=registry,
+            multiprocess_mode="livemin",
         )

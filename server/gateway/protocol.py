@@ -167,7 +167,34 @@ class Typing(msgspec.Struct, frozen=True):
     room_id: UUID
 
 
+PresenceState = Literal["online", "away", "busy"]
+
+
+class SetPresence(msgspec.Struct, frozen=True):
+    """Whether somebody is around, for those who follow the presence channel; who disconnects is offline by itself."""
+
+    ch: ChannelName
+    state: PresenceState | Literal["offline"]
+
+
 # --- Server to client ---------------------------------------------------------------------------
+
+
+class PersonView(msgspec.Struct, frozen=True):
+    """Somebody who is around."""
+
+    user_id: str
+    state: PresenceState
+
+
+class PresenceDiff(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `presence.diff` carries."""
+
+    people: Sequence[PersonView]
+    """Who came, or changed."""
+    gone: Sequence[str]
+    full: bool = False
+    """True: `people` is everybody; so it is right after subscribing, and after a time with a full socket."""
 
 
 class Ok(msgspec.Struct, frozen=True):
@@ -344,13 +371,13 @@ class JsonCodec:
     subprotocol: ClassVar[str] = JSON_SUBPROTOCOL
     heartbeat: ClassVar[bytes]
 
-    def decode(self, frame: bytes) -> list[Request | BadMessage]:
+    def decode(self, frame: bytes) -> Sequence[Request | BadMessage]:
         """Return the messages of a frame; what cannot be read is one too, nothing raises."""
         if not frame.isascii() and not _is_utf8(frame):
             # In a text frame the wire has seen this; parts of a message are relayed as they are, so it matters here too.
             return [BadMessage("not UTF-8")]
         if b"\n" not in frame:
-            return [_read(frame)]
+            return (_read(frame),)
         lines = [line for line in frame.split(b"\n", MESSAGES_PER_FRAME) if line.strip()]
         if len(lines) > MESSAGES_PER_FRAME:
             return [BadMessage(f"more than {MESSAGES_PER_FRAME} messages in one frame")]

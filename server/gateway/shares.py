@@ -1,11 +1,12 @@
 """What one user's sockets share: how many they may be, and how fast they may ask; on this node and on the others.
 
 A message costs one comparison in memory. Nodes tell each other of it through Redis in the background, and only of
-users who have sockets on several nodes; without Redis every node counts for itself.
+users who have sockets on several nodes; without Redis every node counts for itself. A new socket costs one round trip,
+shared with all others that come at the same time, and none where no other node lives.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -16,6 +17,9 @@ from server.gateway.bus import LEAVE_S, PREFIX
 from server.gateway.limits import Bucket, Limits
 
 log = structlog.get_logger()
+
+ALIVE = PREFIX + "alive:"
+"""With a node's id: the key that is there while the node lives."""
 
 # A user on two nodes may spend one burst on each within this time before the sum is known.
 SYNC_S = 0.25
@@ -108,13 +112,17 @@ class Shares:
         node: str,
         limits: Limits,
         told_elsewhere: Callable[[str], None],
+        is_alone: Callable[[], bool],
     ) -> None:
         self._redis = redis
+        self._is_alone = is_alone
         self._node = node
         self._limits = limits
         self._told_elsewhere = told_elsewhere
         self._shares: dict[str, Share] = {}
         self._changed: set[str] = set()
+        self._asking: list[tuple[Share, asyncio.Future[bool]]] = []
+        self._asked = asyncio.Event()
 
     async def admit(self, user_id: str) -> Share | None:
         """Count one more socket of a user; None if they are too many. Give each one back with `release`."""
@@ -144,12 +152,17 @@ class Shares:
             share.is_elsewhere = True
 
     async def run(self) -> None:
-        """Tell the other nodes what changed, until cancelled."""
+        """Tell the other nodes what changed, and ask them, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell_forever())
+            tasks.create_task(self._ask_forever())
+
+    async def _tell_forever(self) -> None:
         beats = 0
         while True:
             try:
                 if beats % round(ALIVE_S / 3 / SYNC_S) == 0:
-                    await self._redis.set(PREFIX + "alive:" + self._node, 1, ex=ALIVE_S)
+                    await self._redis.set(ALIVE + self._node, 1, ex=ALIVE_S)
                 await self._tell_counts()
                 await self._tell_spent()
             except (RedisError, OSError) as error:
@@ -161,23 +174,51 @@ class Shares:
         """Give the places of this node's sockets back at once."""
         try:
             async with asyncio.timeout(LEAVE_S):
-                await self._redis.delete(PREFIX + "alive:" + self._node)
+                await self._redis.delete(ALIVE + self._node)
         except (RedisError, OSError, TimeoutError) as error:
             log.debug("places_not_given_back", error=type(error).__name__)
 
     async def _admit_everywhere(self, share: Share) -> bool:
-        key, alive = PREFIX + "sockets:" + share.user_id, PREFIX + "alive:"
-        arguments = (self._node, share.sockets, self._limits.connections, alive)
+        if self._is_alone():
+            self._changed.add(share.user_id)
+            return True
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._asking.append((share, answer))
+        self._asked.set()
         try:
             async with asyncio.timeout(ADMIT_S):
-                is_admitted, others = await self._redis.eval(ADMIT, 1, key, *arguments)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("sockets_not_counted", error=type(error).__name__)
+                return await answer
+        except TimeoutError:
+            log.warning("sockets_not_counted", error="TimeoutError")
             return True
-        if others and is_admitted:
-            share.is_elsewhere = True
-            self._told_elsewhere(share.user_id)
-        return bool(is_admitted)
+
+    async def _ask_forever(self) -> None:
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            while self._asking:
+                batch, self._asking = self._asking[:BATCH], self._asking[BATCH:]
+                waiting = [(share, answer) for share, answer in batch if not answer.done()]
+                try:
+                    answers = await self._ask([share for share, _ in waiting])
+                except (RedisError, OSError, TimeoutError) as error:
+                    log.warning("sockets_not_counted", error=type(error).__name__)
+                    answers = [(1, 0)] * len(waiting)
+                for (share, answer), (is_admitted, others) in zip(waiting, answers, strict=True):
+                    if others and is_admitted:
+                        share.is_elsewhere = True
+                        self._told_elsewhere(share.user_id)
+                    if not answer.done():
+                        answer.set_result(bool(is_admitted))
+
+    async def _ask(self, shares: Sequence[Share]) -> Sequence[tuple[int, int]]:
+        async with asyncio.timeout(ADMIT_S), self._redis.pipeline(transaction=False) as pipeline:
+            for share in shares:
+                key = PREFIX + "sockets:" + share.user_id
+                arguments = (self._node, str(share.sockets), str(self._limits.connections), ALIVE)
+                _ = pipeline.eval(ADMIT, 1, key, *arguments)
+            found: list[tuple[int, int]] = await pipeline.execute()
+            return found
 
     async def _tell_counts(self) -> None:
         while self._changed:

@@ -35,6 +35,7 @@ OWN: Mapping[str, tuple[type, type]] = {
     "room.send": (protocol.SendToRoom, protocol.Done),
     "typing.start": (protocol.Typing, protocol.Done),
     "typing.stop": (protocol.Typing, protocol.Done),
+    "presence.set": (protocol.SetPresence, protocol.Done),
 }
 
 

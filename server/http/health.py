@@ -19,6 +19,7 @@ from billing import checks
 from server import migrate, outage
 from server.clock import Clock
 from server.config import Settings
+from server.gateway import metrics
 
 log = structlog.get_logger()
 
@@ -27,9 +28,10 @@ Probe = Callable[[], Awaitable[None]]
 
 # A load balancer asks every few seconds and waits for about five; a part that needs longer than this is away.
 _PROBE_TIMEOUT_S = 2.0
-# Losing one of these costs latency or new media, never data: a load balancer that took every process out because
+# Losing one of these costs latency or new media, never data, and a wrong clock is corrected: a load balancer that took every process out because
 # of it would turn a small outage into a whole one.
-SPARE = frozenset({"redis", "media"})
+SPARE = frozenset({"redis", "media", "clock"})
+UNAVAILABLE = "unavailable"
 # DESIGN §5: the invariants are checked hourly.
 _INTEGRITY_TTL_S = 3600.0
 
@@ -97,6 +99,28 @@ class Integrity:
         return IntegrityReport("violated" if violations else "ok", self._clock.wall(), violations)
 
 
+class Health:
+    """What one process says of itself and of what it depends on."""
+
+    def __init__(
+        self, settings: Settings, probes: Mapping[str, Probe], *, is_draining: Callable[[], bool]
+    ) -> None:
+        self._settings = settings
+        self._probes = probes
+        self._is_draining = is_draining
+
+    async def look(self) -> Readiness:
+        """Ask every dependency, and return whether this process can work."""
+        answers = await asyncio.gather(*(_ask(name, probe) for name, probe in self._probes.items()))
+        parts = dict(zip(self._probes, answers, strict=True))
+        if self._is_draining():
+            parts["process"] = "draining"
+        away = {name for name, answer in parts.items() if answer != "ok"}
+        status = "ok" if not away else "degraded" if away <= SPARE else UNAVAILABLE
+        warnings = [] if self._settings.rate_limits else ["RATE_LIMITS is off: for load tests only"]
+        return Readiness(status, parts, warnings)
+
+
 def probes(
     sessions: async_sessionmaker[AsyncSession], redis: Redis, others: Mapping[str, Probe]
 ) -> dict[str, Probe]:
@@ -119,9 +143,7 @@ def probes(
     return {"database": ask_database, "migrations": ask_migrations, "redis": ask_redis, **others}
 
 
-def routes(
-    settings: Settings, probes: Mapping[str, Probe], integrity: Integrity, *, is_draining: Callable[[], bool]
-) -> list[HTTPRouteHandler]:
+def routes(health: Health, integrity: Integrity) -> list[HTTPRouteHandler]:
     """Return the routes of health and metrics; they are neither limited nor guarded."""
 
     @get("/health/live", include_in_schema=False)
@@ -132,14 +154,8 @@ def routes(
     @get("/health/ready", include_in_schema=False)
     async def get_ready() -> Response[bytes]:
         """Answer whether this process can work, with each dependency."""
-        answers = await asyncio.gather(*(_ask(name, probe) for name, probe in probes.items()))
-        parts = dict(zip(probes, answers, strict=True))
-        if is_draining():
-            parts["process"] = "draining"
-        away = {name for name, answer in parts.items() if answer != "ok"}
-        status = "ok" if not away else "degraded" if away <= SPARE else "unavailable"
-        warnings = [] if settings.rate_limits else ["RATE_LIMITS is off: for load tests only"]
-        return _json(Readiness(status, parts, warnings), status=503 if status == "unavailable" else 200)
+        found = await health.look()
+        return _json(found, status=503 if found.status == UNAVAILABLE else 200)
 
     @get("/health/integrity", include_in_schema=False)
     async def get_integrity() -> Response[bytes]:
@@ -149,8 +165,8 @@ def routes(
 
     @get("/metrics", include_in_schema=False)
     async def get_metrics() -> Response[bytes]:
-        """Answer the process's numbers for Prometheus."""
-        return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
+        """Answer the numbers of all workers of this command for Prometheus."""
+        return Response(generate_latest(metrics.registry()), headers={"content-type": CONTENT_TYPE_LATEST})
 
     return [get_live, get_ready, get_integrity, get_metrics]
 
@@ -161,7 +177,7 @@ async def _ask(name: str, probe: Probe) -> str:
             await probe()
     except Exception as error:  # noqa: BLE001 - whatever a part says instead of yes means no
         log.warning("dependency_away", dependency=name, error=type(error).__name__)
-        return "unavailable"
+        return UNAVAILABLE
     return "ok"
 
 

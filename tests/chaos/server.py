@@ -36,13 +36,6 @@ class Account(msgspec.Struct, frozen=True):
     access_token: str
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """What a process holds."""
-
-    resident_bytes: int
-    descriptors: int
-
-
 class Server:
     """One server process on its own data dir; it can be killed, frozen, and started again on the same port.
 
@@ -51,7 +44,7 @@ class Server:
         database_url: A database shared with other servers; without it the server starts its own.
         redis_url: Goes with `database_url`.
         time_travel: Let business time be moved.
-        environment: More of it for the process.
+        workers: Processes that share the port.
     """
 
     def __init__(
@@ -61,19 +54,19 @@ class Server:
         database_url: str | None = None,
         redis_url: str | None = None,
         time_travel: bool = False,
-        environment: Mapping[str, str] | None = None,
+        workers: int = 1,
     ) -> None:
         self.folder = folder
         self.port = _free_port()
         self.base = f"http://127.0.0.1:{self.port}"
-        self._options = ("--port", str(self.port), *(("--time-travel",) if time_travel else ()))
+        self._options = ["--port", str(self.port), "--workers", str(workers)]
+        self._options += ["--time-travel"] if time_travel else []
         addresses = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         self._environment = {
             **{name: os.environ[name] for name in KEPT if name in os.environ},  # noqa: TID251 - for a child
             **{name: url for name, url in addresses.items() if url is not None},
             "RATE_LIMITS": "off",
             "SECRET_KEY": SECRET,
-            **(environment or {}),
         }
         sockets = embedded.socket_folder(folder.resolve())
         self.database_url = database_url or embedded.database_url(sockets, embedded.DATABASE)
@@ -113,12 +106,17 @@ class Server:
         """Undo `freeze`."""
         self._signal(signal.SIGCONT)
 
-    def usage(self) -> Usage:
-        """Return what the process holds now."""
+    def ask_to_end(self) -> None:
+        """Ask the process to end in good order, without waiting for it."""
+        self._signal(signal.SIGTERM)
+
+    def workers(self) -> set[int]:
+        """Return the processes that share the port, by their ids: forks have the parent's command line."""
         assert self._process is not None, "start it first"
-        process = Path("/proc", str(self._process.pid))
-        resident_pages = int((process / "statm").read_text().split()[1])
-        return Usage(resident_pages * os.sysconf("SC_PAGE_SIZE"), len(list((process / "fd").iterdir())))
+        mine = Path(f"/proc/{self._process.pid}")
+        children = (mine / f"task/{self._process.pid}/children").read_text().split()
+        own = (mine / "cmdline").read_bytes()
+        return {int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes() == own}
 
     async def command(self, *arguments: str) -> bytes:
         """Run another `fourtalk` command on the same data dir, and return what it prints."""
@@ -126,14 +124,14 @@ class Server:
         out, _ = await process.communicate()
         return out
 
-    async def mint(self, count: int, *, role: str = "student", ttl_s: int = TOKEN_S) -> list[Account]:
+    async def mint(self, count: int, *, role: str = "student") -> list[Account]:
         """Make accounts, as `fourtalk user mint` does, without the two seconds that a process takes to start."""
         settings = config.from_env(self._environment, data_dir=self.folder)
         engine = db.create_engine(self.database_url, pool_size=1)
         try:
             async with db.create_sessions(engine).begin() as session:
                 minted = await registration.mint(
-                    session, count=count, role=Role(role), ttl_s=ttl_s, settings=settings
+                    session, count=count, role=Role(role), ttl_s=TOKEN_S, settings=settings
                 )
         finally:
             await engine.dispose()
@@ -144,7 +142,7 @@ class Server:
         return msgspec.json.decode(await self.command("check", "--json"))["violations"]
 
     async def query(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """Ask the database behind the server's back."""
+        """Read the database behind the server's back."""
         url = make_url(self.database_url)
         connection = await asyncpg.connect(
             host=str(url.query["host"]), user=url.username, database=url.database
@@ -153,11 +151,6 @@ class Server:
             return list(await connection.fetch(statement, *arguments))
         finally:
             await connection.close()
-
-    def logged(self, event: str) -> list[Mapping[str, Any]]:
-        """Return the lines of its log with this name."""
-        lines = (line for line in self._log.read_bytes().splitlines() if event.encode() in line)
-        return [entry for entry in map(msgspec.json.decode, lines) if entry.get("event") == event]
 
     def errors(self) -> list[Mapping[str, Any]]:
         """Return what the server has logged as an error."""

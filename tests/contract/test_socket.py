@@ -527,7 +527,7 @@ async def test_conflicts_and_things_that_are_not_there(product: Product) -> None
         missing = await tutor.refused("hold.get", {"hold_id": str(uuid.uuid4())})
         is_error(missing, 108)
         assert missing["d"]["code"] == "hold_not_found"
-        for op in ("auth.login", "presence.set", "booking.create"):
+        for op in ("auth.login", "presence.get", "booking.create"):
             is_error(await tutor.refused(op, {}), 104)
 
 

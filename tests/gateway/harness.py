@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from server.gateway.history import History
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import ConnectionId, Position, Publication
+from server.gateway.questions import Ask
 from server.gateway.socket import websocket_route
 from server.gateway.wire import protocol_class
 
@@ -206,6 +207,7 @@ class Node:
         history: Memory,
         people: People,
         extra: Mapping[str, History],
+        asks: Mapping[str, Ask],
     ) -> None:
         self.history = history
         self.people = people
@@ -223,9 +225,11 @@ class Node:
             histories={"room:": history, "user:": history, **extra},
             rows=TABLE,
             execute=self.execute,
+            asks=asks,
             origins=[ORIGIN],
             limits=limits,
             metrics=Metrics(self.registry),
+            wall=lambda: datetime.now(UTC),
         )
         self.port = 0
 
@@ -256,6 +260,7 @@ async def serving(
     history: Memory | None = None,
     people: People | None = None,
     extra: Mapping[str, History] | None = None,
+    asks: Mapping[str, Ask] | None = None,
 ) -> AsyncIterator[Node]:
     """Serve on a free port until the block ends."""
     redis = Redis.from_url(redis_url, socket_timeout=None)
@@ -266,6 +271,7 @@ async def serving(
         history=history or Memory(),
         people=people or People(),
         extra=extra or {},
+        asks=asks or {},
     )
     app = Litestar([websocket_route(running.gateway)], openapi_config=None)
     config = uvicorn.Config(app, ws=protocol_class(), lifespan="off", log_level="critical", access_log=False)

@@ -1,9 +1,10 @@
 """Two nodes over one Valkey; Valkey that forgets everything, or goes away."""
 
 import asyncio
+import contextlib
 import socket
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from server.gateway.bus import BusError
 from server.gateway.limits import Limits
 from server.gateway.protocol import Publication
+from server.gateway.shares import Share
 from tests.gateway.harness import Client, Memory, Node, People, Refused, client, eventually, serving
 
 
@@ -178,6 +180,68 @@ async def test_budget_of_a_user_is_shared_between_nodes(redis_url: str) -> None:
     assert 5 <= second <= 25
 
 
+async def test_limits_of_a_user_hold_on_three_nodes(redis_url: str) -> None:
+    user = str(uuid.uuid4())
+
+    async def good(one: Client, times: int) -> int:
+        answers = await asyncio.gather(*(one.call("ping") for _ in range(times)), return_exceptions=True)
+        return sum(isinstance(answer, dict) for answer in answers)
+
+    async with (
+        two_nodes(redis_url) as (one, two),
+        serving(redis_url, history=one.history, people=one.people) as three,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        nodes = (one, two, three)
+        await eventually(lambda: all(len(node.gateway.bus._peers) >= 2 for node in nodes))
+        sockets = [
+            await stack.enter_async_context(client(nodes[number % 3], token=user)) for number in range(8)
+        ]
+        for node in nodes:
+            async with client(node, token=None) as ninth:
+                await ninth.send_raw(f'{{"id":1,"op":"connect","d":{{"token":"{user}"}}}}')
+                assert await ninth.closed() == 4005
+
+        spent = await good(sockets[0], 38)
+        for one_more in sockets[1:3]:
+            await good(one_more, 1)
+        await asyncio.sleep(0.6)  # each has told what it spent, and learned the sum
+        left = await asyncio.gather(*(good(socket, 40) for socket in sockets[1:3]))
+
+    assert spent == 38
+    assert sum(left) < 60, "each for itself would let eighty pass"
+
+
+async def test_sockets_that_come_at_once_share_a_round_trip(redis_url: str) -> None:
+    async with two_nodes(redis_url) as (here, _):
+        asked: list[int] = []
+        ask = here.gateway.shares._ask
+
+        async def counted(shares: Sequence[Share]) -> Sequence[tuple[int, int]]:
+            asked.append(len(shares))
+            return await ask(shares)
+
+        here.gateway.shares._ask = counted  # type: ignore[method-assign]  # counts, and changes nothing
+        admitted = await asyncio.gather(*(here.gateway.shares.admit(str(uuid.uuid4())) for _ in range(50)))
+
+        assert all(admitted)
+        assert asked == [50]
+        for share in admitted:
+            assert share is not None
+            here.gateway.shares.release(share)
+
+
+async def test_a_node_that_is_alone_asks_nobody(redis_url: str) -> None:
+    async with serving(redis_url) as node:
+        bus, shares = node.gateway.bus, node.gateway.shares
+        await eventually(lambda: bus.is_alone or bus._peers)
+        if bus._peers:
+            pytest.skip("another test's node lives")
+        shares._ask = None  # type: ignore[assignment,method-assign]  # whoever calls it fails
+
+        assert await shares.admit(str(uuid.uuid4()))
+
+
 async def test_call_and_answer(redis_url: str) -> None:
     async def answer(payload: bytes) -> bytes:
         if payload == b"crash":
@@ -193,7 +257,7 @@ async def test_call_and_answer(redis_url: str) -> None:
         with pytest.raises(TimeoutError, match="did not answer"):
             await here.gateway.bus.call(node, b"slow", 0.1)
         with pytest.raises(BusError, match="busy"):
-            await here.gateway.bus.call(node, b"crash", 1)
+            await here.gateway.bus.call(node, b"crash", 10)
         with pytest.raises(BusError, match="not heard of"):
             await here.gateway.bus.call("nobody", b"abc", 0.1)
         answers = await asyncio.gather(

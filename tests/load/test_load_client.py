@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
 
 RUN = Path(__file__).parents[2] / "load-tests" / "run.py"
 
@@ -24,7 +24,7 @@ def test_a_small_load_is_delivered_exactly_once_and_reported(tmp_path: Path) -> 
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=220,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms import journal, messages as m
+from rooms import journal, messages as m, ownership
 from rooms.messages import ConnectionId, Identity, PublicEvent, RoomKind
 from rooms.ownership import Leases
 from rooms.registry import Registry
@@ -156,7 +156,6 @@ def registry(
     clock: Clock,
     *,
     published: list[PublicEvent] | None = None,
-    exclusive: bool = False,
     **options: object,
 ) -> Registry:
     """A registry of a node of its own."""
@@ -167,10 +166,15 @@ def registry(
         now=clock.now,
         wall=clock.wall,
         publish=show,
-        exclusive=exclusive,
         leases=options.pop("leases", PATIENT),  # type: ignore[arg-type]
         **options,  # type: ignore[arg-type]
     )
+
+
+async def outlived(sessions: async_sessionmaker[AsyncSession]) -> None:
+    """Let every node be dead for certain, as a process that holds the data dir's lock does before it starts."""
+    async with sessions.begin() as session:
+        await ownership.outlive(session, None)
 
 
 async def create(sessions: async_sessionmaker[AsyncSession], spec: m.RoomSpec, clock: Clock) -> UUID:

@@ -27,6 +27,7 @@ from tests.rooms.kit import (
     create,
     doomed,
     lesson,
+    outlived,
     registry,
     socket,
 )
@@ -146,7 +147,8 @@ async def test_killed_between_closing_and_settling_it_settles_once(
     closed = await rows(sessions, "select state from room")
     monkeypatch.setattr(finish, "settle", settle)
 
-    async with registry(sessions, clock, exclusive=True) as second:
+    await outlived(sessions)
+    async with registry(sessions, clock) as second:
         await second.ask(room_id, m.ReadAttendance())
         await second.catch_up(AFTER)
         await second._quiet(second._actors[room_id])

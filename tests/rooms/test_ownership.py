@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select, text
@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from rooms import errors, messages as m, ownership
 from rooms.messages import SeatStatus
 from rooms.models import RoomEvent
+from rooms.ownership import Leases
+from rooms.registry import Registry
 from tests.rooms.kit import (
     ANN,
     FAST,
@@ -22,6 +24,7 @@ from tests.rooms.kit import (
     doomed,
     eventually,
     lesson,
+    outlived,
     registry,
     socket,
     talk,
@@ -112,7 +115,8 @@ async def test_a_restart_takes_its_rooms_over_at_once(sessions: Sessions, clock:
     async with doomed(registry(sessions, clock)) as first:
         await first.ask(room_id, join(HOST))
 
-    async with registry(sessions, clock, exclusive=True) as second:
+    await outlived(sessions)
+    async with registry(sessions, clock) as second:
         reply = await second.ask(room_id, join(ANN))
 
     assert isinstance(reply, m.Joined)
@@ -131,6 +135,69 @@ async def test_draining_hands_rooms_over(sessions: Sessions, clock: Clock) -> No
 
     assert took_s < 2
     assert nodes == 0
+
+
+async def test_rooms_answer_all_the_while_their_node_drains(sessions: Sessions, clock: Clock) -> None:
+    rooms = [await create(sessions, talk(), clock) for _ in range(20)]
+    nodes: dict[UUID, Registry] = {}
+
+    async def forward(node_id: UUID, room_id: UUID, payload: bytes) -> bytes:
+        return await nodes[node_id].handle_forwarded(payload)
+
+    async def talk_on(other: Registry, room_id: UUID, first: Registry) -> int:
+        number = 0
+        while first._actors or number == 0:
+            await other.ask(room_id, m.SendChat(HOST, "on and on", f"key {number}"))
+            number += 1
+        return number
+
+    async with registry(sessions, clock, forward=forward, leases=Leases(scan_s=3600)) as other:
+        async with registry(sessions, clock) as first:
+            nodes[first.node_id] = first
+            for room_id in rooms:
+                await first.ask(room_id, join(HOST))
+            talkers = [asyncio.get_running_loop().create_task(talk_on(other, one, first)) for one in rooms]
+            await asyncio.sleep(0)
+
+        said = await asyncio.gather(*talkers)
+
+        for room_id in rooms:
+            await other.ask(room_id, m.SendChat(HOST, "here", "last"))
+    assert min(said) >= 1
+    async with sessions() as session:
+        fences = await session.scalars(text("select fence from room_owner"))
+        heard = await session.scalar(text("select count(*) from room_event where type = 'message_created'"))
+    assert max(fences) == 2, "each room moved once"
+    assert heard == sum(said) + len(rooms)
+
+
+async def test_a_dead_nodes_rooms_are_adopted_page_after_page(
+    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooms.ownership.ADOPT_PAGE", 4)
+    rooms = [await create(sessions, talk(), clock) for _ in range(11)]
+    async with doomed(registry(sessions, clock)) as first:
+        for room_id in rooms:
+            await first.ask(room_id, join(HOST))
+    await outlived(sessions)
+
+    async with registry(sessions, clock, leases=Leases(scan_s=3600)) as second:
+        await second._watch()
+
+        assert second._actors.keys() == set(rooms)
+
+
+async def test_only_the_predecessors_rooms_are_free_at_once(sessions: Sessions, clock: Clock) -> None:
+    of_dead, of_living = [await create(sessions, talk(), clock) for _ in range(2)]
+    async with registry(sessions, clock, leases=Leases(scan_s=3600)) as living:
+        await living.ask(of_living, join(HOST))
+        async with doomed(registry(sessions, clock)) as dead:
+            await dead.ask(of_dead, join(HOST))
+
+        async with registry(sessions, clock, predecessor=dead.node_id) as heir:
+            assert isinstance(await heir.ask(of_dead, join(ANN)), m.Joined)
+            with pytest.raises(errors.OverloadedError):
+                await heir.ask(of_living, join(ANN))
 
 
 async def test_a_node_without_lease_does_nothing(
@@ -154,7 +221,8 @@ async def test_timers_go_on_after_a_restart(sessions: Sessions, clock: Clock) ->
         await first.ask(room_id, join(HOST))
     clock.move_to(STARTS + 7 * MINUTE)
 
-    async with registry(sessions, clock, exclusive=True) as second:
+    await outlived(sessions)
+    async with registry(sessions, clock) as second:
         await eventually(second, room_id, lambda snapshot: snapshot.state == "closing")
         snapshot = await second.snapshot(room_id)
 

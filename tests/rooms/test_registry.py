@@ -256,19 +256,20 @@ async def test_a_room_that_keeps_failing_is_quarantined(
     assert "room_quarantined" in {entry["event"] for entry in logs}
 
 
+@pytest.mark.parametrize("command", [m.SendChat(ANN, "once"), m.Kick(HOST, ANN, ban=True)])
 async def test_without_database_nothing_is_applied(
-    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch, command: m.Command
 ) -> None:
     room_id = await create(sessions, talk(), clock)
 
     async with registry(sessions, clock) as rooms:
         await rooms.ask(room_id, join(ANN))
-        append = journal.append
-        monkeypatch.setattr(journal, "append", refuse)
-        with pytest.raises(errors.OverloadedError):
-            await rooms.ask(room_id, m.SendChat(ANN, "lost"))
-        rooms.tell(room_id, m.SocketGone(ANN, socket(f"{ANN}/1")))
-        monkeypatch.setattr(journal, "append", append)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal, "append", refuse)
+            patch.setattr("rooms.commits._Lane._connect", refuse)
+            with pytest.raises(errors.OverloadedError):
+                await rooms.ask(room_id, command)
+            rooms.tell(room_id, m.SocketGone(ANN, socket(f"{ANN}/1")))
 
         reply = await rooms.ask(room_id, m.SendChat(ANN, "kept"))
         snapshot = await rooms.snapshot(room_id)
@@ -281,6 +282,7 @@ async def test_without_database_nothing_is_applied(
 async def test_a_commit_without_answer_may_have_happened(
     sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of a turn with a commit of its own; those that share one are in `test_commits`."""
     room_id = await create(sessions, talk(), clock)
 
     async with registry(sessions, clock) as rooms:
@@ -293,13 +295,36 @@ async def test_a_commit_without_answer_may_have_happened(
 
         monkeypatch.setattr(AsyncSession, "commit", commit_unheard)
         with pytest.raises(errors.UnknownOutcomeError):
-            await rooms.ask(room_id, m.SendChat(ANN, "once", key="k"))
+            await rooms.ask(room_id, m.Kick(HOST, ANN, ban=True))
         monkeypatch.setattr(AsyncSession, "commit", commit)
-        await rooms.ask(room_id, m.SendChat(ANN, "once", key="k"))
+        with pytest.raises(errors.BannedError):
+            await rooms.ask(room_id, join(ANN))
 
-    said = "select count(*) from room_event where type = 'message_created'"
+    kicked = "select count(*) from room_event where type = 'kicked'"
     async with sessions() as session:
-        assert await session.scalar(text(said)) == 1
+        assert await session.scalar(text(kicked)) == 1
+
+
+async def test_an_asker_hears_from_wherever_the_room_is(sessions: Sessions, clock: Clock) -> None:
+    room_id = await create(sessions, talk(), clock)
+    nodes: dict[UUID, Registry] = {}
+
+    async def forward(node_id: UUID, room_id: UUID, payload: bytes) -> bytes:
+        return await nodes[node_id].handle_forwarded(payload)
+
+    async with registry(sessions, clock) as owner, registry(sessions, clock, forward=forward) as other:
+        nodes[owner.node_id] = owner
+        first = await put(owner, room_id, join(ANN))
+        second = await put(owner, room_id, m.SendChat(ANN, "here"))
+        third = await put(other, room_id, m.SendChat(ANN, "from elsewhere"))
+        await owner._actors[room_id].rest()
+        fourth = await put(owner, room_id, m.SendChat(ANN, "after a rest"))
+        with pytest.raises(errors.SeatExpiredError):
+            await put(owner, room_id, m.SendChat(BEN, "from outside"))
+
+    assert isinstance(first, m.Joined)
+    texts = [reply.text for reply in (second, third, fourth) if isinstance(reply, m.ChatMessage)]
+    assert texts == ["here", "from elsewhere", "after a rest"]
 
 
 async def test_history_keeps_no_text_of_a_deleted_message(sessions: Sessions, clock: Clock) -> None:
@@ -396,6 +421,12 @@ async def test_sockets_nobody_speaks_of_are_gone(
         snapshot = await rooms.snapshot(room_id)
 
     assert [p.state for p in snapshot.participants[1:]] == [SeatStatus.GRACE, SeatStatus.CONNECTED]
+
+
+async def put(rooms: Registry, room_id: UUID, command: m.Command) -> m.Reply:
+    answer: asyncio.Future[m.Reply] = asyncio.get_running_loop().create_future()
+    rooms.put(room_id, command, answer)
+    return await answer
 
 
 async def refuse(*_: object) -> None:

@@ -49,7 +49,10 @@ async def ward(
     integrity = health.Integrity(found, sessions=sessions, clock=clock)
     draining = asyncio.Event()
     litestar = Litestar(
-        health.routes(settings, health.probes(sessions, redis, {}), integrity, is_draining=draining.is_set),
+        health.routes(
+            health.Health(settings, health.probes(sessions, redis, {}), is_draining=draining.is_set),
+            integrity,
+        ),
         exception_handlers={Exception: problem.answer},
         openapi_config=None,
         logging_config=None,
@@ -95,9 +98,10 @@ async def test_degraded_but_ready_without_what_costs_latency_only(
         raise OSError
 
     gone = Redis.from_url("unix:///nowhere/at-all.sock", socket_timeout=None)
-    probes = health.probes(sessions, gone, {"media": is_away})
+    probes = health.probes(sessions, gone, {"media": is_away, "clock": is_away})
     integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
-    app = Litestar(health.routes(settings, probes, integrity, is_draining=lambda: False), openapi_config=None)
+    state = health.Health(settings, probes, is_draining=lambda: False)
+    app = Litestar(health.routes(state, integrity), openapi_config=None)
 
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(cast(Any, app)), base_url="http://test"
@@ -111,6 +115,7 @@ async def test_degraded_but_ready_without_what_costs_latency_only(
         "migrations": "ok",
         "redis": "unavailable",
         "media": "unavailable",
+        "clock": "unavailable",
     }
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from billing import outbox
 from billing.models import Outbox
 from rooms import journal
-from rooms.messages import Identity, RoomKind, RoomPublished, RoomSpec
+from rooms.messages import Identity, RoomKind, RoomPublished, RoomSpec, Span
 from server import relay as relay_module
 from server.gateway.models import StoredPublication
 from server.gateway.protocol import Publication
@@ -280,7 +280,7 @@ async def test_own_public_events_are_not_shown_twice(sessions: Sessions) -> None
     node = Node(sessions)
     async with sessions.begin() as session:
         session.info[outbox.NODE] = node.id
-        outbox.record(session, RoomPublished(UUID(int=1), 1, 3), at=datetime.now(UTC))
+        outbox.record(session, RoomPublished((Span(UUID(int=1), 1, 3),)), at=datetime.now(UTC))
     await grow_old(sessions)
 
     await node.relay.sweep()

@@ -84,7 +84,7 @@ async def open_world(
     parts = Parts(
         settings, clock, sessions, redis, cast(Registry, rooms), Locator(None), publish=lambda *_: None
     )
-    authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis)
+    authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis, wall=clock.wall)
     litestar = Litestar(
         route_handlers=door.routes(table, parts, authenticate=authenticator.authenticate),
         exception_handlers={Exception: problem.answer},

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import outbox
 from billing.checks import Violation
+from rooms import ownership
 from rooms.media import Media
 from rooms.messages import PublicEvent
 from rooms.ownership import Leases
@@ -132,8 +133,6 @@ class Node:
             wall=clock.wall,
             publish=self._publish_room,
             media=media,
-            # It holds the lock of the data dir, so whoever had the rooms before is dead (DESIGN §4, Numbers).
-            exclusive=True,
             leases=LEASES,
             rest_after_s=0,
         )
@@ -228,6 +227,9 @@ class Node:
         return self.violations
 
     async def _live(self) -> None:
+        # It holds the lock of the data dir, so whoever had the rooms before is dead (DESIGN §4, Numbers).
+        async with self.sessions.begin() as session:
+            await ownership.outlive(session, None)
         async with self.rooms:
             self._is_up.set()
             await self._is_ended.wait()

@@ -199,7 +199,9 @@ static Span member(Span object, const char *name) {
     return (Span){"", 0};
 }
 
-static int is(Span value, const char *text) { return value.size == strlen(text) && !memcmp(value.at, text, value.size); }
+static int is(Span value, const char *text) {
+    return value.size == strlen(text) && !memcmp(value.at, text, value.size);
+}
 
 static void put_uuid(char text[37]) {
     uint8_t b[16];

@@ -24,8 +24,9 @@ settings.configure(
     CHANNEL_LAYERS={
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            # The layer waits in blocking calls; redis-py would end them, and the consumer, after five seconds.
-            "CONFIG": {"hosts": [{"address": redis_url, "socket_timeout": None}]},
+            # The layer waits in blocking calls and takes a connection for every send under way. redis-py 8 would end
+            # the first after five seconds and refuse the hundred-and-first of the others, and the consumer with them.
+            "CONFIG": {"hosts": [{"address": redis_url, "socket_timeout": None, "max_connections": 10_000}]},
         }
         if redis_url
         else {"BACKEND": "channels.layers.InMemoryChannelLayer"}

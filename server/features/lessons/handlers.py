@@ -1,6 +1,8 @@
 """The commands of live rooms: seats, signals, chat, attendance."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -9,7 +11,7 @@ from sqlalchemy import func, select
 from rooms import messages as m
 from rooms.messages import Identity, RoomKind, Snapshot
 from rooms.models import Room, RoomSeat
-from server.context import Command, Context
+from server.context import Command, Context, Question
 from server.errors import BadRequestError, FieldError, ForbiddenError, ServerError
 from server.features.lessons import access, media
 from server.features.lessons.messages import (
@@ -186,27 +188,27 @@ async def get_attendance(ctx: Context, command: GetAttendance) -> m.AttendanceVi
     return msgspec.structs.replace(shown, people=own)
 
 
-async def send_chat(ctx: Context, command: SendChat) -> Said:
+def send_chat(ctx: Context, command: SendChat) -> Question:
     """Say something in a room."""
-    return await _said(ctx, command, m.SendChat(_me(ctx), command.text, ctx.key))
+    return Question(_room_of(command), m.SendChat(_me(ctx), command.text, ctx.key), Said)
 
 
-async def edit_chat(ctx: Context, command: EditChat) -> Said:
+def edit_chat(ctx: Context, command: EditChat) -> Question:
     """Change an own message."""
-    return await _said(ctx, command, m.EditChat(_me(ctx), command.message_id, command.text, ctx.key))
+    edit = m.EditChat(_me(ctx), command.message_id, command.text, ctx.key)
+    return Question(_room_of(command), edit, Said)
 
 
-async def delete_chat(ctx: Context, command: DeleteChat) -> Noted:
+def delete_chat(ctx: Context, command: DeleteChat) -> Question:
     """Delete a message: one's own, or as host or admin anybody's."""
     delete = m.DeleteChat(_me(ctx), command.message_id, ctx.key, ctx.user.is_admin)
-    await ctx.parts.rooms.ask(_room_of(command), delete)
-    return Noted(MessageRef(command.message_id))
+    return Question(_room_of(command), delete, lambda _: Noted(MessageRef(command.message_id)))
 
 
-async def read_chat(ctx: Context, command: ReadChat) -> Noted:
+def read_chat(ctx: Context, command: ReadChat) -> Question:
     """Say how far the caller has read."""
-    await ctx.parts.rooms.ask(_room_of(command), m.ReadChat(_me(ctx), command.message_id))
-    return Noted(MessageRef(command.message_id))
+    read = m.ReadChat(_me(ctx), command.message_id)
+    return Question(_room_of(command), read, lambda _: Noted(MessageRef(command.message_id)))
 
 
 def _me(ctx: Context) -> Identity:
@@ -216,12 +218,6 @@ def _me(ctx: Context) -> Identity:
 def _bind(ctx: Context, room: Snapshot, *, seated: bool) -> None:
     if ctx.connection is not None:
         ctx.connection.bind(room.id, off=room.off, seated=seated)
-
-
-async def _said(ctx: Context, command: SendChat | EditChat, said: m.SendChat | m.EditChat) -> Said:
-    message = await ctx.parts.rooms.ask(_room_of(command), said)
-    assert isinstance(message, m.ChatMessage), "what is said is a message"
-    return Said(message)
 
 
 def _room_of(command: SendChat | EditChat | DeleteChat | ReadChat) -> UUID:
@@ -258,6 +254,16 @@ def _show(ctx: Context, channel: str, ev: str, data: msgspec.Struct) -> None:
     ctx.parts.publish(channel, [Publication(None, ev, time.time_ns() // 1_000_000, encode(data))])
 
 
+def _asking(op: str, request: type[msgspec.Struct], question: Callable[[Context, Any], Question]) -> Command:
+    """Return the row of a command that only asks a room; the socket asks it without a task."""
+
+    async def handler(ctx: Context, command: msgspec.Struct) -> msgspec.Struct:
+        asked = question(ctx, command)
+        return asked.show(await ctx.parts.rooms.ask(asked.room_id, asked.command))
+
+    return Command(op, request, handler, live=True, question=question)
+
+
 COMMANDS = (
     Command("room.join", JoinRoom, join_room, method="POST", path="/rooms/{room_id}/join", live=True),
     Command("room.leave", LeaveRoom, leave_room, method="POST", path="/rooms/{room_id}/leave", live=True),
@@ -276,8 +282,8 @@ COMMANDS = (
     ),
     Command("room.signal", Signal, signal, live=True),
     Command("room.media_state", ShowMediaState, show_media_state, live=True),
-    Command("chat.send", SendChat, send_chat, live=True),
-    Command("chat.edit", EditChat, edit_chat, live=True),
-    Command("chat.delete", DeleteChat, delete_chat, live=True),
-    Command("chat.read", ReadChat, read_chat, live=True),
+    _asking("chat.send", SendChat, send_chat),
+    _asking("chat.edit", EditChat, edit_chat),
+    _asking("chat.delete", DeleteChat, delete_chat),
+    _asking("chat.read", ReadChat, read_chat),
 )
