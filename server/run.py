@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
@@ -18,6 +19,7 @@ from server import app, db, embedded, migrate
 from server.config import ConfigError, Settings
 from server.gateway import wire
 from server.http import health
+from server.http.connection import HttpConnection
 from server.integrations import livekit_server
 from server.workers import Place, supervise
 
@@ -47,6 +49,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, time_travel
     if time_travel and workers > 1:
         # An advance runs what falls due in order, in one process; the others would run theirs on their own.
         raise ConfigError("--time-travel moves the clock of one process: it needs --workers 1")
+    _allow_descriptors()
     with _backends(settings, port=port, workers=workers) as complete:
         assert complete.database_url is not None, "the backends have filled it in"
         migrate.upgrade(complete.database_url)
@@ -92,6 +95,12 @@ def _work(
         return 0
 
 
+def _allow_descriptors() -> None:
+    """Take all descriptors that the system grants: by default it is 1,024, and every socket is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class _Server(uvicorn.Server):
     """uvicorn, but its end first drains the sockets (realtime.md 5.6, trap 4)."""
 
@@ -101,7 +110,7 @@ class _Server(uvicorn.Server):
                 application.asgi,
                 host=host,
                 port=port,
-                http="httptools",
+                http=HttpConnection,
                 ws=wire.protocol_class(),
                 lifespan="off",
                 log_config=None,

@@ -36,6 +36,13 @@ class Account(msgspec.Struct, frozen=True):
     access_token: str
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """What a process holds."""
+
+    resident_bytes: int
+    descriptors: int
+
+
 class Server:
     """One server process on its own data dir; it can be killed, frozen, and started again on the same port.
 
@@ -45,6 +52,7 @@ class Server:
         redis_url: Goes with `database_url`.
         time_travel: Let business time be moved.
         workers: Processes that share the port.
+        environment: More of it for the process.
     """
 
     def __init__(
@@ -55,6 +63,7 @@ class Server:
         redis_url: str | None = None,
         time_travel: bool = False,
         workers: int = 1,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.port = _free_port()
@@ -67,6 +76,7 @@ class Server:
             **{name: url for name, url in addresses.items() if url is not None},
             "RATE_LIMITS": "off",
             "SECRET_KEY": SECRET,
+            **(environment or {}),
         }
         sockets = embedded.socket_folder(folder.resolve())
         self.database_url = database_url or embedded.database_url(sockets, embedded.DATABASE)
@@ -118,20 +128,27 @@ class Server:
         own = (mine / "cmdline").read_bytes()
         return {int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes() == own}
 
+    def usage(self) -> Usage:
+        """Return what the process holds now."""
+        assert self._process is not None, "start it first"
+        process = Path("/proc", str(self._process.pid))
+        resident_pages = int((process / "statm").read_text().split()[1])
+        return Usage(resident_pages * os.sysconf("SC_PAGE_SIZE"), len(list((process / "fd").iterdir())))
+
     async def command(self, *arguments: str) -> bytes:
         """Run another `fourtalk` command on the same data dir, and return what it prints."""
         process = await self._run(*arguments)
         out, _ = await process.communicate()
         return out
 
-    async def mint(self, count: int, *, role: str = "student") -> list[Account]:
+    async def mint(self, count: int, *, role: str = "student", ttl_s: int = TOKEN_S) -> list[Account]:
         """Make accounts, as `fourtalk user mint` does, without the two seconds that a process takes to start."""
         settings = config.from_env(self._environment, data_dir=self.folder)
         engine = db.create_engine(self.database_url, pool_size=1)
         try:
             async with db.create_sessions(engine).begin() as session:
                 minted = await registration.mint(
-                    session, count=count, role=Role(role), ttl_s=TOKEN_S, settings=settings
+                    session, count=count, role=Role(role), ttl_s=ttl_s, settings=settings
                 )
         finally:
             await engine.dispose()
@@ -142,7 +159,7 @@ class Server:
         return msgspec.json.decode(await self.command("check", "--json"))["violations"]
 
     async def query(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """Read the database behind the server's back."""
+        """Ask the database behind the server's back."""
         url = make_url(self.database_url)
         connection = await asyncpg.connect(
             host=str(url.query["host"]), user=url.username, database=url.database
@@ -151,6 +168,11 @@ class Server:
             return list(await connection.fetch(statement, *arguments))
         finally:
             await connection.close()
+
+    def logged(self, event: str) -> list[Mapping[str, Any]]:
+        """Return the lines of its log with this name."""
+        lines = (line for line in self._log.read_bytes().splitlines() if event.encode() in line)
+        return [entry for entry in map(msgspec.json.decode, lines) if entry.get("event") == event]
 
     def errors(self) -> list[Mapping[str, Any]]:
         """Return what the server has logged as an error."""
