@@ -126,18 +126,23 @@ async def test_a_lesson_ends_in_time(
         # Business time is the same for all nodes; nobody but them says what time it is.
         ahead = ends_at + OVERTIME - timedelta(seconds=BEFORE_S) - datetime.now(UTC)
         await right.query("insert into clock_offset (id, ahead) values (1, $1)", ahead)
+
+        def late_s() -> float:
+            return (datetime.now(UTC) + ahead - ends_at - OVERTIME).total_seconds()
+
         async with running(wrong):
+            # On a busy machine the start alone may take longer than that.
+            latest_s = max(late_s(), 0.0) + LATE_S
             state = "open"
             while state not in ("closing", "closed"):
-                late_s = (datetime.now(UTC) + ahead - ends_at - OVERTIME).total_seconds()
-                assert late_s < LATE_S, "the lesson does not end"
+                assert late_s() < latest_s, "the lesson does not end"
                 await asyncio.sleep(LOOK_S)
                 room = await of.call(wrong.base, tutor, "GET", f"/rooms/{room_id}")
                 state = room["state"]
-            late_s = (datetime.now(UTC) + ahead - ends_at - OVERTIME).total_seconds()
+            ended_s = late_s()
 
-    assert late_s > -EARLY_S
-    record_property("figures", f"clock of one node {shift_s:+} s: the lesson ended {late_s:+.1f} s late")
+    assert ended_s > -EARLY_S
+    record_property("figures", f"clock of one node {shift_s:+} s: the lesson ended {ended_s:+.1f} s late")
 
 
 async def test_a_wrong_clock_is_an_alarm(

@@ -67,6 +67,22 @@ async def test_clocks_that_differ_by_less_than_a_second_are_equal(sessions: Sess
     assert clock.skew == timedelta()
 
 
+@pytest.mark.parametrize(
+    ("known_s", "off_s", "took_s", "found_s"), [(0, 300, 3, 300), (0, 0, 3, 0), (300, 300, 3, 300)]
+)
+async def test_a_slow_answer_counts_as_far_as_it_is_beyond_doubt(
+    sessions: Sessions, known_s: float, off_s: float, took_s: float, found_s: float
+) -> None:
+    readings = iter((timedelta(seconds=off_s), timedelta(seconds=off_s + took_s)))
+    clock = Clock(own=lambda: datetime.now(UTC) + next(readings))
+    clock.skew = timedelta(seconds=known_s)
+
+    await Skew(sessions, clock, metrics=Metrics(CollectorRegistry())).measure()
+
+    assert abs(clock.skew.total_seconds() - found_s) <= took_s / 2 + 0.1
+    assert bool(clock.skew) == bool(found_s)
+
+
 async def test_clock_that_was_set_right_is_believed_again(sessions: Sessions) -> None:
     by = [timedelta(minutes=5)]
     clock = Clock(own=lambda: datetime.now(UTC) + by[0])
