@@ -78,8 +78,12 @@ OPEN_EVENTS: dict[str, Shape] = {
     "hold.released": {**HOLD_EVENT, "tutor_share": MONEY, "platform_share": MONEY, "cause": text},
     "hold.refunded": {**HOLD_EVENT, "cause": text},
     "participant.media": {"user_id": shapes.uuid, "state": anything},
+    "presence.diff": {
+        "people": [{"user_id": shapes.uuid, "state": one_of("online", "away", "busy")}],
+        "gone": [shapes.uuid],
+    },
 }
-VOLATILE = {"room.message", "room.signal", "typing", "participant.media"}
+VOLATILE = {"room.message", "room.signal", "typing", "participant.media", "presence.diff"}
 
 
 def is_error(err: Body, code: int) -> None:
@@ -354,6 +358,30 @@ async def test_channels_of_others_and_of_later_features(product: Product) -> Non
         is_error(await person.refused("subscribe", {}), 107)
 
 
+async def test_presence_is_shown_to_whoever_may_follow_the_room(product: Product) -> None:
+    async with town(product) as people:
+        host, guest = await connected(people, 2)
+        channel = f"presence:room:{await talk(host)}"
+
+        fits(await host.ask("subscribe", {}, ch=channel), SUB)
+        await host.ask("presence.set", {"state": "online"}, ch=channel)
+        await host.saw("presence.diff", people=[{"user_id": host.id, "state": "online"}])
+        await guest.ask("subscribe", {}, ch=channel)
+        await guest.saw("presence.diff", full=True, people=[{"user_id": host.id, "state": "online"}])
+        await guest.ask("presence.set", {"state": "away"}, ch=channel)
+        await host.saw("presence.diff", people=[{"user_id": guest.id, "state": "away"}])
+        await guest.ask("presence.set", {"state": "offline"}, ch=channel)
+        await host.saw("presence.diff", gone=[guest.id])
+
+        is_error(await guest.refused("presence.set", {"state": "asleep"}, ch=channel), 107)
+        is_error(
+            await guest.refused("presence.set", {"state": "online"}, ch=f"presence:room:{uuid.uuid4()}"), 103
+        )
+        is_error(await guest.refused("subscribe", {}, ch=f"presence:user:{host.id}"), 102)
+        names = are_events([person.device for person in (host, guest)])
+        assert "presence.diff" in names
+
+
 async def test_hundred_channels_and_no_more(product: Product) -> None:
     async with town(product) as people:
         host, other = await connected(people, 2)
@@ -605,6 +633,6 @@ CALLS = {
 OPERATIONS = {
     "connect", "refresh", "subscribe", "unsubscribe", "history", "ping", "room.join", "room.leave", "room.kick",
     "room.close", "room.signal", "room.send", "room.media_state", "chat.send", "chat.edit", "chat.delete", "chat.read",
-    "typing.start", "typing.stop", "course.create", "course.session.add", "talk.create", "talk.list", "purchase.quote",
+    "typing.start", "typing.stop", "presence.set", "course.create", "course.session.add", "talk.create", "talk.list", "purchase.quote",
     "purchase.confirm", "wallet.get", "hold.get",
 }  # fmt: skip
