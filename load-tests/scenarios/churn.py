@@ -97,7 +97,7 @@ def _measured(
     usage, began = server.usage(), time.monotonic()
 
     def work(first: int) -> list[float]:
-        took = []
+        took: list[float] = []
         for person in itertools.cycle(range(first, people, at_once)):
             started = time.monotonic()
             if started > began + stage.options.seconds:

@@ -12,6 +12,7 @@ from typing import Any
 
 import product
 from bench import EVENTS, Result, Stage, number, percentile, text, until_quiet
+from engine import Group
 from product import Account, Product
 from wire import Connection
 
@@ -81,7 +82,7 @@ def run(stage: Stage) -> Result:
     doubled += sum(max(0, count - 1) for count in live)
     recovered = sum(bool(person.answer["subs"][person.channel]["recovered"]) for person in returning)
     after = sorted(person.after_s * 1e3 for person in returning)
-    data = {
+    data: dict[str, Any] = {
         "people": len(returning),
         "recovered": recovered,
         "seconds": seconds,
@@ -112,7 +113,7 @@ def run(stage: Stage) -> Result:
 
 
 def _seated(
-    stage: Stage, ours: Product, group: Any, ids: list[str], guests: list[Account]
+    stage: Stage, ours: Product, group: Group, ids: list[str], guests: list[Account]
 ) -> list[Returning]:
     """Seat three guests in each room; remember where each of them began to follow it."""
     returning = []

@@ -62,7 +62,7 @@ def run(stage: Stage) -> Result:
         for what, count in (("answered 200", answered), ("stored", stored), ("applied", applied))
         if count != len(requests)
     ]
-    data = {
+    data: dict[str, Any] = {
         "webhooks": len(requests),
         "answered": answered,
         "stored": stored,
