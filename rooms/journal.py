@@ -44,7 +44,7 @@ _state_encoder = msgspec.msgpack.Encoder()
 _state_decoder = msgspec.msgpack.Decoder(State)
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What entitles a node to write into a room."""
 
     room_id: UUID
@@ -126,7 +126,7 @@ async def append(session: AsyncSession, claim: Claim, write: Write) -> None:
     if write.read:
         await mark_read(session, write.read)
     if write.after.seq // SNAPSHOT_EVERY > write.before.seq // SNAPSHOT_EVERY:
-        await save_snapshot(session, write.after)
+        await save_snapshots(session, [write.after])
     _record(session, spec.id, write.decisions)
 
 
@@ -142,19 +142,29 @@ async def require_fence(session: AsyncSession, claim: Claim) -> None:
         raise FencedError(claim.room_id)
 
 
-async def save_snapshot(session: AsyncSession, state: State) -> None:
-    """Keep the state, so that the next replay is short. The caller has checked the fence."""
-    values = {
-        "seq": state.seq,
-        "off": state.off,
-        "version": VERSION,
-        "state": _state_encoder.encode(state),
-    }
-    statement = postgresql.insert(RoomSnapshot).values(room_id=state.spec.id, **values)
+_SAVE_SNAPSHOTS = text("""
+    insert into room_snapshot (room_id, seq, off, version, state)
+    select room_id, seq, off, :version, state
+    from unnest(
+        cast(:room_ids as uuid[]), cast(:seqs as bigint[]), cast(:offs as bigint[]), cast(:states as bytea[])
+    ) as e (room_id, seq, off, state)
+    on conflict (room_id) do update
+    set seq = excluded.seq, off = excluded.off, version = excluded.version, state = excluded.state
+    where room_snapshot.seq < excluded.seq
+""")
+
+
+async def save_snapshots(session: AsyncSession, states: Sequence[State]) -> None:
+    """Keep states, so that the next replay is short. The caller has checked the fences."""
     await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=[RoomSnapshot.room_id], set_=values, where=RoomSnapshot.seq < state.seq
-        )
+        _SAVE_SNAPSHOTS,
+        {
+            "version": VERSION,
+            "room_ids": [state.spec.id for state in states],
+            "seqs": [state.seq for state in states],
+            "offs": [state.off for state in states],
+            "states": [_state_encoder.encode(state) for state in states],
+        },
     )
 
 

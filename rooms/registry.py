@@ -7,10 +7,10 @@ Whoever needs a room asks here. If a living other node runs it, the message trav
 import asyncio
 import heapq
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -18,12 +18,13 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import errors, journal, messages as m, ownership, published
-from rooms.actor import DATABASE_AWAY, Actor, Letter, Surroundings
+from rooms.actor import DATABASE_AWAY, FOLD_AFTER_S, Actor, Letter, Surroundings, rest
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
 from rooms.media import Media
 from rooms.messages import PublicEvent, Snapshot
 from rooms.ownership import Elsewhere, Leases, Taken
+from rooms.wishes import Clock
 
 log = structlog.get_logger()
 
@@ -38,6 +39,11 @@ TICK_S = 0.1
 ASK_TIMEOUT_S = 5.0
 # A room that nobody used for so long lets go of its memory; loading it again takes a few ms.
 REST_AFTER_S = 120.0
+# So many rooms are let go of in one transaction; more would hold their rows for longer than one who wants a room waits.
+REST_PAGE = 100
+# Entries in the order of a clock that count no more, beside as many as there are rooms; sorting them out costs as much as
+# adding them did.
+STALE_MAX = 1_000
 # CreateRoom takes 2 ms, and 3 s when LiveKit looks for a node; a longer wait is a client's time-out.
 MEDIA_LOOK_S = 0.05
 MEDIA_LOOKS = 60
@@ -117,7 +123,7 @@ class Registry:
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[Any]] = set()
-        self._timers = _Timers()
+        self._agenda = _Agenda(self._actors)
         self._is_draining = False
         self._is_stopped = False
         self._renewed = 0.0
@@ -130,7 +136,7 @@ class Registry:
             effects=self._effects,
             spawn=self._spawn,
             is_paused=self._is_paused,
-            changed=self._timers.plan,
+            changed=self._changed,
             gone=self._gone,
         )
 
@@ -352,24 +358,32 @@ class Registry:
         if actor.state.uses_livekit:
             actor.tell(Letter(m.InboxChanged()))
         actor.pursue()
-        self._timers.plan(actor)
+        self._changed(actor)
+
+    def _changed(self, actor: Actor) -> None:
+        self._agenda.plan(actor)
+        self._agenda.visit(actor, self._until_visit_s(actor))
 
     def _gone(self, actor: Actor) -> None:
         if self._actors.get(actor.room_id) is actor:
             del self._actors[actor.room_id]
-        self._timers.forget(actor.room_id)
 
-    def _send_to_rest(self, actor: Actor) -> None:
-        # Whoever asks for the room meanwhile waits for the end of this, and opens it again.
-        self._opening[actor.room_id] = self._task(self._rest(actor))
+    def _send_to_rest(self, actors: Sequence[Actor]) -> None:
+        for start in range(0, len(actors), REST_PAGE):
+            page = actors[start : start + REST_PAGE]
+            task = self._task(self._rest(page))
+            # Whoever asks for one of the rooms meanwhile waits for the end of this, and opens it again.
+            self._opening.update((actor.room_id, task) for actor in page)
 
-    async def _rest(self, actor: Actor) -> None:
+    async def _rest(self, actors: Sequence[Actor]) -> None:
         try:
-            if actor.is_idle:
-                await actor.rest()
+            idle = [actor for actor in actors if actor.is_idle]
+            await rest(idle)
+            for actor in idle:
                 self._gone(actor)
         finally:
-            del self._opening[actor.room_id]
+            for actor in actors:
+                del self._opening[actor.room_id]
 
     # --- Watching -------------------------------------------------------------------------------------------
 
@@ -389,7 +403,7 @@ class Registry:
             raise OverloadedError("the database is away")
 
     async def _watch(self) -> None:
-        """Adopt what nobody runs, hear what was not told, let rest what nobody uses."""
+        """Adopt what nobody runs, and hear what was not told."""
         async with self._sessions.begin() as session:
             abandoned = await ownership.abandoned(session, now=self._now(), wall=self._wall())
             with_news = await ownership.with_news(session, self.node_id)
@@ -397,13 +411,6 @@ class Registry:
             self._spawn(self._adopt(room_id))
         for room_id in with_news:
             self._deliver(room_id, m.InboxChanged(), None)
-        for actor in list(self._actors.values()):
-            for gone in actor.silent_sockets():
-                actor.tell(Letter(gone))
-            if actor.may_rest(self._rest_after_s) and actor.room_id not in self._opening:
-                self._send_to_rest(actor)
-            else:
-                self._timers.plan(actor)
 
     async def _adopt(self, room_id: UUID) -> None:
         try:
@@ -412,10 +419,38 @@ class Registry:
             log.warning("room_not_adopted", room_id=str(room_id), why=str(error))
 
     async def _tick(self) -> None:
-        for room_id, name in self._timers.due(now=self._now(), wall=self._wall()):
-            actor = self._actors.get(room_id)
-            if actor is not None:
+        """Wake the rooms that are due, and look after those whose turn it is."""
+        for actor, names in self._agenda.due(now=self._now(), wall=self._wall()):
+            for name in names:
                 actor.tell(Letter(m.TimerDue(name)))
+            # A signal may be lost; then the timer is still armed.
+            self._agenda.visit(actor, self._leases.scan_s)
+        self._send_to_rest([actor for actor in self._agenda.visits() if not self._look_after(actor)])
+
+    def _look_after(self, actor: Actor) -> bool:
+        """Notice dead sockets and lost timers, fold what is not in use; False: nobody needs it in memory any more."""
+        for gone in actor.silent_sockets():
+            actor.tell(Letter(gone))
+        if (
+            actor.may_rest(self._rest_after_s)
+            and actor.room_id not in self._opening
+            and not self._is_paused()
+        ):
+            return False
+        actor.fold()
+        if not actor.is_folded:
+            self._agenda.plan(actor)
+        self._agenda.visit(actor, self._until_visit_s(actor))
+        return True
+
+    def _until_visit_s(self, actor: Actor) -> float:
+        """Return in how many seconds a room wants to be looked after: to be heard, to be folded or to rest."""
+        if actor.is_occupied:
+            return self._leases.scan_s
+        unused_s = time.monotonic() - actor.used_at
+        after_s = self._rest_after_s if actor.is_folded else min(FOLD_AFTER_S, self._rest_after_s)
+        # A room that only waits for a near timer is asked again every few seconds, however long it was not used.
+        return max(after_s - unused_s, min(FOLD_AFTER_S, self._rest_after_s) / 2)
 
     async def _forget_nodes(self) -> None:
         async with self._sessions.begin() as session:
@@ -515,42 +550,81 @@ class Registry:
         await self._tasks.__aexit__(None, None, None)
 
 
-class _Timers:
-    """When which room has to be woken: one sorted list for each clock, instead of a sleeping task a timer."""
+Moment = TypeVar("Moment", datetime, float)
+Slot = Literal["business_entry", "wall_entry", "visit_entry"]
 
-    def __init__(self) -> None:
-        self._heaps: dict[str, list[tuple[datetime, UUID, str]]] = {"business": [], "wall": []}
-        self._planned: dict[UUID, dict[str, datetime]] = {}
+
+class _Order(Generic[Moment]):
+    """Rooms in the order in which a clock comes to them. The entry that counts is the one that its room names."""
+
+    def __init__(self, slot: Slot, actors: Mapping[UUID, Actor]) -> None:
+        self._slot = slot
+        self._actors = actors
+        self._heap: list[tuple[Moment, UUID]] = []
+
+    def put(self, actor: Actor, due: Moment) -> None:
+        """Let a room's turn come at `due`, unless it comes before."""
+        entry: tuple[Moment, UUID] | None = getattr(actor, self._slot)
+        if entry is not None and entry[0] <= due:
+            return
+        entry = (due, actor.room_id)
+        setattr(actor, self._slot, entry)
+        heapq.heappush(self._heap, entry)
+        if len(self._heap) > 2 * len(self._actors) + STALE_MAX:
+            self._heap = [entry for entry in self._heap if self._actor_of(entry) is not None]
+            heapq.heapify(self._heap)
+
+    def take(self, moment: Moment) -> list[Actor]:
+        """Take out the rooms whose turn has come."""
+        found: list[Actor] = []
+        while self._heap and self._heap[0][0] <= moment:
+            actor = self._actor_of(heapq.heappop(self._heap))
+            if actor is not None:
+                setattr(actor, self._slot, None)
+                found.append(actor)
+        return found
+
+    def _actor_of(self, entry: tuple[Moment, UUID]) -> Actor | None:
+        actor = self._actors.get(entry[1])
+        return actor if actor is not None and getattr(actor, self._slot) is entry else None
+
+
+class _Agenda:
+    """When which room has to be woken and looked after, instead of a sleeping task a timer or a walk over all rooms."""
+
+    def __init__(self, actors: Mapping[UUID, Actor]) -> None:
+        self._timers: dict[Clock, _Order[datetime]] = {
+            "business": _Order("business_entry", actors),
+            "wall": _Order("wall_entry", actors),
+        }
+        self._visits: _Order[float] = _Order("visit_entry", actors)
 
     def plan(self, actor: Actor) -> None:
-        """Take over the timers of a room as they are now; those it has no more are passed over when due."""
-        wanted = {name: (timer.clock, timer.due_at) for name, timer in actor.armed.items()}
-        wanted |= {name: ("business", due_at) for name, due_at in actor.looks.items()}
-        planned = self._planned.get(actor.room_id, {})
-        for name, (clock, due_at) in wanted.items():
-            if planned.get(name) != due_at:
-                heapq.heappush(self._heaps[clock], (due_at, actor.room_id, name))
-        if wanted:
-            self._planned[actor.room_id] = {name: due_at for name, (_, due_at) in wanted.items()}
-        else:
-            self.forget(actor.room_id)
+        """Take over the timers of a room as they are now."""
+        for clock, order in self._timers.items():
+            if wakes := actor.wakes(clock):
+                order.put(actor, min(due_at for _, due_at in wakes))
 
-    def forget(self, room_id: UUID) -> None:
-        """Let a room that is gone sleep."""
-        self._planned.pop(room_id, None)
+    def visit(self, actor: Actor, after_s: float) -> None:
+        """Look after a room in so many seconds, unless that is done before."""
+        self._visits.put(actor, time.monotonic() + after_s)
 
-    def due(self, *, now: datetime, wall: datetime) -> list[tuple[UUID, str]]:
+    def due(self, *, now: datetime, wall: datetime) -> list[tuple[Actor, list[str]]]:
         """Take out what is due."""
-        found: list[tuple[UUID, str]] = []
-        for clock, moment in (("business", now), ("wall", wall)):
-            heap = self._heaps[clock]
-            while heap and heap[0][0] <= moment:
-                due_at, room_id, name = heapq.heappop(heap)
-                planned = self._planned.get(room_id, {})
-                if planned.get(name) == due_at:
-                    del planned[name]
-                    found.append((room_id, name))
+        found: list[tuple[Actor, list[str]]] = []
+        moments: tuple[tuple[Clock, datetime], ...] = (("business", now), ("wall", wall))
+        for clock, moment in moments:
+            for actor in self._timers[clock].take(moment):
+                names = [name for name, due_at in actor.wakes(clock) if due_at <= moment]
+                if names:
+                    found.append((actor, names))
+                else:
+                    self.plan(actor)  # what it was planned for was cleared or put off
         return found
+
+    def visits(self) -> list[Actor]:
+        """Take out the rooms to be looked after now."""
+        return self._visits.take(time.monotonic())
 
 
 def _error(answer: Answer) -> RoomError:
