@@ -10,6 +10,14 @@ from rooms.models import Room
 from server.features.accounts.models import User
 from server.models import Base
 
+LISTED_BY = {
+    "ix_talk_language": (text("lower(language)"),),
+    "ix_talk_level": ("level",),
+    "ix_talk_topic": (text("lower(topic)"),),
+    "ix_talk_language_level": (text("lower(language)"), "level"),
+    "ix_talk_nearby_language": ("region", text("lower(language)")),
+}
+
 
 class Talk(Base):
     """What a host announced of a talk. Its title, state, seats and times are the room's to say."""
@@ -31,7 +39,14 @@ class Talk(Base):
             "id",
             postgresql_where=text("is_public and closed_at is null"),
         ),
+        # The same narrowed by one wish, or by the pairs that people choose; what else they wish is filtered on the way.
+        *(
+            Index(name, *wishes, "created_at", "id", postgresql_where=text("is_public and closed_at is null"))
+            for name, wishes in LISTED_BY.items()
+        ),
         Index(None, "host_id", "created_at"),
+        # The administrators' history: everybody's, newest first.
+        Index("ix_talk_created_at_id", "created_at", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
