@@ -52,6 +52,13 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     fence: int
 
 
+class Nature(msgspec.Struct, frozen=True):
+    """What never changes of a room."""
+
+    kind: m.RoomKind
+    owner: Identity
+
+
 class Write(msgspec.Struct, frozen=True):
     """What one turn, of one message or of many, leaves behind."""
 
@@ -344,6 +351,18 @@ async def armed_timers(session: AsyncSession, room_id: UUID) -> dict[str, Timer]
     """Return the timers of a room as they are stored."""
     rows = await session.scalars(select(RoomTimer).where(RoomTimer.room_id == room_id))
     return {row.name: msgspec.convert({"due_at": row.due_at, "clock": row.clock}, Timer) for row in rows}
+
+
+async def nature(session: AsyncSession, room_id: UUID) -> Nature:
+    """Return what never changes of a room.
+
+    Raises:
+        RoomNotFoundError: There is no such room.
+    """
+    row = (await session.execute(select(Room.kind, Room.owner).where(Room.id == room_id))).one_or_none()
+    if row is None:
+        raise RoomNotFoundError(room_id)
+    return Nature(m.RoomKind(row.kind), Identity(row.owner))
 
 
 async def is_banned(session: AsyncSession, room_id: UUID, identity: Identity) -> bool:

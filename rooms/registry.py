@@ -7,6 +7,7 @@ Whoever needs a room asks here. If a living other node runs it, the message trav
 import asyncio
 import heapq
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -21,6 +22,7 @@ from rooms import errors, journal, messages as m, ownership, published
 from rooms.actor import DATABASE_AWAY, FOLD_AFTER_S, Actor, Letter, Surroundings, rest
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
+from rooms.journal import Nature
 from rooms.media import Media
 from rooms.messages import PublicEvent, Snapshot
 from rooms.ownership import Elsewhere, Leases, Taken
@@ -44,6 +46,8 @@ REST_PAGE = 100
 # Entries in the order of a clock that count no more, beside as many as there are rooms; sorting them out costs as much as
 # adding them did.
 STALE_MAX = 1_000
+# Rooms of other nodes whose nature is remembered: some 3 MB, and more than are joined through one node at a time.
+NATURES_MAX = 10_000
 # CreateRoom takes 2 ms, and 3 s when LiveKit looks for a node; a longer wait is a client's time-out.
 MEDIA_LOOK_S = 0.05
 MEDIA_LOOKS = 60
@@ -120,6 +124,8 @@ class Registry:
         self._rest_after_s = rest_after_s
         self._actors: dict[UUID, Actor] = {}
         self._opening: dict[UUID, asyncio.Task[Actor | Elsewhere | Exception | None]] = {}
+        self._natures: OrderedDict[UUID, Nature] = OrderedDict()
+        self._asking: dict[UUID, asyncio.Task[Nature | Exception]] = {}
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[Any]] = set()
@@ -220,6 +226,41 @@ class Registry:
             return published.snapshot(actor.state)
         async with self._sessions() as session:
             return published.snapshot(await journal.load(session, room_id))
+
+    async def nature(self, room_id: UUID) -> Nature:
+        """Return what never changes of a room. However many ask at once, the database is asked once.
+
+        Raises:
+            RoomNotFoundError: There is no such room.
+        """
+        actor = self._actors.get(room_id)
+        if actor is not None:
+            return Nature(actor.state.spec.kind, actor.state.spec.owner)
+        known = self._natures.get(room_id)
+        if known is not None:
+            self._natures.move_to_end(room_id)
+            return known
+        asking = self._asking.get(room_id)
+        if asking is None:
+            asking = self._asking[room_id] = self._task(self._read_nature(room_id))
+        # Shielded: whoever waits first may give up, the others still want to know.
+        found = await asyncio.shield(asking)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def _read_nature(self, room_id: UUID) -> Nature | Exception:
+        try:
+            async with self._sessions() as session:
+                found = await journal.nature(session, room_id)
+        except (RoomError, *DATABASE_AWAY) as error:
+            return error
+        finally:
+            del self._asking[room_id]
+        self._natures[room_id] = found
+        if len(self._natures) > NATURES_MAX:
+            self._natures.popitem(last=False)
+        return found
 
     async def media_ready(self, room_id: UUID) -> bool:
         """Wait, for a moment only, until the room's media room exists; say whether it does."""

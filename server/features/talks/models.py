@@ -1,16 +1,17 @@
 """Tables of talks: what a host announced, and who was there."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, TextClause, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from rooms.models import Room
 from server.features.accounts.models import User
 from server.models import Base
 
-LISTED_BY = {
+LISTED_BY: Mapping[str, tuple[str | TextClause, ...]] = {
     "ix_talk_language": (text("lower(language)"),),
     "ix_talk_level": ("level",),
     "ix_talk_topic": (text("lower(topic)"),),
