@@ -25,12 +25,13 @@ from rooms.commits import CommitLostError, Commits, NotTogetherError
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
 from rooms.journal import Claim, Write
+from rooms.memory import Memory, fold, unfold
 from rooms.messages import ConnectionId, PublicEvent, RoomStatus
 from rooms.models import DeadLetter
 from rooms.room import decide
 from rooms.state import State
 from rooms.turn import Decision
-from rooms.wishes import Timer
+from rooms.wishes import Clock, Timer
 
 log = structlog.get_logger()
 
@@ -50,12 +51,20 @@ BACKOFF_LAST_S = 2.0
 TIMER_NEAR = timedelta(seconds=60)
 # A node that beats every 5 s has missed four beats: its sockets are gone with it.
 SOCKET_SILENT_S = 20.0
+# A room that heard nothing for so long is kept folded up: a quarter of the memory. Nobody notices the 30 us that it
+# takes to unfold, but a chat at walking pace should not pay for it with every message.
+FOLD_AFTER_S = 10.0
 
 # These read stored rows before they are decided, so nothing else may be undecided beside them.
 ALONE = (m.InboxChanged, m.TimerDue, m.ReadAttendance, m.Adopt)
 DATABASE_AWAY = (SQLAlchemyError, OSError, TimeoutError)
 # The database is there and refuses: that is the message's fault, or ours.
 REFUSED = (IntegrityError, DataError, ProgrammingError)
+
+
+# Rooms that have none share it; nobody changes one in place.
+_NO_LOOKS: dict[str, datetime] = {}
+_NO_SOCKETS: "dict[ConnectionId, tuple[float, datetime]]" = {}
 
 
 class Asker(Protocol):
@@ -143,17 +152,18 @@ class Actor:
     """The single writer of one room."""
 
     __slots__ = (
-        "_around", "_at_hand", "_backoff_s", "_crashes", "_idlers", "_is_careful", "_is_doubtful", "_is_running", "_latest", "_sockets", "_system", "_user",
-        "armed", "claim", "is_dirty", "is_gone", "looks", "state", "used_at",
+        "_around", "_at_hand", "_backoff_s", "_crashes", "_idlers", "_is_careful", "_is_doubtful", "_is_running", "_memory", "_sockets", "_system", "_user",
+        "business_entry", "claim", "is_dirty", "is_gone", "looks", "used_at", "visit_entry", "wall_entry",
     )  # fmt: skip
 
     def __init__(self, claim: Claim, state: State, armed: dict[str, Timer], around: Surroundings) -> None:
         self.claim = claim
-        self.state = state
-        self.armed = armed
-        """Timers as they are stored."""
-        self.looks: dict[str, datetime] = {}
+        self.looks = _NO_LOOKS
         """Next periodic looks, in memory only."""
+        # Its entries in the registry's lists, of which each has one that counts.
+        self.business_entry: tuple[datetime, UUID] | None = None
+        self.wall_entry: tuple[datetime, UUID] | None = None
+        self.visit_entry: tuple[float, UUID] | None = None
         self.used_at = time.monotonic()
         self.is_gone = False
         self.is_dirty = False
@@ -161,14 +171,14 @@ class Actor:
         # Lanes are made with the first letter and dropped with the last: an idle room keeps neither.
         self._system: deque[Letter] | None = None
         self._user: deque[Letter] | None = None
-        self._sockets: dict[ConnectionId, tuple[float, datetime]] = {}
+        self._sockets = _NO_SOCKETS
         self._crashes: tuple[float, ...] = ()
-        self._latest: datetime = state.created_at
+        self._memory: Memory | bytes = Memory(state, armed, state.created_at)
         self._is_running = False
         self._is_doubtful = False
         # Webhooks are read one by one once some of them could not be taken in.
         self._is_careful = False
-        self._at_hand: list[str] = []
+        self._at_hand: Sequence[str] = ()
         self._idlers: list[asyncio.Future[None]] | None = None
         self._backoff_s = BACKOFF_FIRST_S
 
@@ -176,6 +186,63 @@ class Actor:
     def room_id(self) -> UUID:
         """The room."""
         return self.claim.room_id
+
+    @property
+    def sessions(self) -> async_sessionmaker[AsyncSession]:
+        """Where it is written."""
+        return self._around.sessions
+
+    @property
+    def state(self) -> State:
+        """What the room is like after its newest committed turn."""
+        return self._remembered().state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._remembered().state = state
+
+    @property
+    def armed(self) -> dict[str, Timer]:
+        """Timers as they are stored."""
+        return self._remembered().armed
+
+    @armed.setter
+    def armed(self, armed: dict[str, Timer]) -> None:
+        self._remembered().armed = armed
+
+    @property
+    def _latest(self) -> datetime:
+        return self._remembered().latest
+
+    @_latest.setter
+    def _latest(self, latest: datetime) -> None:
+        self._remembered().latest = latest
+
+    def _remembered(self) -> Memory:
+        memory = self._memory
+        if isinstance(memory, bytes):
+            memory = self._memory = unfold(memory)
+        return memory
+
+    def fold(self) -> None:
+        """Keep what the room knows as bytes until somebody asks, if nobody is in it and nothing is under way."""
+        memory = self._memory
+        if isinstance(memory, bytes) or not self.is_idle or self._is_doubtful:
+            return
+        if memory.state.seats or memory.state.queue or time.monotonic() - self.used_at < FOLD_AFTER_S:
+            return
+        self._memory = fold(memory)
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether what it knows is bytes at the moment."""
+        return isinstance(self._memory, bytes)
+
+    @property
+    def is_occupied(self) -> bool:
+        """Whether somebody holds a seat or waits for one."""
+        memory = self._memory
+        return not isinstance(memory, bytes) and bool(memory.state.seats or memory.state.queue)
 
     @property
     def is_idle(self) -> bool:
@@ -212,6 +279,8 @@ class Actor:
             return
         if self._system is not None and len(self._system) >= LANE_MAX:
             self.is_dirty = True
+            return
+        if self._system and _say_the_same(self._system[-1], letter):
             return
         self._system = self._system if self._system is not None else deque()
         self._system.append(letter)
@@ -427,14 +496,17 @@ class Actor:
         """Remember which sockets were spoken of, and when."""
         match message:
             case m.Join(connection=connection) if connection is not None:
-                self._sockets[connection] = (time.monotonic(), now)
+                self._heard({connection: (time.monotonic(), now)})
             case m.SocketsSeen(sockets=sockets, seen=seen):
                 beat = time.monotonic()
                 for identity, connections in sockets.items():
                     frame = (beat, seen.get(identity, now))
-                    self._sockets.update(dict.fromkeys(connections, frame))
+                    self._heard(dict.fromkeys(connections, frame))
             case _:
                 pass
+
+    def _heard(self, sockets: dict[ConnectionId, tuple[float, datetime]]) -> None:
+        self._sockets = {**self._sockets, **sockets}
 
     async def _read_inbox(self, session: AsyncSession, read: list[str]) -> Sequence[m.MediaChanged]:
         if self.state.outcome is not None and not self.state.settled:
@@ -508,7 +580,7 @@ class Actor:
         self.looks = {
             name: due if (due := self.looks.get(name, now + every)) > now else now + every
             for name, every in wanted.items()
-        }
+        } or _NO_LOOKS
 
     # --- When something goes wrong ---------------------------------------------------------------------------
 
@@ -573,30 +645,33 @@ class Actor:
 
     # --- Rest -----------------------------------------------------------------------------------------------
 
+    def wakes(self, clock: Clock) -> list[tuple[str, datetime]]:
+        """Return its timers and looks by a clock."""
+        found = [(name, timer.due_at) for name, timer in self.armed.items() if timer.clock == clock]
+        return [*found, *self.looks.items()] if clock == "business" else found
+
     def may_rest(self, after_s: float) -> bool:
         """Whether nobody is in, nothing is due soon, and nothing happened for a while."""
-        state = self.state
-        if not self.is_idle or state.seats or state.queue or time.monotonic() - self.used_at < after_s:
+        if not self.is_idle or self.is_occupied or time.monotonic() - self.used_at < after_s:
             return False
-        clocks = {"business": self._around.now(), "wall": self._around.wall()}
-        return all(timer.due_at - clocks[timer.clock] > TIMER_NEAR for timer in self.armed.values())
+        # What is planned first, so that nothing has to be unfolded for the answer.
+        planned = ((self.business_entry, self._around.now()), (self.wall_entry, self._around.wall()))
+        return all(entry is None or entry[0] - now > TIMER_NEAR for entry, now in planned)
 
     async def rest(self) -> None:
-        """Keep a snapshot, let go of the room and stop. Letters that come meanwhile are refused as fenced."""
+        """See `rest`."""
+        await rest([self])
+
+    def stop(self) -> None:
+        """Take no letters any more."""
         self.is_gone = True
-        try:
-            async with self._around.sessions.begin() as session:
-                await journal.require_fence(session, self.claim)
-                await journal.save_snapshot(session, self.state)
-                await ownership.release(session, self.claim)
-        except (FencedError, *DATABASE_AWAY) as error:
-            # Then the lease decides: it runs out with this process.
-            log.warning("room_not_released", room_id=str(self.room_id), error=str(error))
-        finally:
-            self._refuse_all()
+        self._refuse_all()
 
     def silent_sockets(self) -> list[m.SocketGone]:
         """Return the sockets nobody has spoken of for too long: their gateway died without a word."""
+        if not self.is_occupied:
+            self._sockets = _NO_SOCKETS
+            return []
         found: list[m.SocketGone] = []
         known: dict[ConnectionId, tuple[float, datetime]] = {}
         clock = (time.monotonic(), self._around.now())
@@ -609,6 +684,37 @@ class Actor:
                     found.append(m.SocketGone(identity, connection, seen_at))
         self._sockets = known
         return found
+
+
+async def rest(actors: Sequence[Actor]) -> None:
+    """Keep snapshots of rooms, let go of them and stop them, in one transaction.
+
+    Letters that come meanwhile are refused as fenced.
+    """
+    for actor in actors:
+        actor.is_gone = True
+    if not actors:
+        return
+    try:
+        async with actors[0].sessions.begin() as session:
+            released = await ownership.release(session, [actor.claim for actor in actors])
+            await journal.save_snapshots(
+                session, [actor.state for actor in actors if actor.room_id in released]
+            )
+        if len(released) < len(actors):
+            log.warning("rooms_not_released", count=len(actors) - len(released), error="fenced")
+    except DATABASE_AWAY as error:
+        # Then the lease decides: it runs out with this process.
+        log.warning("rooms_not_released", count=len(actors), error=str(error))
+    finally:
+        for actor in actors:
+            actor.stop()
+
+
+def _say_the_same(one: Letter, other: Letter) -> bool:
+    """Whether one look at the stored rows answers both: it finds everything that was there when it began."""
+    both = isinstance(one.message, m.InboxChanged) and isinstance(other.message, m.InboxChanged)
+    return both and one.at == other.at
 
 
 def _reads_rows(message: m.Message) -> bool:

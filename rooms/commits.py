@@ -93,6 +93,7 @@ class _Lane:
     def __init__(
         self, sessions: async_sessionmaker[AsyncSession], node_id: UUID, recorded: Callable[[], None]
     ) -> None:
+        self._sessions = sessions
         engine = sessions.kw["bind"]
         assert isinstance(engine, AsyncEngine), "sessions of a process have an engine"
         self._engine = engine
@@ -159,8 +160,9 @@ class _Lane:
         if not states:
             return
         try:
-            await journal.save_snapshots(self._raw, states)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            async with self._sessions.begin() as session:
+                await journal.save_snapshots(session, states)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
             log.warning("snapshots_not_saved", rooms=len(states), error=str(error))
 
 

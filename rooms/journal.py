@@ -46,13 +46,20 @@ _state_encoder = msgspec.msgpack.Encoder()
 _state_decoder = msgspec.msgpack.Decoder(State)
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What entitles a node to write into a room."""
 
     room_id: UUID
     node_id: UUID | None
     """None: nobody runs it yet."""
     fence: int
+
+
+class Nature(msgspec.Struct, frozen=True):
+    """What never changes of a room."""
+
+    kind: m.RoomKind
+    owner: Identity
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -142,7 +149,7 @@ async def append(session: AsyncSession, claim: Claim, write: Write) -> None:
     if write.read:
         await mark_read(session, write.read)
     if write.is_milestone:
-        await save_snapshot(session, write.after)
+        await save_snapshots(session, [write.after])
 
 
 async def _append(
@@ -333,26 +340,6 @@ _APPEND_TOGETHER = _SQL.format(
     locked="skip locked", **{name: f"${no}" for no, name in enumerate(_PARAMETERS, start=1)}
 )
 
-_INSERT_SNAPSHOTS = """
-    insert into room_snapshot as old (room_id, seq, off, version, state)
-    select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[])
-    on conflict (room_id) do update
-    set seq = excluded.seq, off = excluded.off, version = excluded.version, state = excluded.state
-    where old.seq < excluded.seq
-"""
-
-
-async def save_snapshots(connection: asyncpg.Connection, states: Sequence[State]) -> None:
-    """Keep committed states. What was committed stays true, whoever owns the rooms now: no fence is asked for."""
-    await connection.execute(
-        _INSERT_SNAPSHOTS,
-        [state.spec.id for state in states],
-        [state.seq for state in states],
-        [state.off for state in states],
-        [VERSION for _ in states],
-        [_state_encoder.encode(state) for state in states],
-    )
-
 
 async def require_fence(session: AsyncSession, claim: Claim) -> None:
     """Keep the room ours until the end of the transaction.
@@ -366,19 +353,29 @@ async def require_fence(session: AsyncSession, claim: Claim) -> None:
         raise FencedError(claim.room_id)
 
 
-async def save_snapshot(session: AsyncSession, state: State) -> None:
-    """Keep the state, so that the next replay is short. The caller has checked the fence."""
-    values = {
-        "seq": state.seq,
-        "off": state.off,
-        "version": VERSION,
-        "state": _state_encoder.encode(state),
-    }
-    statement = postgresql.insert(RoomSnapshot).values(room_id=state.spec.id, **values)
+_SAVE_SNAPSHOTS = text("""
+    insert into room_snapshot (room_id, seq, off, version, state)
+    select room_id, seq, off, :version, state
+    from unnest(
+        cast(:room_ids as uuid[]), cast(:seqs as bigint[]), cast(:offs as bigint[]), cast(:states as bytea[])
+    ) as e (room_id, seq, off, state)
+    on conflict (room_id) do update
+    set seq = excluded.seq, off = excluded.off, version = excluded.version, state = excluded.state
+    where room_snapshot.seq < excluded.seq
+""")
+
+
+async def save_snapshots(session: AsyncSession, states: Sequence[State]) -> None:
+    """Keep states, so that the next replay is short. The caller has checked the fences."""
     await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=[RoomSnapshot.room_id], set_=values, where=RoomSnapshot.seq < state.seq
-        )
+        _SAVE_SNAPSHOTS,
+        {
+            "version": VERSION,
+            "room_ids": [state.spec.id for state in states],
+            "seqs": [state.seq for state in states],
+            "offs": [state.off for state in states],
+            "states": [_state_encoder.encode(state) for state in states],
+        },
     )
 
 
@@ -468,6 +465,18 @@ async def armed_timers(session: AsyncSession, room_id: UUID) -> dict[str, Timer]
     """Return the timers of a room as they are stored."""
     rows = await session.scalars(select(RoomTimer).where(RoomTimer.room_id == room_id))
     return {row.name: msgspec.convert({"due_at": row.due_at, "clock": row.clock}, Timer) for row in rows}
+
+
+async def nature(session: AsyncSession, room_id: UUID) -> Nature:
+    """Return what never changes of a room.
+
+    Raises:
+        RoomNotFoundError: There is no such room.
+    """
+    row = (await session.execute(select(Room.kind, Room.owner).where(Room.id == room_id))).one_or_none()
+    if row is None:
+        raise RoomNotFoundError(room_id)
+    return Nature(m.RoomKind(row.kind), Identity(row.owner))
 
 
 async def is_banned(session: AsyncSession, room_id: UUID, identity: Identity) -> bool:

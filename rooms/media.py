@@ -23,11 +23,10 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 import aiohttp
-import jwt
 import msgspec
 from livekit import api
 from livekit.protocol.models import ParticipantInfo
@@ -45,6 +44,8 @@ EMPTY_TIMEOUT_S = 120
 DEPARTURE_TIMEOUT_S = 60
 # Real bodies have 540 to 900 bytes; metadata of ours adds nothing.
 WEBHOOK_BYTES_MAX = 64 * 1024
+# How JSON writes the one character that PostgreSQL stores in no text.
+NUL = rb"\u0000"
 # LiveKit's own leeway for tokens, and what clocks of two hosts may differ by.
 SIGNATURE_LEEWAY_S = 60
 
@@ -275,9 +276,10 @@ def decode_webhook(raw: bytes, authorization: str, keys: Mapping[str, str], now:
     if len(raw) > WEBHOOK_BYTES_MAX:
         raise WebhookMalformedError
     try:
-        body = _without_secrets(msgspec.json.decode(raw, type=dict[str, Any]))
-        wire = msgspec.convert(body, _Wire, strict=False)
-        return _webhook(wire, body)
+        if NUL in raw:
+            raw = msgspec.json.encode(_without_nul(msgspec.json.decode(raw)))
+        body = _without_secrets(_bodies.decode(raw))
+        return _webhook(_wires.decode(raw), body)
     except (msgspec.DecodeError, RecursionError, OverflowError, ValueError, OSError):
         raise WebhookMalformedError from None
 
@@ -312,37 +314,58 @@ class _Wire(msgspec.Struct, rename="camel"):
     participant: _WireParticipant | None = None
 
 
+class _SignedHeader(msgspec.Struct):
+    alg: str
+
+
+class _Claims(msgspec.Struct):
+    iss: str
+    sha256: str
+    exp: float
+    nbf: float = 0.0
+
+
+_bodies = msgspec.json.Decoder(dict[str, Any])
+_wires = msgspec.json.Decoder(_Wire, strict=False)
+_signed_headers = msgspec.json.Decoder(_SignedHeader)
+_claims = msgspec.json.Decoder(_Claims)
+
+
 def _verify(raw: bytes, token: str, keys: Mapping[str, str], now: datetime) -> None:
+    """Check a token of JWT's compact form (RFC 7515), signed with HS256 (RFC 7518 3.2), and its digest of the body.
+
+    Written out, since there is exactly one algorithm to allow and every webhook pays for it: PyJWT takes ten times
+    as long.
+    """
     try:
-        # Whose key it claims to be; believed only after the next line has checked it.
-        issuer = jwt.decode(token, options={"verify_signature": False})["iss"]
-        # Times are checked below, against the clock we were given.
-        claims = jwt.decode(
-            token,
-            keys[issuer],
-            algorithms=["HS256"],
-            options={
-                "require": ["exp", "sha256"],
-                "verify_exp": False,
-                "verify_nbf": False,
-                "verify_iat": False,
-            },
-        )
-        digest = base64.b64decode(str(claims["sha256"]), validate=True)
-        expires, begins = float(claims["exp"]), float(claims.get("nbf", 0))
-    except (jwt.PyJWTError, KeyError, ValueError, TypeError, OverflowError, RecursionError):
+        signed, _, signature = token.encode().rpartition(b".")
+        header, _, payload = signed.partition(b".")
+        is_hs256 = _signed_headers.decode(_from_base64url(header)).alg == "HS256"
+        # Whose key it claims to be; believed only once the signature is checked.
+        claims = _claims.decode(_from_base64url(payload))
+        right = hmac.digest(keys[claims.iss].encode(), signed, "sha256")
+        is_signed = hmac.compare_digest(right, _from_base64url(signature))
+        digest = base64.b64decode(claims.sha256, validate=True)
+    except (msgspec.DecodeError, KeyError, ValueError, RecursionError):
         raise WebhookSignatureError from None
-    in_time = begins - SIGNATURE_LEEWAY_S <= now.timestamp() <= expires + SIGNATURE_LEEWAY_S
-    if not hmac.compare_digest(digest, hashlib.sha256(raw).digest()) or not in_time:
+    is_of_body = hmac.compare_digest(digest, hashlib.sha256(raw).digest())
+    in_time = claims.nbf - SIGNATURE_LEEWAY_S <= now.timestamp() <= claims.exp + SIGNATURE_LEEWAY_S
+    if not (is_hs256 and is_signed and is_of_body and in_time):
         raise WebhookSignatureError
+
+
+def _from_base64url(text: bytes) -> bytes:
+    return base64.b64decode(text.translate(_BASE64URL) + b"=" * (-len(text) % 4), validate=True)
+
+
+_BASE64URL = bytes.maketrans(b"-_", b"+/")
 
 
 def _without_secrets(body: dict[str, Any]) -> dict[str, Any]:
     """Return the body as it may be stored: LiveKit puts the room's TURN password into every one."""
-    clean = cast("dict[str, Any]", _without_nul(body))
-    if isinstance(room := clean.get("room"), dict):
+    if isinstance(room := body.get("room"), dict):
         room.pop("turnPassword", None)
-    return clean
+    return body
 
 
 def _without_nul(value: object) -> object:

@@ -4,12 +4,13 @@ A lease is only a hint, kept by the database's clock. What protects a room is th
 (`rooms.journal`), so a node that slept through its lease does no harm.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypeVarTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import CompoundSelect, Select, delete, exists, func, or_, select, union_all, update
+from sqlalchemy import CompoundSelect, Select, delete, exists, func, or_, select, text, union_all, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
@@ -123,17 +124,26 @@ async def claim(session: AsyncSession, room_id: UUID, node_id: UUID) -> Taken | 
     return Taken(Claim(room_id, node_id, fence + 1), None if owner == node_id else silent_for)
 
 
-async def release(session: AsyncSession, ours: Claim) -> None:
-    """Let go of a room; whoever needs it next takes it at once."""
-    await session.execute(
-        update(RoomOwner)
-        .where(
-            RoomOwner.room_id == ours.room_id,
-            RoomOwner.node_id == ours.node_id,
-            RoomOwner.fence == ours.fence,
-        )
-        .values(node_id=None, released_at=func.clock_timestamp())
+_RELEASE = text("""
+    update room_owner o set node_id = null, released_at = clock_timestamp()
+    from unnest(cast(:room_ids as uuid[]), cast(:node_ids as uuid[]), cast(:fences as bigint[]))
+        as e (room_id, node_id, fence)
+    where o.room_id = e.room_id and o.node_id = e.node_id and o.fence = e.fence
+    returning o.room_id
+""")
+
+
+async def release(session: AsyncSession, ours: Sequence[Claim]) -> set[UUID]:
+    """Let go of rooms; whoever needs one next takes it at once. Return those that were still ours."""
+    rows = await session.scalars(
+        _RELEASE,
+        {
+            "room_ids": [claim.room_id for claim in ours],
+            "node_ids": [claim.node_id for claim in ours],
+            "fences": [claim.fence for claim in ours],
+        },
     )
+    return set(rows)
 
 
 async def abandoned(session: AsyncSession, *, now: datetime, wall: datetime) -> list[UUID]:

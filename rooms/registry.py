@@ -7,11 +7,12 @@ Whoever needs a room asks here. If a living other node runs it, the message trav
 import asyncio
 import heapq
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -19,13 +20,15 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import errors, journal, messages as m, ownership, published
-from rooms.actor import DATABASE_AWAY, Actor, Asker, Letter, Surroundings
+from rooms.actor import DATABASE_AWAY, FOLD_AFTER_S, Actor, Asker, Letter, Surroundings, rest
 from rooms.commits import LANES, Commits
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
+from rooms.journal import Nature
 from rooms.media import Media
 from rooms.messages import PublicEvent, Snapshot
 from rooms.ownership import Elsewhere, Leases, Taken
+from rooms.wishes import Clock
 
 log = structlog.get_logger()
 
@@ -41,6 +44,13 @@ TICK_S = 0.1
 ASK_TIMEOUT_S = 5.0
 # A room that nobody used for so long lets go of its memory; loading it again takes a few ms.
 REST_AFTER_S = 120.0
+# So many rooms are let go of in one transaction; more would hold their rows for longer than one who wants a room waits.
+REST_PAGE = 100
+# Entries in the order of a clock that count no more, beside as many as there are rooms; sorting them out costs as much as
+# adding them did.
+STALE_MAX = 1_000
+# Rooms of other nodes whose nature is remembered: some 3 MB, and more than are joined through one node at a time.
+NATURES_MAX = 10_000
 # CreateRoom takes 2 ms, and 3 s when LiveKit looks for a node; a longer wait is a client's time-out.
 MEDIA_LOOK_S = 0.05
 MEDIA_LOOKS = 60
@@ -131,10 +141,12 @@ class Registry:
         self._rest_after_s = rest_after_s
         self._actors: dict[UUID, Actor] = {}
         self._opening: dict[UUID, asyncio.Task[Actor | Elsewhere | Exception | None]] = {}
+        self._natures: OrderedDict[UUID, Nature] = OrderedDict()
+        self._asking: dict[UUID, asyncio.Task[Nature | Exception]] = {}
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[Any]] = set()
-        self._timers = _Timers()
+        self._agenda = _Agenda(self._actors)
         self._is_draining = False
         self._is_stopped = False
         self._renewed = 0.0
@@ -149,7 +161,7 @@ class Registry:
             effects=self._effects,
             spawn=self._spawn,
             is_paused=self._is_paused,
-            changed=self._timers.plan,
+            changed=self._changed,
             gone=self._gone,
         )
 
@@ -267,6 +279,41 @@ class Registry:
             return published.snapshot(actor.state)
         async with self._sessions() as session:
             return published.snapshot(await journal.load(session, room_id))
+
+    async def nature(self, room_id: UUID) -> Nature:
+        """Return what never changes of a room. However many ask at once, the database is asked once.
+
+        Raises:
+            RoomNotFoundError: There is no such room.
+        """
+        actor = self._actors.get(room_id)
+        if actor is not None:
+            return Nature(actor.state.spec.kind, actor.state.spec.owner)
+        known = self._natures.get(room_id)
+        if known is not None:
+            self._natures.move_to_end(room_id)
+            return known
+        asking = self._asking.get(room_id)
+        if asking is None:
+            asking = self._asking[room_id] = self._task(self._read_nature(room_id))
+        # Shielded: whoever waits first may give up, the others still want to know.
+        found = await asyncio.shield(asking)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def _read_nature(self, room_id: UUID) -> Nature | Exception:
+        try:
+            async with self._sessions() as session:
+                found = await journal.nature(session, room_id)
+        except (RoomError, *DATABASE_AWAY) as error:
+            return error
+        finally:
+            del self._asking[room_id]
+        self._natures[room_id] = found
+        if len(self._natures) > NATURES_MAX:
+            self._natures.popitem(last=False)
+        return found
 
     async def media_ready(self, room_id: UUID) -> bool:
         """Wait, for a moment only, until the room's media room exists; say whether it does."""
@@ -409,24 +456,32 @@ class Registry:
         if actor.state.uses_livekit:
             actor.tell(Letter(m.InboxChanged()))
         actor.pursue()
-        self._timers.plan(actor)
+        self._changed(actor)
+
+    def _changed(self, actor: Actor) -> None:
+        self._agenda.plan(actor)
+        self._agenda.visit(actor, self._until_visit_s(actor))
 
     def _gone(self, actor: Actor) -> None:
         if self._actors.get(actor.room_id) is actor:
             del self._actors[actor.room_id]
-        self._timers.forget(actor.room_id)
 
-    def _send_to_rest(self, actor: Actor) -> None:
-        # Whoever asks for the room meanwhile waits for the end of this, and opens it again.
-        self._opening[actor.room_id] = self._task(self._rest(actor))
+    def _send_to_rest(self, actors: Sequence[Actor]) -> None:
+        for start in range(0, len(actors), REST_PAGE):
+            page = actors[start : start + REST_PAGE]
+            task = self._task(self._rest(page))
+            # Whoever asks for one of the rooms meanwhile waits for the end of this, and opens it again.
+            self._opening.update((actor.room_id, task) for actor in page)
 
-    async def _rest(self, actor: Actor) -> None:
+    async def _rest(self, actors: Sequence[Actor]) -> None:
         try:
-            if actor.is_idle:
-                await actor.rest()
+            idle = [actor for actor in actors if actor.is_idle]
+            await rest(idle)
+            for actor in idle:
                 self._gone(actor)
         finally:
-            del self._opening[actor.room_id]
+            for actor in actors:
+                del self._opening[actor.room_id]
 
     async def _hand_over(self, actor: Actor) -> None:
         """Let a room go as soon as it is quiet; whoever asks it in that moment waits for the end of this."""
@@ -434,7 +489,7 @@ class Registry:
             while self._actors.get(actor.room_id) is actor:
                 await self._quiet(actor)
                 if actor.room_id not in self._opening:
-                    self._send_to_rest(actor)
+                    self._send_to_rest([actor])
                 await asyncio.wait([self._opening[actor.room_id]])
         except OverloadedError as error:
             log.warning("room_not_handed_over", room_id=str(actor.room_id), why=str(error))
@@ -460,18 +515,11 @@ class Registry:
             raise OverloadedError("the database is away")
 
     async def _watch(self) -> None:
-        """Hear what was not told, let rest what nobody uses, adopt what nobody runs."""
+        """Hear what was not told, adopt what nobody runs."""
         async with self._sessions() as session:
             with_news = await ownership.with_news(session, self.node_id)
         for room_id in with_news:
             self._deliver(room_id, m.InboxChanged(), None)
-        for actor in list(self._actors.values()):
-            for gone in actor.silent_sockets():
-                actor.tell(Letter(gone))
-            if actor.may_rest(self._rest_after_s) and actor.room_id not in self._opening:
-                self._send_to_rest(actor)
-            else:
-                self._timers.plan(actor)
         while await self._adopt_page():
             pass
 
@@ -493,10 +541,38 @@ class Registry:
         return moved > 0 and len(abandoned) == ownership.ADOPT_PAGE
 
     async def _tick(self) -> None:
-        for room_id, name in self._timers.due(now=self._now(), wall=self._wall()):
-            actor = self._actors.get(room_id)
-            if actor is not None:
+        """Wake the rooms that are due, and look after those whose turn it is."""
+        for actor, names in self._agenda.due(now=self._now(), wall=self._wall()):
+            for name in names:
                 actor.tell(Letter(m.TimerDue(name)))
+            # A signal may be lost; then the timer is still armed.
+            self._agenda.visit(actor, self._leases.scan_s)
+        self._send_to_rest([actor for actor in self._agenda.visits() if not self._look_after(actor)])
+
+    def _look_after(self, actor: Actor) -> bool:
+        """Notice dead sockets and lost timers, fold what is not in use; False: nobody needs it in memory any more."""
+        for gone in actor.silent_sockets():
+            actor.tell(Letter(gone))
+        if (
+            actor.may_rest(self._rest_after_s)
+            and actor.room_id not in self._opening
+            and not self._is_paused()
+        ):
+            return False
+        actor.fold()
+        if not actor.is_folded:
+            self._agenda.plan(actor)
+        self._agenda.visit(actor, self._until_visit_s(actor))
+        return True
+
+    def _until_visit_s(self, actor: Actor) -> float:
+        """Return in how many seconds a room wants to be looked after: to be heard, to be folded or to rest."""
+        if actor.is_occupied:
+            return self._leases.scan_s
+        unused_s = time.monotonic() - actor.used_at
+        after_s = self._rest_after_s if actor.is_folded else min(FOLD_AFTER_S, self._rest_after_s)
+        # A room that only waits for a near timer is asked again every few seconds, however long it was not used.
+        return max(after_s - unused_s, min(FOLD_AFTER_S, self._rest_after_s) / 2)
 
     async def _forget_nodes(self) -> None:
         async with self._sessions.begin() as session:
@@ -615,42 +691,81 @@ class _FirstTry:
             self._asker.set_exception(error)
 
 
-class _Timers:
-    """When which room has to be woken: one sorted list for each clock, instead of a sleeping task a timer."""
+Moment = TypeVar("Moment", datetime, float)
+Slot = Literal["business_entry", "wall_entry", "visit_entry"]
 
-    def __init__(self) -> None:
-        self._heaps: dict[str, list[tuple[datetime, UUID, str]]] = {"business": [], "wall": []}
-        self._planned: dict[UUID, dict[str, datetime]] = {}
+
+class _Order(Generic[Moment]):
+    """Rooms in the order in which a clock comes to them. The entry that counts is the one that its room names."""
+
+    def __init__(self, slot: Slot, actors: Mapping[UUID, Actor]) -> None:
+        self._slot = slot
+        self._actors = actors
+        self._heap: list[tuple[Moment, UUID]] = []
+
+    def put(self, actor: Actor, due: Moment) -> None:
+        """Let a room's turn come at `due`, unless it comes before."""
+        entry: tuple[Moment, UUID] | None = getattr(actor, self._slot)
+        if entry is not None and entry[0] <= due:
+            return
+        entry = (due, actor.room_id)
+        setattr(actor, self._slot, entry)
+        heapq.heappush(self._heap, entry)
+        if len(self._heap) > 2 * len(self._actors) + STALE_MAX:
+            self._heap = [entry for entry in self._heap if self._actor_of(entry) is not None]
+            heapq.heapify(self._heap)
+
+    def take(self, moment: Moment) -> list[Actor]:
+        """Take out the rooms whose turn has come."""
+        found: list[Actor] = []
+        while self._heap and self._heap[0][0] <= moment:
+            actor = self._actor_of(heapq.heappop(self._heap))
+            if actor is not None:
+                setattr(actor, self._slot, None)
+                found.append(actor)
+        return found
+
+    def _actor_of(self, entry: tuple[Moment, UUID]) -> Actor | None:
+        actor = self._actors.get(entry[1])
+        return actor if actor is not None and getattr(actor, self._slot) is entry else None
+
+
+class _Agenda:
+    """When which room has to be woken and looked after, instead of a sleeping task a timer or a walk over all rooms."""
+
+    def __init__(self, actors: Mapping[UUID, Actor]) -> None:
+        self._timers: dict[Clock, _Order[datetime]] = {
+            "business": _Order("business_entry", actors),
+            "wall": _Order("wall_entry", actors),
+        }
+        self._visits: _Order[float] = _Order("visit_entry", actors)
 
     def plan(self, actor: Actor) -> None:
-        """Take over the timers of a room as they are now; those it has no more are passed over when due."""
-        wanted = {name: (timer.clock, timer.due_at) for name, timer in actor.armed.items()}
-        wanted |= {name: ("business", due_at) for name, due_at in actor.looks.items()}
-        planned = self._planned.get(actor.room_id, {})
-        for name, (clock, due_at) in wanted.items():
-            if planned.get(name) != due_at:
-                heapq.heappush(self._heaps[clock], (due_at, actor.room_id, name))
-        if wanted:
-            self._planned[actor.room_id] = {name: due_at for name, (_, due_at) in wanted.items()}
-        else:
-            self.forget(actor.room_id)
+        """Take over the timers of a room as they are now."""
+        for clock, order in self._timers.items():
+            if wakes := actor.wakes(clock):
+                order.put(actor, min(due_at for _, due_at in wakes))
 
-    def forget(self, room_id: UUID) -> None:
-        """Let a room that is gone sleep."""
-        self._planned.pop(room_id, None)
+    def visit(self, actor: Actor, after_s: float) -> None:
+        """Look after a room in so many seconds, unless that is done before."""
+        self._visits.put(actor, time.monotonic() + after_s)
 
-    def due(self, *, now: datetime, wall: datetime) -> list[tuple[UUID, str]]:
+    def due(self, *, now: datetime, wall: datetime) -> list[tuple[Actor, list[str]]]:
         """Take out what is due."""
-        found: list[tuple[UUID, str]] = []
-        for clock, moment in (("business", now), ("wall", wall)):
-            heap = self._heaps[clock]
-            while heap and heap[0][0] <= moment:
-                due_at, room_id, name = heapq.heappop(heap)
-                planned = self._planned.get(room_id, {})
-                if planned.get(name) == due_at:
-                    del planned[name]
-                    found.append((room_id, name))
+        found: list[tuple[Actor, list[str]]] = []
+        moments: tuple[tuple[Clock, datetime], ...] = (("business", now), ("wall", wall))
+        for clock, moment in moments:
+            for actor in self._timers[clock].take(moment):
+                names = [name for name, due_at in actor.wakes(clock) if due_at <= moment]
+                if names:
+                    found.append((actor, names))
+                else:
+                    self.plan(actor)  # what it was planned for was cleared or put off
         return found
+
+    def visits(self) -> list[Actor]:
+        """Take out the rooms to be looked after now."""
+        return self._visits.take(time.monotonic())
 
 
 async def _each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]]) -> None:

@@ -88,7 +88,7 @@ class KeyUse(msgspec.Struct, frozen=True):
     reply: m.ChatMessage | m.Done
 
 
-class State(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything a room knows. Dicts are never changed in place."""
 
     spec: m.RoomSpec

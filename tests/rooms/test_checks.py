@@ -149,7 +149,7 @@ async def world(sessions: Sessions, clock: Clock) -> World:
         await rooms.ask(empty, join(HOST))
         await rooms.ask(empty, m.Leave(HOST))
     async with sessions.begin() as session:
-        await journal.save_snapshot(session, await journal.load(session, live))
+        await journal.save_snapshots(session, [await journal.load(session, live)])
     return World(live, empty, held, coming)
 
 

@@ -201,7 +201,7 @@ async def test_a_room_of_another_node_is_asked_there(sessions: Sessions, clock: 
         with pytest.raises(errors.RoomFullError) as refused:
             await other.ask(room_id, join(BEN))
         other.tell(room_id, m.SocketGone(ANN, socket(f"{ANN}/1")))
-        await asyncio.sleep(0.2)
+        await eventually(other, room_id, lambda shown: shown.participants[1].state is SeatStatus.GRACE)
         snapshot = await other.snapshot(room_id)
 
     assert isinstance(reply, m.Joined)

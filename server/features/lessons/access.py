@@ -2,14 +2,13 @@
 
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from rooms import journal
-from rooms.errors import BannedError
+from rooms.errors import BannedError, RoomNotFoundError
+from rooms.journal import Nature
 from rooms.messages import Identity, Role as SeatRole, RoomKind
-from rooms.models import Room
-from server.context import Principal
+from server.context import Parts, Principal
 from server.errors import ForbiddenError, NotFoundError
 from server.features.courses import access as courses
 
@@ -22,17 +21,21 @@ async def role_in(session: AsyncSession, room_id: UUID, user_id: UUID) -> SeatRo
     Raises:
         NotFoundError: There is no such room.
     """
-    row = (await session.execute(select(Room.kind, Room.owner).where(Room.id == room_id))).one_or_none()
-    if row is None:
-        raise NotFoundError("There is no such room.")
-    kind, owner = row
-    match RoomKind(kind):
-        case RoomKind.TALK:
-            return "host" if owner == str(user_id) else "member"
-        case RoomKind.COURSE_SESSION:
-            return await courses.may_enter(session, room_id, user_id)
-        case RoomKind.BOOKING:
-            return "tutor" if owner == str(user_id) else None
+    try:
+        nature = await journal.nature(session, room_id)
+    except RoomNotFoundError:
+        raise NotFoundError("There is no such room.") from None
+    if nature.kind is RoomKind.COURSE_SESSION:
+        return await courses.may_enter(session, room_id, user_id)
+    return _role_by_nature(nature, user_id)
+
+
+def _role_by_nature(nature: Nature, user_id: UUID) -> SeatRole | None:
+    """Return as what somebody may enter a room about which only its nature decides."""
+    is_owner = nature.owner == str(user_id)
+    if nature.kind is RoomKind.TALK:
+        return "host" if is_owner else "member"
+    return "tutor" if is_owner else None
 
 
 async def may_read(session: AsyncSession, room_id: UUID, principal: Principal) -> bool:
@@ -47,14 +50,25 @@ async def may_read(session: AsyncSession, room_id: UUID, principal: Principal) -
     return principal.is_admin or await role_in(session, room_id, principal.user_id) is not None
 
 
-async def require_role(session: AsyncSession, room_id: UUID, user_id: UUID) -> SeatRole:
+async def require_role(parts: Parts, room_id: UUID, user_id: UUID) -> SeatRole:
     """Return as what somebody may enter a room.
+
+    Of a talk nothing is asked that the room does not say itself: a thousand who join at once need no connection to
+    the database, and wait for none.
 
     Raises:
         NotFoundError: There is no such room.
         ForbiddenError: They may not enter it.
     """
-    role = await role_in(session, room_id, user_id)
+    try:
+        nature = await parts.rooms.nature(room_id)
+    except RoomNotFoundError:
+        raise NotFoundError("There is no such room.") from None
+    if nature.kind is RoomKind.COURSE_SESSION:
+        async with parts.sessions() as session:
+            role: SeatRole | None = await courses.may_enter(session, room_id, user_id)
+    else:
+        role = _role_by_nature(nature, user_id)
     if role is None:
         raise no_place()
     return role

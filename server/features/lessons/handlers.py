@@ -62,8 +62,7 @@ async def join_room(ctx: Context, command: JoinRoom) -> Seated | Waiting:
         RoomError: What the room says: full, closed, banned, doors shut.
         OverloadedError: The media server is away.
     """
-    async with ctx.parts.sessions() as session:
-        role = await access.require_role(session, command.room_id, ctx.user.user_id)
+    role = await access.require_role(ctx.parts, command.room_id, ctx.user.user_id)
     connection = None
     if ctx.connection is not None:
         connection = m.ConnectionId(ctx.connection.id)

@@ -1,14 +1,23 @@
 """Tables of talks: what a host announced, and who was there."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, TextClause, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from rooms.models import Room
 from server.features.accounts.models import User
 from server.models import Base
+
+LISTED_BY: Mapping[str, tuple[str | TextClause, ...]] = {
+    "ix_talk_language": (text("lower(language)"),),
+    "ix_talk_level": ("level",),
+    "ix_talk_topic": (text("lower(topic)"),),
+    "ix_talk_language_level": (text("lower(language)"), "level"),
+    "ix_talk_nearby_language": ("region", text("lower(language)")),
+}
 
 
 class Talk(Base):
@@ -31,7 +40,14 @@ class Talk(Base):
             "id",
             postgresql_where=text("is_public and closed_at is null"),
         ),
+        # The same narrowed by one wish, or by the pairs that people choose; what else they wish is filtered on the way.
+        *(
+            Index(name, *wishes, "created_at", "id", postgresql_where=text("is_public and closed_at is null"))
+            for name, wishes in LISTED_BY.items()
+        ),
         Index(None, "host_id", "created_at"),
+        # The administrators' history: everybody's, newest first.
+        Index("ix_talk_created_at_id", "created_at", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

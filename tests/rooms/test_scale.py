@@ -1,0 +1,307 @@
+"""A hundred thousand open rooms in one process: what each costs, and that none is walked over."""
+
+import asyncio
+import gc
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from rooms import journal, messages as m, wishes
+from rooms.actor import Actor
+from rooms.errors import RoomNotFoundError
+from rooms.journal import Claim
+from rooms.memory import Memory, fold, unfold
+from rooms.messages import Identity, RoomKind
+from rooms.registry import Registry
+from rooms.room import open_room
+from rooms.state import State
+from tests.conftest import FIGURES
+from tests.rooms.kit import (
+    ANN,
+    BEN,
+    CY,
+    DEE,
+    EVE,
+    HOST,
+    MINUTE,
+    T0,
+    Clock,
+    Room,
+    create,
+    lesson,
+    registry,
+    talk,
+)
+
+Sessions = async_sessionmaker[AsyncSession]
+KIB = 1024
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(T0)
+
+
+@pytest.fixture
+async def rooms(sessions: Sessions, clock: Clock) -> AsyncIterator[Registry]:
+    async with registry(sessions, clock) as rooms:
+        yield rooms
+
+
+@contextmanager
+def asked(engine: AsyncEngine, word: str) -> Iterator[list[str]]:
+    """Write down the statements that have a word in them."""
+    found: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        if word in statement:
+            found.append(statement)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(engine.sync_engine, "before_cursor_execute", note)
+
+
+def idle_state(clock: Clock) -> State:
+    """A talk that everybody has left, as it is after loading: nothing in it is shared with another."""
+    host = Identity(str(uuid4()))
+    spec = m.RoomSpec(
+        uuid4(), RoomKind.TALK, f"Coffee and verbs {host[:4]}", 4, host, f"Mai {host[:6]}", "socket"
+    )
+    opened = open_room(spec, epoch=uuid4().hex[:8], now=clock.now(), wall=clock.wall())
+    room = Room(spec)
+    room.state = opened.state
+    room.now, room.wall = clock.now(), clock.wall()
+    room.leave(host)
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(room.state), type=State)
+
+
+def keep_idle(rooms: Registry, clock: Clock, count: int) -> None:
+    """Put rooms into a registry that have not been used for a while, and look after each as it does itself."""
+    for _ in range(count):
+        state = idle_state(clock)
+        armed = wishes.timers(state, now=clock.now(), wall=clock.wall())
+        claim = Claim(state.spec.id, rooms.node_id, 1)
+        actor = rooms._actors[state.spec.id] = Actor(claim, state, armed, rooms._around)
+        actor.used_at -= 60
+        rooms._changed(actor)
+        actor.fold()
+
+
+async def test_an_idle_room_has_no_task_and_less_than_one_kib(
+    rooms: Registry, clock: Clock, full: bool, record_property: Callable[[str, object], None]
+) -> None:
+    keep_idle(rooms, clock, 10)
+    tasks = len(asyncio.all_tasks())
+    figures = []
+
+    for count in (10_000, 40_000, 50_000) if full else (500, 500):
+        gc.collect()
+        tracemalloc.start()
+        before, resident = tracemalloc.get_traced_memory()[0], _resident()
+        keep_idle(rooms, clock, count)
+        gc.collect()
+        traced = (tracemalloc.get_traced_memory()[0] - before) / count
+        tracemalloc.stop()
+        figures.append((len(rooms._actors) - 10, traced, (_resident() - resident) / count))
+
+    record_property(
+        FIGURES,
+        "; ".join(
+            f"{n:,} rooms: {traced:.0f} B each (resident, with tracing: {rss:.0f} B)"
+            for n, traced, rss in figures
+        ),
+    )
+    assert all(traced < KIB for _, traced, _ in figures)
+    assert len(asyncio.all_tasks()) == tasks
+    assert all(actor.is_folded for actor in rooms._actors.values())
+
+
+@pytest.mark.timeout(600)
+async def test_a_message_costs_the_same_among_many_idle_rooms(
+    rooms: Registry,
+    sessions: Sessions,
+    clock: Clock,
+    full: bool,
+    record_property: Callable[[str, object], None],
+) -> None:
+    if not full:
+        pytest.skip("a measurement: it has no short form")
+    room_id = await create(sessions, talk(), clock)
+    await rooms.ask(room_id, m.Join(ANN, "Ann", "member"))
+    idle_s, said_us = {}, {}
+
+    async def say(count: int) -> float:
+        began = time.process_time()
+        for n in range(count):
+            await rooms.ask(room_id, m.SendChat(ANN, f"Message {n}"))
+        return (time.process_time() - began) / count * 1e6
+
+    await say(300)
+    for count in (100, 1_000, 10_000, 100_000):
+        keep_idle(rooms, clock, count - len(rooms._actors) + 1)
+        gc.collect()
+        began = time.process_time()
+        await asyncio.sleep(5)
+        idle_s[count] = (time.process_time() - began) / 5
+        said_us[count] = sorted([await say(100) for _ in range(5)])[2]
+
+    figures = (
+        f"{n:,} rooms: idle {100 * idle_s[n]:.2f} % of a core, message {said_us[n]:.0f} us" for n in said_us
+    )
+    record_property(FIGURES, "; ".join(figures))
+    assert len(rooms._actors) > 100_000
+
+
+async def test_only_the_rooms_that_are_due_are_looked_after(rooms: Registry, clock: Clock) -> None:
+    keep_idle(rooms, clock, 200)
+    visited: list[UUID] = []
+    rooms._look_after = lambda actor: not visited.append(actor.room_id)  # type: ignore[method-assign,func-returns-value]
+    due = next(iter(rooms._actors.values()))
+    rooms._agenda.visit(due, 0)
+
+    await rooms._tick()
+
+    assert visited == [due.room_id]
+
+
+async def test_what_is_out_of_date_is_sorted_out_of_the_order(rooms: Registry, clock: Clock) -> None:
+    keep_idle(rooms, clock, 1)
+    [actor] = rooms._actors.values()
+    visits = rooms._agenda._visits
+
+    for n in range(10_000):
+        rooms._agenda.visit(actor, -n)
+
+    assert len(visits._heap) < 2_000
+    assert rooms._agenda.visits() == [actor]
+
+
+async def test_many_rooms_are_let_go_of_in_one_transaction(
+    sessions: Sessions, engine: AsyncEngine, clock: Clock
+) -> None:
+    made = [await create(sessions, lesson(), clock) for _ in range(12)]
+
+    async with registry(sessions, clock, rest_after_s=3600) as rooms:
+        for room_id in made:
+            await rooms.ask(room_id, m.UpdateRoom(HOST, "Other"))
+        actors = list(rooms._actors.values())
+        for actor in actors:
+            await rooms._quiet(actor)
+        with asked(engine, "set node_id = null") as released:
+            rooms._send_to_rest(actors)
+            await asyncio.sleep(0)
+            # Who asks meanwhile waits for the end of it.
+            opened_again = await rooms._open(made[0])
+        awake = list(rooms._actors.values())
+        snapshot = await rooms.snapshot(made[5])
+
+    assert len(released) == 1
+    assert awake == [opened_again]
+    assert snapshot.title == "Other"
+
+
+async def test_a_folded_room_goes_on_as_if_nothing_were(
+    sessions: Sessions, rooms: Registry, clock: Clock
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+    await rooms.ask(room_id, m.Join(HOST, "Host", "host"))
+    await rooms.ask(room_id, m.Join(ANN, "Ann", "member"))
+    said = await rooms.ask(room_id, m.SendChat(ANN, "Hello", "key"))
+    for who in (HOST, ANN):
+        await rooms.ask(room_id, m.Leave(who))
+    actor = rooms._actors[room_id]
+    await rooms._quiet(actor)
+    before = actor.state
+    actor.used_at -= 60
+
+    actor.fold()
+    was_folded = actor.is_folded
+    again = await rooms.ask(room_id, m.Join(ANN, "Ann", "member"))
+    repeated = await rooms.ask(room_id, m.SendChat(ANN, "Hello", "key"))
+
+    async with sessions() as session:
+        stored = await journal.load(session, room_id)
+    assert was_folded
+    assert isinstance(again, m.Joined)
+    assert repeated == said
+    assert actor.state == stored
+    assert before.lines == actor.state.lines
+
+
+def test_whatever_a_room_knows_is_folded_and_unfolded_without_loss() -> None:
+    room = Room(talk())
+    for who in (HOST, ANN, BEN, CY):
+        room.join(who)
+    room.join(DEE, queue=True)
+    room.send(m.SendChat(ANN, "Grüß dich, 你好", "key"))
+    room.send(m.Kick(HOST, BEN, ban=True))
+    room.join(EVE, queue=True)
+    room.lose(ANN)
+    room.wait(MINUTE)
+    armed = wishes.timers(room.state, now=room.now, wall=room.wall)
+
+    memory = Memory(room.state, armed, room.now)
+
+    assert unfold(fold(memory)) == memory
+    assert armed
+
+
+async def test_a_room_with_people_in_it_is_not_folded(
+    sessions: Sessions, rooms: Registry, clock: Clock
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+    await rooms.ask(room_id, m.Join(ANN, "Ann", "member"))
+    actor = rooms._actors[room_id]
+    actor.used_at -= 60
+
+    actor.fold()
+
+    assert not actor.is_folded
+
+
+async def test_however_many_ask_what_a_room_is_the_database_is_asked_once(
+    sessions: Sessions, engine: AsyncEngine, rooms: Registry, clock: Clock
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+
+    with asked(engine, "room.owner") as questions:
+        found = await asyncio.gather(*(rooms.nature(room_id) for _ in range(200)))
+        later = await rooms.nature(room_id)
+
+    assert {*found, later} == {journal.Nature(RoomKind.TALK, HOST)}
+    assert len(questions) == 1
+    with pytest.raises(RoomNotFoundError):
+        await rooms.nature(uuid4())
+
+
+async def test_news_that_is_told_often_is_read_once(
+    sessions: Sessions, engine: AsyncEngine, rooms: Registry, clock: Clock
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+    await rooms.ask(room_id, m.Join(ANN, "Ann", "member"))
+    actor = rooms._actors[room_id]
+    await rooms._quiet(actor)
+
+    with asked(engine, "ORDER BY media_event.created_at") as reads:
+        for _ in range(100):
+            rooms.tell(room_id, m.InboxChanged())
+        await rooms._quiet(actor)
+
+    assert len(reads) == 1
+
+
+def _resident() -> int:
+    fields: list[Any] = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * 4096
