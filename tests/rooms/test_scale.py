@@ -99,6 +99,7 @@ def keep_idle(rooms: Registry, clock: Clock, count: int) -> None:
         actor.fold()
 
 
+@pytest.mark.timeout(600)
 async def test_an_idle_room_has_no_task_and_less_than_one_kib(
     rooms: Registry, clock: Clock, full: bool, record_property: Callable[[str, object], None]
 ) -> None:
