@@ -190,15 +190,12 @@ class Product:
             )
         ]
 
-    def lessons(
-        self, tutor: Account, admin: Account, classes: Sequence[Sequence[Account]], *, open_doors: bool = True
-    ) -> list[Lesson]:
+    def lessons(self, tutor: Account, admin: Account, classes: Sequence[Sequence[Account]]) -> list[Lesson]:
         """Sell one session of a course to each class, all at the same time, and move time to their doors."""
         starts_at = (self.now() + SOON).replace(microsecond=0)
         made = [self._lesson(tutor, admin, students, starts_at) for students in classes]
-        if open_doors:
-            # The doors are open from 10 minutes before the start to 5 minutes after it.
-            self.set_clock(starts_at - timedelta(minutes=9))
+        # The doors are open from 10 minutes before the start to 5 minutes after it.
+        self.set_clock(starts_at - timedelta(minutes=9))
         return made
 
     def _lesson(
