@@ -161,6 +161,9 @@ async def test_a_long_journal_is_read_from_its_snapshot(sessions: Sessions, cloc
                 async with sessions() as session:
                     seq = await session.scalar(select(RoomSnapshot.seq))
         async with sessions() as session:
+            # It is written after everybody was answered.
+            while (seq := await session.scalar(select(RoomSnapshot.seq))) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
             from_snapshot = await journal.load(session, room_id)
             await session.execute(text("delete from room_snapshot"))
             from_events = await journal.load(session, room_id)
