@@ -91,7 +91,10 @@ def _work(
 
     try:
         return uvloop.run(run())
-    except _ForcedEnd:
+    except BaseExceptionGroup as ends:
+        # It came through the task groups of everything that ran.
+        if ends.split(_ForcedEnd)[1] is not None:
+            raise
         return 0
 
 

@@ -40,7 +40,13 @@ def lives(pid: int) -> bool:
 async def crowd(of: Town, server: Server, count: int) -> AsyncIterator[list[Client]]:
     """People who are connected, and gone at the end."""
     people = [of.client(server.base, account) for account in await server.mint(count)]
-    await asyncio.gather(*(person.connect() for person in people))
+    few = asyncio.Semaphore(8)  # a busy machine would refuse some of sixty at once
+
+    async def connect(person: Client) -> None:
+        async with few:
+            await person.connect()
+
+    await asyncio.gather(*map(connect, people))
     yield people
     for person in people:
         await person.hang_up()
@@ -144,3 +150,18 @@ async def test_a_second_signal_waits_for_nobody(tmp_path: Path, database_url: st
         assert await server.stop() == 0
 
         assert not lives(one)
+
+
+async def test_a_second_signal_cuts_the_drain_of_one_process_short(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    server = Server(tmp_path, database_url=database_url, redis_url=redis_url)
+    async with running(server), town() as of, crowd(of, server, SOCKETS) as people:
+        server.ask_to_end()
+        await until(lambda: any(person.lost.is_set() for person in people))
+        left = sum(not person.lost.is_set() for person in people)
+
+        assert await server.stop() == 0
+
+    assert left > SOCKETS // 2, "the drain had only begun"
+    assert server.errors() == []
