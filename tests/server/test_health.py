@@ -83,12 +83,23 @@ async def test_not_ready_behind_the_codes_migrations(
     ward: Ward, sessions: async_sessionmaker[AsyncSession]
 ) -> None:
     async with sessions.begin() as session:
-        await session.execute(text("update alembic_version set version_num = '0000'"))
+        await session.execute(text("update alembic_version set version_num = '0001'"))
 
     response = await ward.client.get("/health/ready")
 
     assert response.status_code == 503
     assert response.json()["checks"] == {"database": "ok", "migrations": "unavailable", "redis": "ok"}
+
+
+async def test_ready_in_a_database_that_later_code_has_migrated(
+    ward: Ward, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    async with sessions.begin() as session:
+        await session.execute(text("update alembic_version set version_num = '9999'"))
+
+    response = await ward.client.get("/health/ready")
+
+    assert response.status_code == 200
 
 
 async def test_degraded_but_ready_without_what_costs_latency_only(
