@@ -145,6 +145,7 @@ class Registry:
         self._asking: dict[UUID, asyncio.Task[Nature | Exception]] = {}
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
+        self._lanes: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[Any]] = set()
         self._agenda = _Agenda(self._actors)
         self._is_draining = False
@@ -174,8 +175,7 @@ class Registry:
             async with self._sessions.begin() as session:
                 await ownership.outlive(session, self._predecessor)
         await self._tasks.__aenter__()
-        for _ in range(LANES):
-            _ = self._task(self._commits.run())
+        self._lanes = [self._tasks.create_task(self._commits.run()) for _ in range(LANES)]
         self._loops = [
             self._tasks.create_task(self._every(self._leases.beat_s, self._beat)),
             self._tasks.create_task(self._every(TICK_S, self._tick)),
@@ -667,7 +667,7 @@ class Registry:
 
     async def _stop_tasks(self) -> None:
         self._is_stopped = True
-        for task in [*self._loops, *self._running]:
+        for task in [*self._loops, *self._lanes, *self._running]:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 

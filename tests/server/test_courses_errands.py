@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
+from rooms.journal import Nature
 from rooms.messages import CancelLesson, Command, Join, Reply, RoomStatus
 from rooms.registry import Registry
 from server import checks
@@ -260,6 +261,9 @@ async def test_who_gives_the_place_back_while_joining_is_not_let_in(stage: Stage
                 await stage.do("purchase.cancel", student, purchase_id=purchase["id"])
                 await stage.relay.flush()
             return await stage.parts.rooms.ask(room_id, command)
+
+        async def nature(self, room_id: UUID) -> Nature:
+            return await stage.parts.rooms.nature(room_id)
 
     rooms = cast(Registry, SlowRooms())
     slow = Stage(msgspec.structs.replace(stage.parts, rooms=rooms), stage.relay, stage.shown)

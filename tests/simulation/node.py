@@ -216,8 +216,14 @@ class Node:
         """Wait until no room has mail, a turn or an effect under way."""
         try:
             async with asyncio.timeout(AT_REST_S):
-                while self.rooms._running:
-                    await asyncio.wait(self.rooms._running)
+                while True:
+                    busy = [actor for actor in self.rooms._actors.values() if not actor.is_idle]
+                    if self.rooms._running:
+                        await asyncio.wait(self.rooms._running)
+                    elif busy:
+                        await asyncio.gather(*(actor.idle() for actor in busy))
+                    else:
+                        return
         except TimeoutError:
             raise AssertionError("something is tried again and again") from None
 

@@ -260,6 +260,7 @@ def _asking(op: str, request: type[msgspec.Struct], question: Callable[[Context,
         asked = question(ctx, command)
         return asked.show(await ctx.parts.rooms.ask(asked.room_id, asked.command))
 
+    handler.__doc__ = question.__doc__  # what the contract says of it
     return Command(op, request, handler, live=True, question=question)
 
 
