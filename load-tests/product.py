@@ -170,9 +170,9 @@ class Product:
         minted = [json.loads(line) for line in lines if line.strip()]
         return [Account(line["user_id"], line["access_token"]) for line in minted]
 
-    def create(self, role: str) -> Account:
+    def create(self, role: str, number: int = 1) -> Account:
         """Make one account of a role, tutors approved, and log in."""
-        email = f"{role}@load.example"
+        email = f"{role}{number}@load.example"
         flags = ["--approved"] if role == "tutor" else []
         self.command("user", "create", "--email", email, "--password", PASSWORD, "--role", role, *flags)
         answer = self.api.call("POST", "/auth/login", {"email": email, "password": PASSWORD})
@@ -190,10 +190,13 @@ class Product:
             )
         ]
 
-    def lessons(self, tutor: Account, admin: Account, classes: Sequence[Sequence[Account]]) -> list[Lesson]:
-        """Sell one session of a course to each class, all at the same time, and move time to their doors."""
+    def lessons(self, admin: Account, classes: Sequence[Sequence[Account]]) -> list[Lesson]:
+        """Sell one session of a course to each class, all at the same time, and move time to their doors.
+
+        The first of a class is its tutor, who can teach only one at a time.
+        """
         starts_at = (self.now() + SOON).replace(microsecond=0)
-        made = [self._lesson(tutor, admin, students, starts_at) for students in classes]
+        made = [self._lesson(tutor, admin, students, starts_at) for tutor, *students in classes]
         # The doors are open from 10 minutes before the start to 5 minutes after it.
         self.set_clock(starts_at - timedelta(minutes=9))
         return made
@@ -323,19 +326,19 @@ def talks(stage: Stage, shape: Shape, op: str = "room.send") -> Iterator[Side]:
 
 @contextlib.contextmanager
 def classes(stage: Stage, shape: Shape, op: str = "room.send", *, quiet: bool = False) -> Iterator[Side]:
-    """Run the product with lessons full of people who bought them; the tutor of all is in the first.
+    """Run the product with lessons full of people who bought them, and their tutors.
 
     With `quiet`, two people of nobody else's sit in a talk.
     """
     with running(stage, flags=["--time-travel"]) as product:
         stage.say(f"{OURS}: {shape} people buy their lesson and take their seats")
-        tutor, admin = product.create("tutor"), product.create("admin")
-        students = product.mint(shape.rooms * shape.size - 1 + 2)
-        pair, everybody = students[:2], [tutor, *students[2:]]
-        members = [everybody[start : start + shape.size] for start in range(0, len(everybody), shape.size)]
-        lessons = product.lessons(
-            tutor, admin, [[one for one in room if one is not tutor] for room in members]
-        )
+        admin, students = product.create("admin"), product.mint(shape.rooms * (shape.size - 1) + 2)
+        pair, paying = students[:2], shape.size - 1
+        members = [
+            [product.create("tutor", number + 1), *students[2 + number * paying :][:paying]]
+            for number in range(shape.rooms)
+        ]
+        lessons = product.lessons(admin, members)
         group = stage.engine.group(EVENTS[op])
         rooms = {lesson.room_id: room for lesson, room in zip(lessons, members, strict=True)}
         fill(stage, product, group, rooms, op)

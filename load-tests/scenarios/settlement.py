@@ -29,7 +29,7 @@ def run(stage: Stage) -> Result:
         stage.say(f"{stage.options.students} students buy their lesson and take their seats")
         tutor, admin = ours.create("tutor"), ours.create("admin")
         students = ours.mint(stage.options.students)
-        lesson = ours.lessons(tutor, admin, [students])[0]
+        lesson = ours.lessons(admin, [[tutor, *students]])[0]
         group = stage.engine.group(EVENTS["room.send"])
         product.fill(stage, ours, group, {lesson.room_id: [tutor, *students]}, "room.send")
         ours.set_clock(lesson.ends_at + OVER - MARGIN)

@@ -148,7 +148,7 @@ def _seated(stage: Stage, ours: Product) -> tuple[Group, Group, list[socket.sock
     tutor, admin = ours.create("tutor"), ours.create("admin")
     students = ours.mint(options.size - 1 + options.slow)
     readers, others = [tutor, *students[: options.size - 1]], students[options.size - 1 :]
-    room_id = ours.lessons(tutor, admin, [students])[0].room_id
+    room_id = ours.lessons(admin, [[tutor, *students]])[0].room_id
     group = stage.engine.group(EVENTS["room.send"])
     product.fill(stage, ours, group, {room_id: readers}, "room.send")
     group.say(group.rooms[0], text("room.send", f"room:{room_id}", padding=LONG))
