@@ -70,7 +70,7 @@ static int tick_list(Tick *self, Outlet *outlet)
         return -1;
     if (self->count == self->size) {
         Py_ssize_t size = self->size ? self->size * 2 : 64;
-        Outlet **listed = PyMem_Resize(self->listed, Outlet *, size);
+        Outlet **listed = PyMem_Realloc(self->listed, (size_t)size * sizeof(Outlet *));
         if (listed == NULL) {
             PyErr_NoMemory();
             return -1;

@@ -395,7 +395,10 @@ class Bus:
         except msgspec.DecodeError:
             log.warning("bus_message_unreadable")
             return
-        self._dispatch(data[1:size].decode(), message_of_peer)
+        try:
+            self._dispatch(data[1:size].decode(), message_of_peer)
+        except Exception:
+            log.exception("bus_message_failed", kind=type(message_of_peer).__name__)
 
     def _dispatch(self, sender: str, message: _Message) -> None:  # noqa: C901 - one branch a kind of message
         listener = self._listener

@@ -289,9 +289,14 @@ class Dispatch:
                 connection.log.exception("operation_failed", op=request.op)
             connection.fail(request.id, error)
             return
-        connection.reply(request.id, ok)
-        after()
-        await call.start()
+        try:
+            connection.reply(request.id, ok)
+            after()
+            await call.start()
+        except Exception:
+            # It is done and may be answered; what should have followed is found by coming back.
+            connection.log.exception("operation_not_followed", op=request.op)
+            connection.close(protocol.CloseCode.INTERNAL, "internal")
 
     def _too_late(self, request: Request) -> CommandError:
         row = self._rows.get(str(request.op))

@@ -49,6 +49,9 @@ DRAIN_SLICE = 0.05
 DRAIN_EVERY_S = 0.5
 # Each client of a slice waits up to this long of its own.
 DRAIN_SPREAD_MS = 1000
+# Below are the codes of RFC 6455 and its registry.
+OWN_CLOSE_CODES = 3000
+_CLOSE_CODES = frozenset(int(code) for code in CloseCode)
 # An account is looked at again within this time, or its sockets are closed: they come back through the door.
 REVIEW_S = 1.0
 
@@ -312,7 +315,9 @@ class Gateway:
             if not same_user:
                 self._by_user.pop(connection.user_id, None)
         self.metrics.connections.dec()
-        self.metrics.closes.labels(str(code)).inc()
+        # A client may close with thousands of codes of its own.
+        is_known = code in _CLOSE_CODES or code < OWN_CLOSE_CODES
+        self.metrics.closes.labels(str(code) if is_known else "other").inc()
         connection.log.info("connection_closed", code=code)
 
     def server_time(self) -> int:

@@ -154,13 +154,17 @@ class Hub:
     def _flush_due(self) -> None:
         due, self._due = self._due, []
         for channel in due:
-            channel.is_scheduled = False
-            self._flush(channel)
+            self._flush_later(channel)
         self._tick.run()  # now, not after one more look at all sockets
 
     def _flush_later(self, channel: Channel) -> None:
         channel.is_scheduled = False
-        self._flush(channel)
+        try:
+            self._flush(channel)
+        except Exception:
+            log.exception(
+                "channel_flush_failed", channel=channel.name
+            )  # the other channels go out all the same
 
     def _flush(self, channel: Channel) -> None:
         pending = channel.pending
@@ -382,6 +386,8 @@ class Hub:
     # --- Opening and closing ---
 
     async def _open(self, channel: Channel) -> None:
+        if self._channels.get(channel.name) is not channel:
+            return  # everybody left before it began
         try:
             await self._bus.subscribe(channel.name)
             head = await self._head(channel.name)
@@ -540,12 +546,13 @@ class Hub:
                 channel.check_at = now + CHECK_S * random.uniform(0.8, 1.0)  # noqa: S311 - spreads checks
             try:
                 await self._check(due)
+                self._let_go_of_pagers(now)
             except Exception:
                 log.exception("channel_check_failed")
-            self._let_go_of_pagers(now)
 
     def _let_go_of_pagers(self, now: float) -> None:
-        for channel in self._channels.values():
+        # Copies: who is let go of may turn out to be too slow, and take a channel along.
+        for channel in list(self._channels.values()):
             for member in list(channel.held.values()):
                 if member.paging_until is not None and member.paging_until <= now:
                     member.last = channel.last

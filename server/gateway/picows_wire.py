@@ -39,6 +39,7 @@ Event = dict[str, Any]
 QUEUE = 32
 # picows reads into a buffer of its own and doubles it for what does not fit; this is its least size.
 READ_BUFFER_BYTES = 2048
+CLOSE_CODE_MAX = 4999
 
 _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 _CLOSE, _PING = WSMsgType.CLOSE, WSMsgType.PING
@@ -96,6 +97,7 @@ class PicowsWire(Sender, WSListener):
         self.outlet.flush()
         # picows has to know that it is said, or it would say another thing about a bad frame that follows.
         self._engine.transport.send_close(code, reason.encode()[:120])
+        self.outlet.close()  # RFC 6455 §5.5.1: nothing follows a close frame
         self._abort_after(CLOSE_S)
 
     def abort(self) -> None:
@@ -126,7 +128,8 @@ class PicowsWire(Sender, WSListener):
         answered = engine.transport.response
         if answered is None or answered.status != HTTPStatus.SWITCHING_PROTOCOLS:
             return False
-        self.transport.set_protocol(engine)
+        if not self.is_lingering:  # else what came before the answer was fatal, and the rest is dropped
+            self.transport.set_protocol(engine)
         # Headers live as long as the connection otherwise: a kilobyte or two with a browser's.
         engine.transport.request.headers.clear()
         answered.headers.clear()
@@ -232,11 +235,12 @@ class PicowsWire(Sender, WSListener):
         """Answer the peer's close, or take its answer to ours; the server hangs up (RFC 6455 §7.1.1)."""
         if not self._is_closing:
             self._is_closing = True
-            code = frame.get_close_code()
-            number = int(cast("Any", code))
-            self._close_code = number or WSCloseCode.OK.value
+            code = int(cast("Any", frame.get_close_code())) or WSCloseCode.OK.value
+            # RFC 6455 §7.4.2: above 4999 nothing is defined.
+            self._close_code = code if code <= CLOSE_CODE_MAX else WSCloseCode.PROTOCOL_ERROR.value
             self.outlet.flush()
             self._engine.transport.send_close(self._close_code, None)
+            self.outlet.close()  # RFC 6455 §5.5.1: nothing follows a close frame
             self._abort_after(CLOSE_S)
         self.transport.close()
 
@@ -391,6 +395,9 @@ class Upgrade(asyncio.Protocol):
             if len(self._request) > MAX_MESSAGE_BYTES:
                 self._transport.abort()  # nobody may talk before the answer; a little is patience
             return
+        if self._transport.get_write_buffer_size():
+            # An answer to a request before is still on its way: this is nobody who reads, and pauses would be missed.
+            self._transport.abort()
         self._wire = PicowsWire(self._loop, self._transport, cast("Any", self._state.connections))
         self._put({"type": "websocket.connect"})
         task = self._loop.create_task(self._run(self._scope(data)))
@@ -531,7 +538,7 @@ class Upgrade(asyncio.Protocol):
                 raise RuntimeError(f"{kind} is not expected now")
 
     def _accept(self, event: Event) -> None:
-        if self._is_lost:
+        if self._is_lost or self._transport.is_closing():
             raise ClientDisconnected
         headers = [*self._state.default_headers, *event.get("headers", ())]
         decoded = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

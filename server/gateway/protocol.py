@@ -463,7 +463,15 @@ def _id_of(text: bytes) -> int | UnsetType:
 
 
 def _transcoded(messages: Iterable[bytes]) -> Iterable[bytes]:
-    return (msgspec.msgpack.encode(msgspec.json.decode(message)) for message in messages)
+    """Return the messages as MessagePack, without those that it cannot say.
+
+    JSON knows numbers that are too large for it, and parts of a message are relayed as they came.
+    """
+    for message in messages:
+        try:
+            yield msgspec.msgpack.encode(msgspec.json.decode(message))
+        except (ValueError, OverflowError, RecursionError):
+            continue
 
 
 def frame_of(first: int, payload: bytes) -> bytes:

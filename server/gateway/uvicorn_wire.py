@@ -81,6 +81,9 @@ class UvicornWire(Sender, WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Make the way out."""
         super().connection_made(transport)
+        if self.transport.get_write_buffer_size():
+            # An answer to a request before is still on its way: this is nobody who reads, and pauses would be missed.
+            self.transport.abort()
         self.outlet = make_outlet(self.loop, self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -412,3 +412,18 @@ async def test_history_that_fails_is_answered_and_heals(redis_url: str) -> None:
         await one.call("subscribe", ch=channel)
 
     assert refused.value.code == 130
+
+
+async def test_number_that_messagepack_cannot_say_harms_nobody(node: Node) -> None:
+    room_id = str(uuid.uuid4())
+    channel = f"room:{room_id}"
+    async with client(node) as sender, client(node, subprotocol="fourtalk.v1.msgpack") as other:
+        await sender.call("room.join", {"room_id": room_id})
+        await other.call("subscribe", ch=channel)
+        for number in ("18446744073709551616", "123456789012345678901234567890", "-9223372036854775809"):
+            await sender.send_raw(f'{{"op":"room.send","ch":"{channel}","d":{{"kind":"x","data":{number}}}}}')
+        node.post(channel, {"text": "after"})
+        await other.until_offs(channel, [1])
+        await sender.until(lambda: len(sender.events) == 4)
+
+    assert [event["ev"] for event in other.events] == ["message.created"]

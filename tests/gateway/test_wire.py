@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from litestar import Litestar, WebSocket, websocket
+from litestar import Litestar, WebSocket, get, websocket
 from litestar.exceptions import WebSocketDisconnect
 
 from server.gateway.outlet import COMPILED, PythonTick, Tick, install
@@ -178,7 +178,11 @@ async def serving(engine: str) -> AsyncIterator[Served]:
         await socket.accept()
         raise RuntimeError("a bug")
 
-    app = Litestar([asgi, wired, refused, crash], openapi_config=None)
+    @get("/big", media_type="text/plain")
+    async def big() -> bytes:
+        return b"x" * 4_000_000
+
+    app = Litestar([asgi, wired, refused, crash, big], openapi_config=None)
     config = uvicorn.Config(app, ws=protocol, lifespan="off", log_level="critical", access_log=False)
     server = served.uvicorn = uvicorn.Server(config)
     async with AsyncExitStack() as stack:
@@ -393,3 +397,38 @@ async def test_held_connection_needs_no_task(served: Served) -> None:
 
     assert connections == 1
     assert tasks == (0 if ENGINES["picows"][0] is served.uvicorn.config.ws else 1)
+
+
+async def test_upgrade_behind_an_answer_that_nobody_reads_is_refused(served: Served) -> None:
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(raw, ("127.0.0.1", served.port))
+    request = "GET /{} HTTP/1.1\r\nHost: here\r\n{}\r\n"
+    upgrade = (
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    )
+    await loop.sock_sendall(raw, request.format("big", "").encode())
+    await asyncio.sleep(0.2)
+    await loop.sock_sendall(raw, request.format("wire", upgrade).encode())
+    got = bytearray()
+    try:
+        async with asyncio.timeout(5):
+            while chunk := await loop.sock_recv(raw, 1 << 20):
+                got += chunk
+    except ConnectionError:
+        pass
+    raw.close()
+
+    assert b" 101 " not in got
+    assert not served.listeners
+
+
+async def test_close_code_that_nobody_may_use_is_not_repeated(served: Served) -> None:
+    async with served.raw("/wire") as raw:
+        raw.send(masked(CLOSE, struct.pack("!H", 60_000)))
+        code = await raw.close_code()
+
+    assert code == (1002 if served.uvicorn is not None and served.uvicorn.config.ws is Upgrade else code)
