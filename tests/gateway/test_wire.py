@@ -24,8 +24,7 @@ TickType = Callable[[Callable[..., object]], Tick]
 ENGINES: dict[str, tuple[type[Any], TickType]] = {
     "picows": (Upgrade, COMPILED or PythonTick),
     "picows-python": (Upgrade, PythonTick),
-    "uvicorn": (UvicornWire, COMPILED or PythonTick),
-    "uvicorn-python": (UvicornWire, PythonTick),
+    "uvicorn": (UvicornWire, PythonTick),
 }
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 

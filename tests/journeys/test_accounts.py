@@ -116,12 +116,11 @@ async def test_wrong_passwords_do_not_hold_up_the_sockets(product: Product) -> N
         wrong = [{"email": person.email, "password": "Wrong-horse-9"} for person in people] * 3
 
         attempts = asyncio.gather(*(town.send("POST", "/api/v1/auth/login", body) for body in wrong))
-        began = time.monotonic()
         await device.ask("ping")
-        waited_s = time.monotonic() - began
+        is_first = not attempts.done()
         answers = await attempts
 
-        assert waited_s < 1
+        assert is_first
         assert {answer.status for answer in answers} <= {401, 429}
 
 
