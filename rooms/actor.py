@@ -658,10 +658,6 @@ class Actor:
         planned = ((self.business_entry, self._around.now()), (self.wall_entry, self._around.wall()))
         return all(entry is None or entry[0] - now > TIMER_NEAR for entry, now in planned)
 
-    async def rest(self) -> None:
-        """See `rest`."""
-        await rest([self])
-
     def stop(self) -> None:
         """Take no letters any more."""
         self.is_gone = True

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from billing.models import Outbox
 from rooms import errors, journal, messages as m
+from rooms.actor import rest
 from rooms.messages import PublicEvent, SeatStatus
 from rooms.models import Room as RoomRow, RoomEvent, RoomSeat, RoomSnapshot, RoomTimer
 from rooms.registry import Registry
@@ -324,7 +325,7 @@ async def test_an_asker_hears_from_wherever_the_room_is(sessions: Sessions, cloc
         first = await put(owner, room_id, join(ANN))
         second = await put(owner, room_id, m.SendChat(ANN, "here"))
         third = await put(other, room_id, m.SendChat(ANN, "from elsewhere"))
-        await owner._actors[room_id].rest()
+        await rest([owner._actors[room_id]])
         fourth = await put(owner, room_id, m.SendChat(ANN, "after a rest"))
         with pytest.raises(errors.SeatExpiredError):
             await put(owner, room_id, m.SendChat(BEN, "from outside"))
