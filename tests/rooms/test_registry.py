@@ -320,8 +320,12 @@ async def test_an_asker_hears_from_wherever_the_room_is(sessions: Sessions, cloc
     async def forward(node_id: UUID, room_id: UUID, payload: bytes) -> bytes:
         return await nodes[node_id].handle_forwarded(payload)
 
-    async with registry(sessions, clock) as owner, registry(sessions, clock, forward=forward) as other:
-        nodes[owner.node_id] = owner
+    # Both can forward: whichever looks first after the rest takes the room.
+    async with (
+        registry(sessions, clock, forward=forward) as owner,
+        registry(sessions, clock, forward=forward) as other,
+    ):
+        nodes |= {owner.node_id: owner, other.node_id: other}
         first = await put(owner, room_id, join(ANN))
         second = await put(owner, room_id, m.SendChat(ANN, "here"))
         third = await put(other, room_id, m.SendChat(ANN, "from elsewhere"))
