@@ -126,8 +126,9 @@ class _Turn:
 
     def write(self, armed: dict[str, Timer]) -> Write:
         """Return what it leaves behind in a room with these timers."""
-        wanted = wishes.timers(self.state, now=self.now, wall=self.wall)
-        return Write(self.before, self.state, self.decisions, armed, wanted, self.read)
+        is_talk = bool(self.decisions) and all(decision.is_talk for _, decision in self.decisions)
+        wanted = armed if is_talk else wishes.timers(self.state, now=self.now, wall=self.wall)
+        return Write(self.before, self.state, self.decisions, armed, wanted, self.read, is_talk)
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -210,14 +211,6 @@ class Actor:
     def armed(self, armed: dict[str, Timer]) -> None:
         self._remembered().armed = armed
 
-    @property
-    def _latest(self) -> datetime:
-        return self._remembered().latest
-
-    @_latest.setter
-    def _latest(self, latest: datetime) -> None:
-        self._remembered().latest = latest
-
     def _remembered(self) -> Memory:
         memory = self._memory
         if isinstance(memory, bytes):
@@ -252,8 +245,9 @@ class Actor:
     @property
     def is_quarantined(self) -> bool:
         """Whether the room failed too often lately to be written to."""
-        since = time.monotonic() - CRASH_WINDOW_S
-        return len(self._crashes) >= CRASHES_MAX and self._crashes[-CRASHES_MAX] > since
+        if len(self._crashes) < CRASHES_MAX:
+            return False
+        return self._crashes[-CRASHES_MAX] > time.monotonic() - CRASH_WINDOW_S
 
     # --- Mail -----------------------------------------------------------------------------------------------
 
@@ -442,7 +436,8 @@ class Actor:
         return turn, write
 
     def _begin(self, batch: list[Letter]) -> _Turn:
-        return _Turn(self.state, now=self._latest, wall=self._around.wall(), at=batch[-1].at)
+        memory = self._remembered()
+        return _Turn(memory.state, now=memory.latest, wall=self._around.wall(), at=batch[-1].at)
 
     def _decide(self, turn: _Turn, letter: Letter, messages: Sequence[m.Message], now: datetime) -> None:
         answer: m.Reply | RoomError | None = None
@@ -534,7 +529,10 @@ class Actor:
 
     def _committed(self, turn: _Turn, write: Write) -> None:
         """Believe, show, answer and pursue what was committed. Synchronous, so nothing comes between."""
-        self.state, self.armed, self._latest = turn.state, dict(write.wanted), turn.now
+        memory = self._remembered()
+        memory.state, memory.latest = turn.state, turn.now
+        if not write.is_talk:
+            memory.armed = dict(write.wanted)
         try:
             self._show(turn)
         except Exception:
@@ -545,6 +543,8 @@ class Actor:
                 letter.fail(answer)
             else:
                 letter.succeed(answer)
+        if write.is_talk:
+            return  # it waits for the same, and wants the same
         self._plan_looks()
         if any(d.look for _, d in turn.decisions) and "look" in self.looks:
             self.tell(Letter(m.TimerDue("look"), at=turn.at))

@@ -6,6 +6,7 @@ the commit, so a node that lost a room while it slept writes nothing at all.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import get_args
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -39,8 +40,8 @@ SNAPSHOT_EVERY = 200
 INBOX_PAGE = 200
 
 _event_decoder = msgspec.json.Decoder(m.Event)
-_event_encoder = msgspec.json.Encoder()
 _row_encoder = msgspec.json.Encoder()
+_TAGS = {kind: kind.__struct_config__.tag for kind in get_args(m.Event)}
 _state_encoder = msgspec.msgpack.Encoder()
 _state_decoder = msgspec.msgpack.Decoder(State)
 
@@ -73,6 +74,8 @@ class Write(msgspec.Struct, frozen=True):
     wanted: Mapping[str, Timer]
     read: Sequence[str] = ()
     """Ids of the webhooks that were taken in."""
+    is_talk: bool = False
+    """All of its decisions are (`rooms.turn.Decision`)."""
 
     @property
     def is_empty(self) -> bool:
@@ -202,20 +205,19 @@ class _Rows:
         offs: list[int] = []
         for at, decision in write.decisions:
             for numbered in decision.events:
-                data = msgspec.Raw(_event_encoder.encode(numbered.event))
-                tag = type(numbered.event).__struct_config__.tag
-                row = {"room_id": room_id, "seq": numbered.seq, "off": numbered.off, "type": tag}
-                self.events.append({**row, "data": data, "at": at})
-                if numbered.off is not None:
-                    offs.append(numbered.off)
-            for event in decision.domain:
-                self.told.append(
-                    {"room_id": room_id, "no": len(self.told) + 1, "at": at, **outbox.row(event)}
-                )
+                event, off = numbered.event, numbered.off
+                row = {"room_id": room_id, "seq": numbered.seq, "off": off, "type": _TAGS[type(event)]}
+                row |= {"data": event, "at": at}
+                self.events.append(row)
+                if off is not None:
+                    offs.append(off)
+            for told in decision.domain:
+                self.told.append({"room_id": room_id, "no": len(self.told) + 1, "at": at, **outbox.row(told)})
         if offs:
             newest = write.decisions[-1][0]
             self.spans.append({"room_id": room_id, "first_off": offs[0], "last_off": offs[-1], "at": newest})
-        self._add_projections(room_id, write, seats_before)
+        if not write.is_talk:
+            self._add_projections(room_id, write, seats_before)
 
     def _add_projections(self, room_id: UUID, write: Write, seats_before: Mapping[Identity, Seat]) -> None:
         """Add what others read of the room, where it changed."""

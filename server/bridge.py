@@ -197,7 +197,7 @@ class _Shown:
         self.cancelled = answer.cancelled
 
     def set_result(self, reply: Reply, /) -> None:
-        self._answer.set_result(msgspec.Raw(msgspec.json.encode(self._show(reply))))
+        self._answer.set_result(self._show(reply))
 
     def set_exception(self, error: Exception, /) -> None:
         self._answer.set_exception(outage.refusal_of(error) or error)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import msgspec
+
 from server.gateway.outlet import Outlet
 from server.gateway.protocol import Codec, Publication
 
@@ -23,23 +25,23 @@ class Receiver(Protocol):
         """Take a frame, or keep it while the socket is full; with `conflate` a later one of the same name replaces it."""
 
 
-class Pending:
+class Pending(msgspec.Struct):
     """A publication on its way out, encoded once a codec."""
 
-    __slots__ = ("_frames", "json", "publication")
-
-    def __init__(self, publication: Publication, json: bytes) -> None:
-        self.publication = publication
-        self.json = json
-        self._frames: dict[Codec, bytes] | None = None
+    off: int | None
+    """None: volatile."""
+    ev: str
+    json: bytes
+    """The whole event."""
+    frames: dict[Codec, bytes] | None = None
 
     def frame(self, codec: Codec) -> bytes:
         """Return the frame with this publication alone."""
-        if self._frames is None:
-            self._frames = {}
-        found = self._frames.get(codec)
+        if self.frames is None:
+            self.frames = {}
+        found = self.frames.get(codec)
         if found is None:
-            found = self._frames[codec] = codec.frame((self.json,))
+            found = self.frames[codec] = codec.frame((self.json,))
         return found
 
 
