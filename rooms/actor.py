@@ -20,7 +20,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms import commits, finish, journal, messages as m, ownership, published, wishes
+from rooms import commits, finish, inbox, journal, messages as m, ownership, published, wishes
 from rooms.commits import CommitLostError, Commits, NotTogetherError
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
@@ -280,7 +280,7 @@ class Actor:
         if self._system is not None and len(self._system) >= LANE_MAX:
             self.is_dirty = True
             return
-        if self._system and _say_the_same(self._system[-1], letter):
+        if self._system and _joined(self._system[-1], letter):
             return
         self._system = self._system if self._system is not None else deque()
         self._system.append(letter)
@@ -366,17 +366,31 @@ class Actor:
         """Decide a turn that needs neither stored rows nor a transaction of its own; None: it needs a task."""
         if self._is_doubtful or self._around.is_paused():
             return None
-        if any(_reads_rows(letter.message) for letter in batch):
+        if any(self._reads_rows(letter.message) for letter in batch):
             return None
         turn = self._begin(batch)
         try:
             for letter in batch:
                 now = turn.now = self._time(letter, turn.now)
-                self._decide(turn, letter, (letter.message,), now)
+                messages: Sequence[m.Message] = (letter.message,)
+                if isinstance(letter.message, m.InboxChanged):
+                    messages = _take_in(letter.message.deliveries, turn.read)
+                self._decide(turn, letter, messages, now)
             write = turn.write(self.armed)
         except Exception:  # noqa: BLE001  (the task meets it again, and deals with it)
             return None
         return (turn, write) if write.is_empty or write.is_light else None
+
+    def _reads_rows(self, message: m.Message) -> bool:
+        """Whether what a message means stands in stored rows (see `_prepare`)."""
+        match message:
+            case m.TimerDue(name):
+                return name in ("look", "finish")
+            case m.InboxChanged(deliveries):
+                # Those of a lesson that is over wait for its settlement, and those that failed are tried one by one.
+                return not deliveries or self._is_careful or self.state.outcome is not None
+            case _:
+                return isinstance(message, m.ReadAttendance)
 
     def _settled(self, batch: list[Letter], turn: _Turn, write: Write, outcome: Exception | None) -> None:
         """Hear what became of a turn that shared its commit."""
@@ -483,7 +497,7 @@ class Actor:
             case m.TimerDue("look") if self.state.status is RoomStatus.LIVE:
                 return (await finish.assess(session, self.state, now=now),)
             case m.TimerDue("finish") if self.state.finish_at is not None:
-                if await journal.has_news(session, self.room_id):
+                if await inbox.has_unread(session, self.room_id):
                     # What lies unread is evidence too: turns of their own store it first, however much it is.
                     self.tell(Letter(m.InboxChanged(), at=now))
                     self.tell(Letter(message, at=now))
@@ -511,15 +525,14 @@ class Actor:
     async def _read_inbox(self, session: AsyncSession, read: list[str]) -> Sequence[m.MediaChanged]:
         if self.state.outcome is not None and not self.state.settled:
             return ()  # evidence that comes after the end is judged after the settlement
-        limit = 1 if self._is_careful else journal.INBOX_PAGE
-        webhooks = await journal.inbox(session, self.room_id, limit=limit)
-        self._at_hand = [webhook.event_id for webhook in webhooks]
-        read.extend(self._at_hand)
-        if len(webhooks) == limit:
+        limit = 1 if self._is_careful else inbox.PAGE
+        unread = await inbox.unread(session, self.room_id, limit=limit)
+        self._at_hand = [delivery.event_id for delivery in unread]
+        if len(unread) == limit:
             self.is_dirty = True
         else:
             self._is_careful = False
-        return journal.changes(webhooks)
+        return _take_in(unread, read)
 
     async def _write(self, session: AsyncSession, write: Write) -> None:
         if write.is_empty:
@@ -528,8 +541,7 @@ class Actor:
         for now, decision in write.decisions:
             if decision.assessed is not None:
                 await finish.record(session, write.after, decision.assessed, now=now)
-        came_late = write.before.settled and any(d.evidence for _, d in write.decisions)
-        if came_late:
+        if write.reopens:
             await finish.reconsider(session, write.after, now=write.decisions[-1][0])
 
     def _committed(self, turn: _Turn, write: Write) -> None:
@@ -606,8 +618,8 @@ class Actor:
         await self._keep_dead_letter(letter, error)
 
     async def _keep_dead_letter(self, letter: Letter, error: Exception) -> None:
-        message = msgspec.to_builtins(letter.message)
         is_inbox = isinstance(letter.message, m.InboxChanged)
+        message = msgspec.to_builtins(m.InboxChanged() if is_inbox else letter.message)
         if is_inbox:
             message |= {"webhooks": self._at_hand}
             self.is_dirty = True  # the others are still to be read
@@ -620,7 +632,7 @@ class Actor:
             async with self._around.sessions.begin() as session:
                 await session.execute(insert(DeadLetter), [row])
                 if is_inbox:
-                    await journal.mark_read(session, self._at_hand)
+                    await inbox.give_up(session, self._at_hand)
         except DATABASE_AWAY as away:
             log.warning("dead_letter_lost", room_id=str(self.room_id), error=str(away))
 
@@ -707,17 +719,22 @@ async def rest(actors: Sequence[Actor]) -> None:
             actor.stop()
 
 
-def _say_the_same(one: Letter, other: Letter) -> bool:
-    """Whether one look at the stored rows answers both: it finds everything that was there when it began."""
-    both = isinstance(one.message, m.InboxChanged) and isinstance(other.message, m.InboxChanged)
-    return both and one.at == other.at
+def _take_in(deliveries: Sequence[m.Delivery], read: list[str]) -> Sequence[m.MediaChanged]:
+    """Return what webhooks say, and note in `read` that they are taken in, also those that say nothing."""
+    read.extend(delivery.event_id for delivery in deliveries)
+    return [delivery.change for delivery in deliveries if delivery.change is not None]
 
 
-def _reads_rows(message: m.Message) -> bool:
-    """Whether what a message means stands in stored rows (see `Actor._prepare`)."""
-    if isinstance(message, m.TimerDue):
-        return message.name in ("look", "finish")
-    return isinstance(message, m.InboxChanged | m.ReadAttendance)
+def _joined(one: Letter, other: Letter) -> bool:
+    """Let a letter about the inbox say what another says too, and whether it does now."""
+    first, second = one.message, other.message
+    if not (isinstance(first, m.InboxChanged) and isinstance(second, m.InboxChanged) and one.at == other.at):
+        return False
+    together = {delivery.event_id: delivery for delivery in (*first.deliveries, *second.deliveries)}
+    # One look at the stored rows answers both: it finds everything that was there when it began.
+    are_known = first.deliveries and second.deliveries and len(together) <= inbox.PAGE
+    one.message = m.InboxChanged(tuple(together.values()) if are_known else ())
+    return True
 
 
 async def _commit(session: AsyncSession) -> None:
