@@ -21,6 +21,7 @@ from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlche
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import commits, finish, inbox, journal, messages as m, ownership, published, wishes
+from rooms.attendance import Known
 from rooms.commits import CommitLostError, Commits, NotTogetherError
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
@@ -139,6 +140,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     wall: Callable[[], datetime]
     publish: Callable[[UUID, Sequence[PublicEvent]], None]
     effects: Effects
+    terms: finish.Terms
     spawn: Callable[..., object]
     is_paused: Callable[[], bool]
     """True while this node may have lost its lease."""
@@ -152,7 +154,7 @@ class Actor:
     """The single writer of one room."""
 
     __slots__ = (
-        "_around", "_at_hand", "_backoff_s", "_crashes", "_idlers", "_is_careful", "_is_doubtful", "_is_running", "_memory", "_sockets", "_system", "_user",
+        "_around", "_at_hand", "_backoff_s", "_crashes", "_idlers", "_is_careful", "_is_doubtful", "_is_running", "_known", "_memory", "_sockets", "_system", "_user",
         "business_entry", "claim", "is_dirty", "is_gone", "looks", "used_at", "visit_entry", "wall_entry",
     )  # fmt: skip
 
@@ -179,6 +181,8 @@ class Actor:
         # Webhooks are read one by one once some of them could not be taken in.
         self._is_careful = False
         self._at_hand: Sequence[str] = ()
+        # What the stored evidence of a running lesson tells, from its first look on; None: the rows have to be read.
+        self._known: Known | None = None
         self._idlers: list[asyncio.Future[None]] | None = None
         self._backoff_s = BACKOFF_FIRST_S
 
@@ -232,6 +236,7 @@ class Actor:
         if memory.state.seats or memory.state.queue or time.monotonic() - self.used_at < FOLD_AFTER_S:
             return
         self._memory = fold(memory)
+        self._known = None
 
     @property
     def is_folded(self) -> bool:
@@ -366,31 +371,40 @@ class Actor:
         """Decide a turn that needs neither stored rows nor a transaction of its own; None: it needs a task."""
         if self._is_doubtful or self._around.is_paused():
             return None
-        if any(self._reads_rows(letter.message) for letter in batch):
-            return None
         turn = self._begin(batch)
         try:
             for letter in batch:
                 now = turn.now = self._time(letter, turn.now)
-                messages: Sequence[m.Message] = (letter.message,)
-                if isinstance(letter.message, m.InboxChanged):
-                    messages = _take_in(letter.message.deliveries, turn.read)
+                messages = self._prepare_lightly(letter.message, now, turn.read)
+                if messages is None:
+                    return None
                 self._decide(turn, letter, messages, now)
             write = turn.write(self.armed)
         except Exception:  # noqa: BLE001  (the task meets it again, and deals with it)
             return None
         return (turn, write) if write.is_empty or write.is_light else None
 
-    def _reads_rows(self, message: m.Message) -> bool:
-        """Whether what a message means stands in stored rows (see `_prepare`)."""
+    def _prepare_lightly(
+        self, message: m.Message, now: datetime, read: list[str]
+    ) -> Sequence[m.Message] | None:
+        """Do what `_prepare` does without stored rows; None: they are needed."""
         match message:
-            case m.TimerDue(name):
-                return name in ("look", "finish")
+            case m.ReadAttendance():
+                return None
             case m.InboxChanged(deliveries):
                 # Those of a lesson that is over wait for its settlement, and those that failed are tried one by one.
-                return not deliveries or self._is_careful or self.state.outcome is not None
+                are_here = deliveries and not self._is_careful and self.state.outcome is None
+                return _take_in(deliveries, read) if are_here else None
+            case m.TimerDue("look") if self.state.status is RoomStatus.LIVE:
+                percent = self._around.terms.percent(now)
+                if self._known is None or percent is None:
+                    return None
+                people = finish.measure(self.state, self._known, until=now, threshold_percent=percent)
+                return (m.Assessed(people),)
+            case m.TimerDue("finish") if self.state.finish_at is not None:
+                return None
             case _:
-                return isinstance(message, m.ReadAttendance)
+                return (message,)
 
     def _settled(self, batch: list[Letter], turn: _Turn, write: Write, outcome: Exception | None) -> None:
         """Hear what became of a turn that shared its commit."""
@@ -483,6 +497,7 @@ class Actor:
             await journal.require_fence(session, self.claim)
             self.state = await journal.load(session, self.room_id)
             self.armed = await journal.armed_timers(session, self.room_id)
+        self._known = None
         self._is_doubtful = False
 
     async def _prepare(
@@ -495,7 +510,7 @@ class Actor:
             case m.InboxChanged():
                 return await self._read_inbox(session, read)
             case m.TimerDue("look") if self.state.status is RoomStatus.LIVE:
-                return (await finish.assess(session, self.state, now=now),)
+                return (await self._look(session, now),)
             case m.TimerDue("finish") if self.state.finish_at is not None:
                 if await inbox.has_unread(session, self.room_id):
                     # What lies unread is evidence too: turns of their own store it first, however much it is.
@@ -505,6 +520,13 @@ class Actor:
                 return (await finish.assess(session, self.state, now=now, finish=True),)
             case _:
                 return (message,)
+
+    async def _look(self, session: AsyncSession, now: datetime) -> m.Assessed:
+        """Compute everybody's attendance up to now, and remember what it needs: the next look reads nothing."""
+        percent = await self._around.terms.read(session, now)
+        if self._known is None:
+            self._known = Known(await journal.evidence_of(session, self.room_id))
+        return m.Assessed(finish.measure(self.state, self._known, until=now, threshold_percent=percent))
 
     def _note_sockets(self, message: m.Message, now: datetime) -> None:
         """Remember which sockets were spoken of, and when."""
@@ -547,6 +569,7 @@ class Actor:
     def _committed(self, turn: _Turn, write: Write) -> None:
         """Believe, show, answer and pursue what was committed. Synchronous, so nothing comes between."""
         self.state, self.armed, self._latest = turn.state, dict(write.wanted), turn.now
+        self._remember_evidence(turn)
         try:
             self._show(turn)
         except Exception:
@@ -564,6 +587,15 @@ class Actor:
             self.tell(Letter(m.InboxChanged(), at=turn.at))
         self.pursue([effect for _, d in turn.decisions for effect in d.effects], at=turn.at)
         self._around.changed(self)
+
+    def _remember_evidence(self, turn: _Turn) -> None:
+        """Keep what is known in step with the rows, for as long as somebody looks."""
+        if turn.state.status is not RoomStatus.LIVE:
+            self._known = None
+        if self._known is not None:
+            for _, decision in turn.decisions:
+                for fact in decision.evidence:
+                    self._known.add(fact)
 
     def _show(self, turn: _Turn) -> None:
         events = [

@@ -32,6 +32,7 @@ TELL_EVERY_S = 0.5
 
 AWAY = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
+
 class _Group:
     """Events that are stored in one commit."""
 
