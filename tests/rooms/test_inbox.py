@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from rooms import inbox, journal, messages as m
@@ -18,6 +18,7 @@ from rooms.attendance import Known
 from rooms.inbox import Stored
 from rooms.media import room_name
 from rooms.messages import Identity, SeatStatus
+from rooms.ownership import Leases
 from rooms.registry import Registry
 from tests.rooms.kit import (
     ANN,
@@ -123,6 +124,44 @@ async def test_what_is_taken_in_is_marked_by_the_commit_that_keeps_it(
     marked = await rows(sessions, "select distinct xmin::text from media_event where read_at is not null")
     assert marked == await rows(sessions, "select distinct xmin::text from evidence where ref is not null")
     assert await rows(sessions, "select count(*) from media_event where read_at is null") == [(0,)]
+
+
+async def test_webhooks_of_many_rooms_share_a_commit(
+    engine: AsyncEngine, sessions: Sessions, clock: Clock
+) -> None:
+    ids = [await create(sessions, lesson(evidence="livekit"), clock) for _ in range(5)]
+    webhooks = [webhook(room_id, "participant_joined", HOST, STARTS, f"PA_{room_id}") for room_id in ids]
+
+    async with registry(sessions, clock) as rooms:
+        for room_id in ids:
+            await rooms.ask(room_id, join(HOST))
+            await settled(rooms, room_id)
+        await store(engine, webhooks)
+        for room_id, came in zip(ids, webhooks, strict=True):
+            rooms.tell(room_id, m.InboxChanged((inbox.delivery(came),)))
+        for room_id in ids:
+            await settled(rooms, room_id)
+
+    assert await rows(sessions, "select count(*), count(distinct xmin::text) from evidence") == [(5, 1)]
+
+
+async def test_a_look_at_attendance_asks_the_database_nothing_from_the_second_on(
+    engine: AsyncEngine, sessions: Sessions, clock: Clock, room_id: UUID
+) -> None:
+    came, track = (webhook(room_id, kind, HOST, STARTS) for kind in ("participant_joined", "track_published"))
+
+    async with registry(sessions, clock, leases=Leases(scan_s=60.0, beat_s=60.0, pause_s=60.0)) as rooms:
+        await rooms.ask(room_id, join(HOST))
+        await store(engine, [came, track])
+        await hand_over(rooms, room_id, came)
+        await hand_over(rooms, room_id, track)
+        asked: list[str] = []
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        rooms.tell(room_id, m.TimerDue("look"))
+        await settled(rooms, room_id)
+        asked_by_look = list(asked)
+
+    assert asked_by_look == []
 
 
 async def test_what_was_taken_in_before_is_not_taken_in_again(
