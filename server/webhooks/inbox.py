@@ -72,14 +72,15 @@ class Inbox:
         """
         group = self._open
         try:
-            async with asyncio.timeout(STORE_TIMEOUT_S):
-                if group is None or len(group.webhooks) == GROUP_MAX:
-                    group = self._open = _Group()
-                    group.webhooks.append(webhook)
+            if group is None or len(group.webhooks) == GROUP_MAX:
+                group = self._open = _Group()
+                group.webhooks.append(webhook)
+                async with asyncio.timeout(STORE_TIMEOUT_S):
                     await self._lead(group)
-                else:
-                    group.webhooks.append(webhook)
-                    await asyncio.shield(group.ended)
+            else:
+                group.webhooks.append(webhook)
+                # Whoever leads ends the group in time, and began before us.
+                await asyncio.shield(group.ended)
         except AWAY as error:
             log.warning("livekit_webhook_not_stored", type=webhook.type, error=type(error).__name__)
             raise OverloadedError("The event could not be stored now.") from error
