@@ -12,16 +12,15 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import Text, cast, delete, func, insert, select, text, update
+from sqlalchemy import Text, cast, delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import outbox
-from rooms import media, messages as m, published, room
+from rooms import messages as m, published, room
 from rooms.errors import FencedError, RoomNotFoundError
 from rooms.messages import Evidence, Identity, PublicEvent, RoomStatus
 from rooms.models import (
     EvidenceRow,
-    MediaEvent,
     Room,
     RoomBan,
     RoomEvent,
@@ -36,8 +35,6 @@ from rooms.wishes import Timer, timers
 
 # Replay of 200 events takes a few ms; a smaller distance writes the whole state more often.
 SNAPSHOT_EVERY = 200
-# One turn reads at most so many webhooks; the rest comes with the next.
-INBOX_PAGE = 200
 
 _event_decoder = msgspec.json.Decoder(m.Event)
 _row_encoder = msgspec.json.Encoder()
@@ -88,10 +85,15 @@ class Write(msgspec.Struct, frozen=True):
         """Whether one statement can write it, so that it may share one with the turns of other rooms."""
         return (
             self.before.banned is self.after.banned
-            and not self.read
-            and not any(d.evidence or d.assessed for _, d in self.decisions)
+            and not any(d.assessed for _, d in self.decisions)
             and not self.passes_seats
+            and not self.reopens
         )
+
+    @property
+    def reopens(self) -> bool:
+        """Whether it brings evidence of a settled lesson, which has to be judged again."""
+        return self.before.settled and any(d.evidence for _, d in self.decisions)
 
     @property
     def passes_seats(self) -> bool:
@@ -147,9 +149,6 @@ async def append(session: AsyncSession, claim: Claim, write: Write) -> None:
         seats_before = {who: seat for who, seat in seats_before.items() if who not in freed}
     await _append(session, claim, write, seats_before=seats_before)
     await _write_bans(session, spec.id, write.after.banned - write.before.banned)
-    await _write_evidence(session, spec.id, [e for _, d in write.decisions for e in d.evidence])
-    if write.read:
-        await mark_read(session, write.read)
     if write.is_milestone:
         await save_snapshots(session, [write.after])
 
@@ -159,7 +158,8 @@ async def _append(
 ) -> None:
     rows = _Rows()
     rows.add(claim, write, seats_before)
-    written = await session.scalars(_APPEND, rows.parameters(claim.node_id, session.info.get(outbox.NODE)))
+    statement = _APPEND_WITNESSED if rows.are_witnessed else _APPEND
+    written = await session.scalars(statement, rows.parameters(claim.node_id, session.info.get(outbox.NODE)))
     if claim.room_id not in written:
         raise FencedError(claim.room_id)
     if rows.told:
@@ -171,12 +171,14 @@ async def append_together(
 ) -> set[UUID]:
     """Write light turns of different rooms at once; return the rooms that were written.
 
-    The others belong to another node, or somebody is about to change that: nothing of them was written.
+    The others belong to another node, or somebody is about to change that, or took in a webhook that another turn had
+    taken in: nothing of them was written.
     """
     rows = _Rows()
     for claim, write in writes:
         rows.add(claim, write, write.before.seats)
-    found = await connection.fetch(_APPEND_TOGETHER, *rows.parameters(node_id, node_id).values())
+    statement = _APPEND_TOGETHER_WITNESSED if rows.are_witnessed else _APPEND_TOGETHER
+    found = await connection.fetch(statement, *rows.parameters(node_id, node_id).values())
     return {row[0] for row in found}
 
 
@@ -184,7 +186,7 @@ class _Rows:
     """What turns leave behind, as rows of the tables; each list goes to the database as one JSON text."""
 
     __slots__ = (
-        "armed", "claims", "cleared", "events", "freed", "shown", "spans", "taken", "told",
+        "armed", "claims", "cleared", "events", "facts", "freed", "read", "shown", "spans", "stays", "taken", "told",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -197,6 +199,14 @@ class _Rows:
         self.armed: list[object] = []
         self.told: list[object] = []
         self.spans: list[object] = []
+        self.facts: list[object] = []
+        self.stays: list[object] = []
+        self.read: list[object] = []
+
+    @property
+    def are_witnessed(self) -> bool:
+        """Whether there is evidence among them, or webhooks that were taken in."""
+        return bool(self.facts or self.stays or self.read)
 
     def add(self, claim: Claim, write: Write, seats_before: Mapping[Identity, Seat]) -> None:
         """Add one turn."""
@@ -218,6 +228,7 @@ class _Rows:
             self.spans.append({"room_id": room_id, "first_off": offs[0], "last_off": offs[-1], "at": newest})
         if not write.is_talk:
             self._add_projections(room_id, write, seats_before)
+        self._add_evidence(room_id, write)
 
     def _add_projections(self, room_id: UUID, write: Write, seats_before: Mapping[Identity, Seat]) -> None:
         """Add what others read of the room, where it changed."""
@@ -239,9 +250,23 @@ class _Rows:
                 if write.armed.get(name) != timer
             )
 
+    def _add_evidence(self, room_id: UUID, write: Write) -> None:
+        self.read += ({"room_id": room_id, "event_id": event_id} for event_id in write.read)
+        stays: dict[tuple[Identity | None, str], Evidence] = {}
+        for _, decision in write.decisions:
+            for fact in decision.evidence:
+                if fact.kind == "stay":
+                    # One statement may touch a row only once: several beats of one turn become the longest.
+                    key = (fact.identity, fact.session)
+                    stays[key] = _longer(stays[key], fact) if key in stays else fact
+                else:
+                    self.facts.append({"room_id": room_id, **msgspec.structs.asdict(fact)})
+        self.stays += ({"room_id": room_id, **msgspec.structs.asdict(stay)} for stay in stays.values())
+
     def parameters(self, owner: UUID | None, teller: UUID | None) -> dict[str, object]:
         """Return the parameters of the statement, in its order."""
-        lists = {name: _json(getattr(self, name)) for name in _LISTS}
+        names = _LISTS_WITNESSED if self.are_witnessed else _LISTS
+        lists = {name: _json(getattr(self, name)) for name in names}
         return {"owner": owner, "teller": teller, "published": m.RoomPublished.__struct_config__.tag, **lists}
 
 
@@ -260,7 +285,14 @@ def _seats_moved(
     return freed, taken
 
 
+def _longer(one: Evidence, other: Evidence) -> Evidence:
+    assert one.until is not None, "a stay has an end"
+    assert other.until is not None, "a stay has an end"
+    return replace(one, until=max(one.until, other.until), reason=one.reason or other.reason)
+
+
 _LISTS = ("claims", "events", "shown", "freed", "taken", "cleared", "armed", "told", "spans")
+_LISTS_WITNESSED = (*_LISTS, "facts", "stays", "read")
 
 # All rows of a turn, or of the turns of many rooms, in one statement. The fence of each room is checked, and kept from
 # changing, by the very statement that writes. An owner's row is locked before any row of the room is written, so a room
@@ -271,6 +303,7 @@ _SQL = """
         from json_to_recordset(cast({claims} as json)) as c (room_id uuid, fence bigint)
         join room_owner o on o.room_id = c.room_id and o.fence = c.fence
             and o.node_id is not distinct from cast({owner} as uuid)
+        {unread}
         for share of o {locked}
     ), written as (
         insert into room_event (room_id, seq, off, fence, type, data, at)
@@ -331,15 +364,54 @@ _SQL = """
             join ours o on o.room_id = t.room_id
         ) n
         order by n.no
-    )
+    ) {witnessed}
     select room_id from ours
 """
-_PARAMETERS = ("owner", "teller", "published", *_LISTS)
-_APPEND = text(_SQL.format(locked="", **{name: f":{name}" for name in _PARAMETERS}))
-# An owner's row that somebody else holds is passed over, so that no room waits for the fence of another.
-_APPEND_TOGETHER = _SQL.format(
-    locked="skip locked", **{name: f"${no}" for no, name in enumerate(_PARAMETERS, start=1)}
+# What is taken in was not taken in before: webhooks that a room was handed may have been read from their rows meanwhile.
+_UNREAD = """
+        where not exists (
+            select from json_to_recordset(cast({read} as json)) as r (room_id uuid, event_id text)
+            join media_event e on e.event_id = r.event_id
+            where r.room_id = o.room_id and e.read_at is not null
+        )
+"""
+_EVIDENCE = (
+    "room_id uuid, kind text, at timestamptz, identity text, session text, until timestamptz, generation bigint, "
+    "source text, reason text, room_sid text, joined_at timestamptz, received_at timestamptz, ref text"
 )
+_KEEP = f"""
+        insert into evidence as kept ({", ".join(column.split()[0] for column in _EVIDENCE.split(", "))})
+        select e.* from json_to_recordset(cast({{rows}} as json)) as e ({_EVIDENCE})
+        join ours o on o.room_id = e.room_id
+        on conflict"""  # noqa: S608  (made of the names above alone)
+_WITNESSED = f"""
+    , facts as ({_KEEP.replace("rows", "facts")} (ref) do nothing
+    ), stays as ({_KEEP.replace("rows", "stays")} (room_id, identity, session) where kind = 'stay' do update
+        set until = greatest(kept.until, excluded.until), reason = coalesce(kept.reason, excluded.reason)
+    ), read as (
+        update media_event e set read_at = now()
+        from json_to_recordset(cast({{read}} as json)) as r (room_id uuid, event_id text)
+        join ours o on o.room_id = r.room_id
+        where e.event_id = r.event_id
+    )
+"""  # noqa: S608  (likewise)
+
+
+def _statement(form: str, *, locked: str, witnessed: bool) -> str:
+    """Return the statement with its parameters in a form like `:{name}` or `${no}`."""
+    names = ("owner", "teller", "published", *(_LISTS_WITNESSED if witnessed else _LISTS))
+    places = {name: form.format(name=name, no=no) for no, name in enumerate(names, start=1)}
+    unread, kept = (_UNREAD, _WITNESSED) if witnessed else ("", "")
+    return _SQL.format(
+        locked=locked, unread=unread.format(**places), witnessed=kept.format(**places), **places
+    )
+
+
+_APPEND = text(_statement(":{name}", locked="", witnessed=False))
+_APPEND_WITNESSED = text(_statement(":{name}", locked="", witnessed=True))
+# An owner's row that somebody else holds is passed over, so that no room waits for the fence of another.
+_APPEND_TOGETHER = _statement("${no}", locked="skip locked", witnessed=False)
+_APPEND_TOGETHER_WITNESSED = _statement("${no}", locked="skip locked", witnessed=True)
 
 
 async def require_fence(session: AsyncSession, claim: Claim) -> None:
@@ -398,51 +470,6 @@ def projection(state: State) -> dict[str, object]:
 async def _write_bans(session: AsyncSession, room_id: UUID, banned: Iterable[Identity]) -> None:
     if rows := [{"room_id": room_id, "identity": identity} for identity in banned]:
         await session.execute(insert(RoomBan), rows)
-
-
-async def _write_evidence(session: AsyncSession, room_id: UUID, evidence: Iterable[Evidence]) -> None:
-    stays: dict[tuple[Identity | None, str], Evidence] = {}
-    facts: list[Evidence] = []
-    for fact in evidence:
-        if fact.kind == "stay":
-            # One statement may touch a row only once: several beats of one turn become the longest.
-            key = (fact.identity, fact.session)
-            stays[key] = _longer(stays[key], fact) if key in stays else fact
-        else:
-            facts.append(fact)
-    if stays:
-        await session.execute(_KEEP_STAYS, {"rows": _evidence_json(room_id, stays.values())})
-    if facts:
-        await session.execute(_KEEP_FACTS, {"rows": _evidence_json(room_id, facts)})
-
-
-def _longer(one: Evidence, other: Evidence) -> Evidence:
-    assert one.until is not None, "a stay has an end"
-    assert other.until is not None, "a stay has an end"
-    return replace(one, until=max(one.until, other.until), reason=one.reason or other.reason)
-
-
-def _evidence_json(room_id: UUID, evidence: Iterable[Evidence]) -> str:
-    return _json([{"room_id": room_id, **msgspec.structs.asdict(fact)} for fact in evidence])
-
-
-# As one JSON text: a beat of five hundred people is one parameter, not five thousand, which took 50 ms to put together.
-_EVIDENCE = """
-    insert into evidence as kept (
-        room_id, kind, at, identity, session, until, generation, source, reason, room_sid, joined_at, received_at, ref
-    )
-    select * from json_to_recordset(cast(:rows as json)) as told (
-        room_id uuid, kind text, at timestamptz, identity text, session text, until timestamptz, generation bigint,
-        source text, reason text, room_sid text, joined_at timestamptz, received_at timestamptz, ref text
-    )
-    on conflict
-"""
-_KEEP_STAYS = text(
-    _EVIDENCE
-    + """(room_id, identity, session) where kind = 'stay' do update
-    set until = greatest(kept.until, excluded.until), reason = coalesce(kept.reason, excluded.reason)"""
-)
-_KEEP_FACTS = text(_EVIDENCE + "(ref) do nothing")
 
 
 # --- Reading ------------------------------------------------------------------------------------------------
@@ -560,52 +587,6 @@ def _blanked(event: m.Event, gone: set[UUID]) -> m.Event:
     if isinstance(event, m.MessageCreated | m.MessageUpdated) and event.id in gone:
         return replace(event, text="")
     return event
-
-
-async def inbox(session: AsyncSession, room_id: UUID, *, limit: int) -> list[MediaEvent]:
-    """Return the unread webhooks of a room in order of their happening."""
-    unread = (
-        select(MediaEvent)
-        .where(MediaEvent.room_id == room_id, MediaEvent.read_at.is_(None))
-        .order_by(MediaEvent.created_at, MediaEvent.received_at, MediaEvent.event_id)
-        .limit(limit)
-    )
-    return list(await session.scalars(unread))
-
-
-async def has_news(session: AsyncSession, room_id: UUID) -> bool:
-    """Return whether webhooks of a room wait to be read."""
-    return bool(await inbox(session, room_id, limit=1))
-
-
-def changes(webhooks: Iterable[MediaEvent]) -> list[m.MediaChanged]:
-    """Return what stored webhooks say."""
-    return [change for row in webhooks if (change := _media_changed(row)) is not None]
-
-
-async def mark_read(session: AsyncSession, event_ids: Sequence[str]) -> None:
-    """Note that webhooks were taken in, or never can be."""
-    rows = update(MediaEvent).where(MediaEvent.event_id.in_(event_ids))
-    await session.execute(rows.values(read_at=func.now()))
-
-
-def _media_changed(row: MediaEvent) -> m.MediaChanged | None:
-    kind = media.EVIDENCE_KINDS.get(row.type)
-    if kind is None or row.generation is None:
-        return None
-    evidence = Evidence(
-        kind=kind,
-        at=row.created_at,
-        identity=Identity(row.identity) if row.identity is not None else None,
-        session=row.participant_sid or "",
-        generation=row.generation,
-        reason=row.reason,
-        room_sid=row.room_sid,
-        joined_at=row.joined_at,
-        received_at=row.received_at,
-        ref=row.event_id,
-    )
-    return m.MediaChanged(evidence, row.counted)
 
 
 async def evidence_of(session: AsyncSession, room_id: UUID) -> list[Evidence]:

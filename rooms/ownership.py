@@ -26,6 +26,9 @@ Columns = TypeVarTuple("Columns")
 ADOPT_PAGE = 50
 # Out of so many: more, or an order, and PostgreSQL reads the owners of all rooms instead of looking up those it needs.
 ADOPT_FROM = 2 * ADOPT_PAGE
+# A room is told of its webhooks at once, under a flood within half a second. What is unread for longer was not heard of;
+# a smaller number would have rooms read rows that they were just handed.
+UNTOLD_AFTER = timedelta(seconds=2)
 # Rows of dead nodes say since when a room was without owner; after a day nothing asks any more.
 NODE_KEPT = timedelta(days=1)
 
@@ -172,7 +175,8 @@ async def abandoned(session: AsyncSession, *, now: datetime, wall: datetime) -> 
 async def with_news(session: AsyncSession, node_id: UUID) -> list[UUID]:
     """Return this node's rooms whose inbox has something unread: the message that said so was lost."""
     query = select(MediaEvent.room_id).join(RoomOwner, RoomOwner.room_id == MediaEvent.room_id)
-    unread = query.where(MediaEvent.read_at.is_(None), RoomOwner.node_id == node_id).distinct()
+    is_left = MediaEvent.read_at.is_(None) & (MediaEvent.recorded_at < func.clock_timestamp() - UNTOLD_AFTER)
+    unread = query.where(is_left, RoomOwner.node_id == node_id).distinct()
     return [room_id for room_id in await session.scalars(unread) if room_id is not None]
 
 

@@ -24,6 +24,7 @@ from rooms.actor import DATABASE_AWAY, FOLD_AFTER_S, Actor, Asker, Letter, Surro
 from rooms.commits import LANES, Commits
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
+from rooms.finish import Terms
 from rooms.journal import Nature
 from rooms.media import Media
 from rooms.messages import PublicEvent, Snapshot
@@ -160,6 +161,7 @@ class Registry:
             wall=wall,
             publish=publish,
             effects=self._effects,
+            terms=Terms(),
             spawn=self._spawn,
             is_paused=self._is_paused,
             changed=self._changed,

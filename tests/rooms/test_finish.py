@@ -10,7 +10,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from structlog.testing import capture_logs
 
-from rooms import errors, finish, journal, messages as m, room
+from rooms import errors, finish, inbox, journal, messages as m, room
 from rooms.media import room_name
 from rooms.messages import Identity, Presence, RoomStatus
 from rooms.models import MediaEvent
@@ -333,7 +333,7 @@ async def test_however_much_is_unread_counts_at_the_end(
     sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room_id = await create(sessions, lesson(evidence="livekit"), clock)
-    monkeypatch.setattr(journal, "INBOX_PAGE", 2)
+    monkeypatch.setattr(inbox, "PAGE", 2)
 
     async with registry(sessions, clock, media=LiveKit(), leases=Leases(scan_s=60)) as rooms:
         await rooms.ask(room_id, join(HOST))

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from litestar import Litestar
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import ASGIRouteHandler
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -50,7 +50,7 @@ class Door:
         return answer.status_code
 
 
-def _client(route: HTTPRouteHandler) -> httpx.AsyncClient:
+def _client(route: ASGIRouteHandler) -> httpx.AsyncClient:
     application = Litestar([route], exception_handlers={Exception: problem.answer}, openapi_config=None)
     transport = httpx.ASGITransport(application)  # type: ignore[arg-type]  # Litestar types ASGI more narrowly
     return httpx.AsyncClient(transport=transport, base_url="http://fourtalk")
