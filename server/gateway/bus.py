@@ -9,13 +9,15 @@ Where the server offers it (Redis 7, Valkey), pub/sub is sharded: a channel then
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from server import errors
@@ -175,8 +177,8 @@ class Bus:
         """Tell the others that this node ends."""
         self._send(EVERYBODY, _Beat(is_last=True))
         try:
-            async with asyncio.timeout(LEAVE_S):
-                await self._flush()
+            async with asyncio.timeout(LEAVE_S), self._line() as line:
+                await self._flush(line)
         except (RedisError, OSError, TimeoutError) as error:
             log.debug("leaving_not_told", error=type(error).__name__)
 
@@ -284,8 +286,32 @@ class Bus:
     async def _write(self) -> None:
         while True:
             await self._wake.wait()
-            self._wake.clear()
-            await self._try(self._flush)
+            await self._try(self._write_while_up)
+
+    async def _write_while_up(self) -> None:
+        """Write over one connection until the bus is lost.
+
+        Taking one out of the pool for each message cost 190 us, where the message itself costs 50.
+        """
+        pubsub = self._pubsub
+        async with self._line() as line:
+            while self._pubsub is pubsub:
+                self._wake.clear()
+                await self._flush(line)
+                await self._wake.wait()
+
+    @asynccontextmanager
+    async def _line(self) -> AsyncIterator[AbstractConnection]:
+        pool = self._redis.connection_pool
+        line: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it without types
+        is_whole = False
+        try:
+            yield line
+            is_whole = True
+        finally:
+            if not is_whole:
+                await line.disconnect(nowait=True)  # answers may be under way that nobody waits for any more
+            await pool.release(line)
 
     async def _try(self, write: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -321,15 +347,15 @@ class Bus:
         hear = pubsub.ssubscribe if self._is_sharded else pubsub.subscribe
         await hear(*topics)
 
-    async def _flush(self) -> None:
+    async def _flush(self, line: AbstractConnection) -> None:
+        say = "SPUBLISH" if self._is_sharded else "PUBLISH"
         while self._outgoing or self._publishing:
             self._put_publications()
             batch, self._outgoing = self._outgoing[:BATCH], self._outgoing[BATCH:]
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                say = pipeline.spublish if self._is_sharded else pipeline.publish
-                for topic, payload in batch:
-                    _ = say(topic, payload)  # queued, sent by execute
-                await pipeline.execute()
+            commands = line.pack_commands([(say, topic, payload) for topic, payload in batch])
+            await line.send_packed_command(commands, check_health=False)
+            for _ in batch:
+                await line.read_response()
 
     def _put_publications(self) -> None:
         """Queue what was published since the last write: as late as possible, so that a message carries much."""
