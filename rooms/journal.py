@@ -4,6 +4,7 @@ One turn of an actor is one transaction. The first statement of each checks the 
 the commit, so a node that lost a room while it slept writes nothing at all.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import get_args
@@ -26,8 +27,6 @@ from rooms.models import (
     RoomEvent,
     RoomOwner,
     RoomSeat,
-    RoomSnapshot,
-    RoomTimer,
 )
 from rooms.state import VERSION, Seat, State
 from rooms.turn import Decision
@@ -481,24 +480,55 @@ async def load(session: AsyncSession, room_id: UUID) -> State:
     Raises:
         RoomNotFoundError: There is no such room.
     """
-    kept = select(RoomSnapshot.state).where(RoomSnapshot.room_id == room_id, RoomSnapshot.version == VERSION)
-    snapshot = await session.scalar(kept)
-    state = None if snapshot is None else _state_decoder.decode(snapshot)
-    tail = (
-        select(cast(RoomEvent.data, Text))
-        .where(RoomEvent.room_id == room_id, RoomEvent.seq > (state.seq if state else 0))
-        .order_by(RoomEvent.seq)
-    )
-    events = [_event_decoder.decode(data) for data in await session.scalars(tail)]
-    if state is None and not events:
+    found = await load_all(session, [room_id])
+    if room_id not in found:
         raise RoomNotFoundError(room_id)
-    return room.replay(state, events)
+    return found[room_id]
+
+
+_SNAPSHOTS = text("""
+    select room_id, state from room_snapshot
+    where room_id = any(cast(:room_ids as uuid[])) and version = :version
+""")
+# Beginning where the snapshots that were read end: meanwhile there may be newer ones.
+_TAILS = text("""
+    select e.room_id, cast(e.data as text)
+    from unnest(cast(:room_ids as uuid[]), cast(:seqs as bigint[])) as s (room_id, seq)
+    join room_event e on e.room_id = s.room_id and e.seq > s.seq
+    order by e.room_id, e.seq
+""")
+
+
+async def load_all(session: AsyncSession, room_ids: Sequence[UUID]) -> dict[UUID, State]:
+    """Return the states of those rooms that exist."""
+    kept = await session.execute(_SNAPSHOTS, {"room_ids": list(room_ids), "version": VERSION})
+    states: dict[UUID, State] = {room_id: _state_decoder.decode(state) for room_id, state in kept}
+    seqs = [states[room_id].seq if room_id in states else 0 for room_id in room_ids]
+    tails: dict[UUID, list[m.Event]] = {}
+    for room_id, data in await session.execute(_TAILS, {"room_ids": list(room_ids), "seqs": seqs}):
+        tails.setdefault(room_id, []).append(_event_decoder.decode(data))
+    for room_id, events in tails.items():
+        states[room_id] = room.replay(states.get(room_id), events)
+        await asyncio.sleep(0)  # a replay takes up to a few ms: nobody else waits for all of them
+    return states
 
 
 async def armed_timers(session: AsyncSession, room_id: UUID) -> dict[str, Timer]:
     """Return the timers of a room as they are stored."""
-    rows = await session.scalars(select(RoomTimer).where(RoomTimer.room_id == room_id))
-    return {row.name: msgspec.convert({"due_at": row.due_at, "clock": row.clock}, Timer) for row in rows}
+    return (await all_armed_timers(session, [room_id]))[room_id]
+
+
+_TIMERS = text("""
+    select room_id, name, due_at, clock from room_timer where room_id = any(cast(:room_ids as uuid[]))
+""")
+
+
+async def all_armed_timers(session: AsyncSession, room_ids: Sequence[UUID]) -> dict[UUID, dict[str, Timer]]:
+    """Return the timers of rooms as they are stored."""
+    found: dict[UUID, dict[str, Timer]] = {room_id: {} for room_id in room_ids}
+    for room_id, name, due_at, clock in await session.execute(_TIMERS, {"room_ids": list(room_ids)}):
+        found[room_id][name] = Timer(due_at, clock)
+    return found
 
 
 async def nature(session: AsyncSession, room_id: UUID) -> Nature:

@@ -388,6 +388,8 @@ class Hub:
     async def _open(self, channel: Channel) -> None:
         if self._channels.get(channel.name) is not channel:
             return  # everybody left before it began
+        # Before the head is read: a channel that has to be compared sooner is said to be from then on.
+        channel.check_at = self._loop.time() + CHECK_S * random.uniform(0.5, 1.0)  # noqa: S311 - spreads checks
         try:
             await self._bus.subscribe(channel.name)
             head = await self._head(channel.name)
@@ -402,7 +404,6 @@ class Hub:
             return
         channel.epoch, channel.last = head.epoch, head.off
         channel.target = max(channel.target, head.off)
-        channel.check_at = self._loop.time() + CHECK_S * random.uniform(0.5, 1.0)  # noqa: S311 - spreads checks
         channel.ready.set_result(None)
         self._drain_ahead(channel)
 
@@ -585,8 +586,14 @@ class Hub:
 
     def check_all(self) -> None:
         """Compare every channel with its history within a second."""
-        for channel in self._channels.values():
-            channel.check_at = 0.0
+        self.check_soon(self._channels)
+
+    def check_soon(self, names: Iterable[str]) -> None:
+        """Compare channels with their history within a second."""
+        for name in names:
+            channel = self._channels.get(name)
+            if channel is not None:
+                channel.check_at = 0.0
 
     def share(self, names: Iterable[str]) -> list[str]:
         """Note that other nodes have members in these channels; return those that have some here."""
