@@ -248,6 +248,11 @@ class Actor:
         return not self._is_running and not self._system and not self._user
 
     @property
+    def is_certain(self) -> bool:
+        """Whether `state` is what the database has; not after a commit of which nobody knows what became."""
+        return not self._is_doubtful and not self.is_gone
+
+    @property
     def is_quarantined(self) -> bool:
         """Whether the room failed too often lately to be written to."""
         if len(self._crashes) < CRASHES_MAX:

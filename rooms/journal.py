@@ -564,16 +564,12 @@ async def head(session: AsyncSession, room_id: UUID) -> tuple[str, int]:
     return row[0], row[1]
 
 
-async def heads(session: AsyncSession, room_ids: Sequence[UUID]) -> dict[UUID, tuple[str, int]]:
-    """Return epoch and newest offset of the channels of those rooms that exist."""
-    newest = (
-        select(func.coalesce(func.max(RoomEvent.off), 0))
-        .where(RoomEvent.room_id == Room.id)
-        .correlate(Room)
-        .scalar_subquery()
-    )
-    found = await session.execute(select(Room.id, Room.epoch, newest).where(Room.id.in_(room_ids)))
-    return {room_id: (epoch, off) for room_id, epoch, off in found}
+# One row for each of these rooms that exists: its place among them, epoch and newest offset of its channel.
+HEADS = """
+    select a.no, r.epoch, (select coalesce(max(e.off), 0) from room_event e where e.room_id = r.id)
+    from unnest($1::uuid[]) with ordinality as a (room_id, no)
+    join room r on r.id = a.room_id
+"""
 
 
 async def public_events(

@@ -313,6 +313,11 @@ class Registry:
         async with self._sessions() as session:
             return published.snapshot(await journal.load(session, room_id))
 
+    def here(self, room_id: UUID) -> State | None:
+        """Return what a room is like where it certainly runs here, None where only the database can say."""
+        actor = self._actors.get(room_id)
+        return actor.state if actor is not None and actor.is_certain and not self._is_paused() else None
+
     async def nature(self, room_id: UUID) -> Nature:
         """Return what never changes of a room. However many ask at once, the database is asked once.
 

@@ -30,11 +30,12 @@ from server.gateway.history import TableHistory
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import Publication
-from server.gateway.socket import websocket_route
+from server.gateway.socket import with_sockets
 from server.http import contract, door, health, problem, share
 from server.http.edge import ASGIApp, Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator, client_address
+from server.reads import Reads
 from server.relay import Relay
 from server.webhooks.livekit import livekit_route
 
@@ -80,7 +81,8 @@ async def running(
             relay.wake()
 
         sessions = _sessions(stack, settings.database_url, node, wake)
-        # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay.
+        # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay, and
+        # who somebody is.
         steady = _sessions(stack, settings.database_url, node, wake, pool_size=STEADY_POOL_SIZE)
         metrics = Metrics()
         clock, drift = await _clock(sessions, steady, metrics)
@@ -101,12 +103,6 @@ async def running(
         async def forward(node: UUID, _room_id: UUID, payload: bytes) -> bytes:
             return await bridge.forward(gateway.bus, node, payload)
 
-        def address_of(scope: Mapping[str, Any]) -> str | None:
-            return client_address(scope, settings.trusted_proxies)
-
-        async def recheck(changed: AccountChanged) -> None:
-            await gateway.recheck(changed.user_id)
-
         media = await _media(stack, settings, shift)
 
         rooms = Registry(
@@ -120,13 +116,14 @@ async def running(
             node_id=node,
             predecessor=predecessor,
         )
-        authenticator = Authenticator(
-            secret=settings.secret_key, sessions=sessions, redis=redis, wall=clock.wall
-        )
+        reads = Reads(steady)
+        await stack.enter_async_context(reads.running())
+        authenticator = Authenticator(secret=settings.secret_key, reads=reads, redis=redis, wall=clock.wall)
         parts = Parts(
             settings,
             clock,
             sessions,
+            reads,
             redis,
             rooms,
             locator,
@@ -135,9 +132,12 @@ async def running(
         gateway = Gateway(
             node=str(node),
             redis=redis,
-            doors=bridge.Doors(authenticator, sessions, clock),
+            doors=bridge.Doors(authenticator, parts),
             seats=bridge.Seats(rooms, clock),
-            histories={"user:": TableHistory(sessions), bridge.ROOM: bridge.RoomHistory(sessions)},
+            histories={
+                "user:": TableHistory(sessions, reads),
+                bridge.ROOM: bridge.RoomHistory(sessions, reads, rooms),
+            },
             rows=[row for row in commands.TABLE if row.on_socket],
             execute=bridge.executor(parts, authenticator),
             asks=bridge.asks(parts, commands.TABLE),
@@ -152,7 +152,11 @@ async def running(
             node=node,
             publish=gateway.publish,
             reactions=reactions.TABLE,
-            after={AccountChanged: recheck, **errands.table(sessions, rooms)},
+            together=reactions.TOGETHER,
+            after={
+                AccountChanged: lambda changed: gateway.recheck(changed.user_id),
+                **errands.table(sessions, reads, rooms),
+            },
             wall=clock.wall,
         )
         integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
@@ -168,7 +172,6 @@ async def running(
         await stack.enter_async_context(rooms)
         routes: list[ControllerRouterHandler] = [
             *_door_routes(parts, authenticator),
-            websocket_route(gateway, address_of=address_of),
             livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
             *health.routes(state, integrity),
             *(travel.routes(parts, relay, worker) if time_travel else ()),
@@ -176,7 +179,12 @@ async def running(
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        yield Application(_edge(settings, routes, Limiter(redis)), gateway, rooms, state)
+        asgi = with_sockets(
+            _edge(settings, routes, Limiter(redis)),
+            gateway,
+            address_of=lambda scope: client_address(scope, settings.trusted_proxies),
+        )
+        yield Application(asgi, gateway, rooms, state)
 
 
 def _door_routes(parts: Parts, authenticator: Authenticator) -> Sequence[HTTPRouteHandler]:

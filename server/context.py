@@ -21,6 +21,7 @@ from server.config import Settings
 from server.errors import UnauthenticatedError
 from server.gateway.protocol import Publication
 from server.integrations.geo import Locator
+from server.reads import Reads
 
 
 class Role(StrEnum):
@@ -75,6 +76,7 @@ class Parts(msgspec.Struct, frozen=True):
     settings: Settings
     clock: Clock
     sessions: async_sessionmaker[AsyncSession]
+    reads: Reads
     redis: Redis
     rooms: Registry
     locator: Locator

@@ -10,9 +10,9 @@ import msgspec
 from server.features.courses.reactions import REACTIONS as COURSES
 from server.features.lessons.reactions import REACTIONS as LESSONS
 from server.features.notifications.reactions import REACTIONS as NOTIFICATIONS
-from server.features.talks.reactions import REACTIONS as TALKS
+from server.features.talks.reactions import REACTIONS as TALKS, TOGETHER as TALKS_TOGETHER
 from server.features.wallet.reactions import REACTIONS as WALLET
-from server.reaction import Reaction
+from server.reaction import Reaction, Together
 
 FEATURES = (TALKS, COURSES, LESSONS, WALLET, NOTIFICATIONS)
 
@@ -28,3 +28,6 @@ def _joined(
 
 
 TABLE = _joined(FEATURES)
+
+TOGETHER: Mapping[type[msgspec.Struct], Together] = TALKS_TOGETHER
+"""What comes before all of that, once for many events of a type."""

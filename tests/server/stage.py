@@ -27,6 +27,7 @@ from server.features.accounts import registration
 from server.features.courses import errands
 from server.gateway.protocol import Publication
 from server.integrations.geo import Locator
+from server.reads import Reads
 from server.relay import Relay
 
 ROWS = {row.op: row for row in TABLE}
@@ -184,15 +185,18 @@ async def open_stage(
 
     registry = Registry(sessions, now=clock.now, wall=clock.wall, publish=publish_room)
     sessions.configure(info={outbox.NODE: registry.node_id})
-    relay = Relay(
-        sessions,
-        node=registry.node_id,
-        publish=publish,
-        reactions=reactions.TABLE,
-        after=errands.table(sessions, registry),
-        wall=clock.wall,
-    )
-    with Locator(locator_file(folder / "countries.mmdb")) as locator:
-        async with registry:
-            parts = Parts(settings, clock, sessions, redis, registry, locator, publish)
-            yield Stage(parts, relay, shown)
+    reads = Reads(sessions)
+    async with reads.running():
+        relay = Relay(
+            sessions,
+            node=registry.node_id,
+            publish=publish,
+            reactions=reactions.TABLE,
+            together=reactions.TOGETHER,
+            after=errands.table(sessions, reads, registry),
+            wall=clock.wall,
+        )
+        with Locator(locator_file(folder / "countries.mmdb")) as locator:
+            async with registry:
+                parts = Parts(settings, clock, sessions, reads, redis, registry, locator, publish)
+                yield Stage(parts, relay, shown)

@@ -89,7 +89,7 @@ async def test_kicked_person_is_out_and_a_banned_one_stays_out(stage: Stage) -> 
 
 async def test_banned_person_may_not_even_look_on(stage: Stage) -> None:
     room_id, [host, guest] = await seated(stage, 2)
-    doors = Doors(cast(Authenticator, None), stage.parts.sessions, stage.parts.clock)
+    doors = Doors(cast(Authenticator, None), stage.parts)
     channel = f"room:{room_id}"
     allowed = await doors.may_read(Login(guest, None), channel)
 

@@ -48,6 +48,7 @@ class Node:
     def __init__(self, sessions: Sessions, *, after: Callable[[Said], Awaitable[None]] | None = None) -> None:
         self.id = uuid4()
         self.shown: list[tuple[str, int | None, str]] = []
+        self.together: list[list[str]] = []
         self.has_shown = asyncio.Event()
         self.ahead = timedelta()
         self.poison: set[str] = set()
@@ -59,6 +60,7 @@ class Node:
             node=self.id,
             publish=self._publish,
             reactions={Said: (self._react,)},
+            together={Said: self._react_together},
             after={Said: after} if after else {},
             wall=lambda: datetime.now(UTC) + self.ahead,
         )
@@ -84,6 +86,9 @@ class Node:
                 self.crash_after_push = True
             case "none":
                 pass
+
+    async def _react_together(self, session: AsyncSession, events: Sequence[Said]) -> None:
+        self.together.append([event.word for event in events])
 
     async def _react(self, occasion: Occasion, event: Said) -> Sequence[Post]:
         if event.word in self.poison:

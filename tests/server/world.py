@@ -23,6 +23,7 @@ from server.http import door, problem
 from server.http.edge import Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator
+from server.reads import Reads
 
 PASSWORD = "Correct-horse-7"
 
@@ -81,17 +82,35 @@ async def open_world(
     rooms: Registry | None = None,
 ) -> AsyncIterator[World]:
     """Build an edge; without `rooms`, commands that need a room fail."""
-    parts = Parts(
-        settings, clock, sessions, redis, cast(Registry, rooms), Locator(None), publish=lambda *_: None
+    reads = Reads(sessions)
+    async with reads.running():
+        parts = Parts(
+            settings,
+            clock,
+            sessions,
+            reads,
+            redis,
+            cast(Registry, rooms),
+            Locator(None),
+            publish=lambda *_: None,
+        )
+        async with _served(parts, table) as world:
+            yield world
+
+
+@contextlib.asynccontextmanager
+async def _served(parts: Parts, table: Sequence[Command]) -> AsyncIterator[World]:
+    settings = parts.settings
+    authenticator = Authenticator(
+        secret=settings.secret_key, reads=parts.reads, redis=parts.redis, wall=parts.clock.wall
     )
-    authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis, wall=clock.wall)
     litestar = Litestar(
         route_handlers=door.routes(table, parts, authenticate=authenticator.authenticate),
         exception_handlers={Exception: problem.answer},
         openapi_config=None,
         logging_config=None,
     )
-    app = Edge(litestar, settings=settings, limiter=Limiter(redis))
+    app = Edge(litestar, settings=settings, limiter=Limiter(parts.redis))
     # An address of its own: the tests of a worker share one Valkey.
     address = ".".join(["10", *(str(random.randrange(1, 255)) for _ in range(3))])
     transport = httpx.ASGITransport(app=app, client=(address, 1))

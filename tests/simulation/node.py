@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -27,6 +28,7 @@ from server.gateway.protocol import Publication
 from server.http.health import Integrity
 from server.integrations.geo import Locator
 from server.jobs import Jobs
+from server.reads import Reads
 from server.relay import Relay
 from server.travel import Traveller
 from server.webhooks.livekit import livekit_route
@@ -53,12 +55,14 @@ class Crash(Exception):  # noqa: N818  (it is no error of the product)
 class Channels:
     """Everything that was published with an offset, as all the receivers together saw it."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, reads: Reads) -> None:
         self.shown: dict[str, dict[int, Publication]] = {}
         self.news: set[str] = set()
         self.contradictions: list[tuple[str, Publication, Publication]] = []
         self._checked: dict[str, int] = {}
-        self._rooms, self._people = RoomHistory(sessions), TableHistory(sessions)
+        # What the database says counts, whatever a room has in memory.
+        nowhere = cast(Registry, SimpleNamespace(here=lambda _: None))
+        self._rooms, self._people = RoomHistory(sessions, reads, nowhere), TableHistory(sessions, reads)
 
     def publish(self, channel: str, posts: Sequence[Publication]) -> None:
         for post in posts:
@@ -143,6 +147,7 @@ class Node:
             settings,
             clock,
             sessions,
+            Reads(sessions),
             Redis.from_url("redis://unused"),
             self.rooms,
             Locator(None),
@@ -153,6 +158,7 @@ class Node:
             node=self.rooms.node_id,
             publish=channels.publish,
             reactions=reactions.TABLE,
+            together=reactions.TOGETHER,
             after={},
             wall=clock.wall,
         )
@@ -236,7 +242,7 @@ class Node:
         # It holds the lock of the data dir, so whoever had the rooms before is dead (DESIGN §4, Numbers).
         async with self.sessions.begin() as session:
             await ownership.outlive(session, None)
-        async with self.rooms:
+        async with self.parts.reads.running(), self.rooms:
             self._is_up.set()
             await self._is_ended.wait()
             if self._is_crash:
