@@ -77,8 +77,8 @@ class Channel:
 
     def __init__(self, name: str, ready: asyncio.Future[None]) -> None:
         self.name = name
-        self.ready = ready
-        """Done when the position is known and other nodes are heard."""
+        self.ready: asyncio.Future[None] | None = ready
+        """Has a result when the position is known and other nodes are heard; None from then on."""
         self.epoch = ""
         self.last = -1
         self.target = -1
@@ -99,7 +99,7 @@ class Channel:
     @property
     def is_open(self) -> bool:
         """Return whether the position is known."""
-        return self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
+        return self.ready is None
 
     def outlets(self) -> Mapping[Codec, tuple[Outlet, ...]]:
         """Return the fast members' ways out by codec, made anew only when somebody came or went."""
@@ -113,6 +113,8 @@ class Channel:
     def put_fast(self, member: Member) -> None:
         """Give a member the channel's own frames from now on."""
         self.held.pop(member.receiver, None)
+        if not self.held:
+            self.held = {}  # an emptied dict keeps its table, and almost every channel has one
         self.fast[member.receiver] = member
         self._outlets = None
 

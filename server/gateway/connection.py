@@ -189,7 +189,7 @@ class Connection:
     def opened(self, login: Login, share: Share) -> None:
         """Note whose connection this is."""
         self.login, self.share = login, share
-        self.user_id = str(login.person.user_id)
+        self.user_id = share.user_id
 
     def admitted(self) -> None:
         """Begin with what came after `connect`; its answer is sent."""

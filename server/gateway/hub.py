@@ -239,7 +239,7 @@ class Hub:
             self._metrics.channels.inc()
         member = Member(channel, receiver)
         channel.held[receiver] = member
-        receiver.memberships[name] = member
+        receiver.memberships[channel.name] = member
         return member
 
     def leave(self, receiver: Receiver, name: str) -> bool:
@@ -386,6 +386,8 @@ class Hub:
     # --- Opening and closing ---
 
     async def _open(self, channel: Channel) -> None:
+        ready = channel.ready
+        assert ready is not None, "a channel opens once"
         if self._channels.get(channel.name) is not channel:
             return  # everybody left before it began
         # Before the head is read: a channel that has to be compared sooner is said to be from then on.
@@ -396,19 +398,20 @@ class Hub:
         except Exception as error:
             if not isinstance(error, CommandError):
                 log.exception("channel_open_failed", channel=channel.name)
-            if not channel.ready.done():
-                channel.ready.set_exception(error)
-                channel.ready.exception()  # seen, also when nobody waits any more
+            if not ready.done():
+                ready.set_exception(error)
+                ready.exception()  # seen, also when nobody waits any more
             return
-        if channel.ready.done():
+        if ready.done():
             return
         channel.epoch, channel.last = head.epoch, head.off
         channel.target = max(channel.target, head.off)
-        channel.ready.set_result(None)
+        channel.ready = None
+        ready.set_result(None)
         self._drain_ahead(channel)
 
     def _close(self, channel: Channel) -> None:
-        if not channel.ready.done():
+        if channel.ready is not None:
             channel.ready.cancel()
         if self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
@@ -416,15 +419,15 @@ class Hub:
             self._metrics.channels.dec()
 
     async def _until_open(self, channel: Channel) -> None:
-        if not channel.ready.done():
-            try:
-                await asyncio.shield(channel.ready)
-            except asyncio.CancelledError:
-                if channel.ready.cancelled():
-                    raise CommandError(errors.NOT_AVAILABLE, "the subscription was given up") from None
-                raise
-        elif not channel.is_open:
-            await channel.ready
+        ready = channel.ready
+        if ready is None:
+            return
+        try:
+            await asyncio.shield(ready)
+        except asyncio.CancelledError:
+            if ready.cancelled():
+                raise CommandError(errors.NOT_AVAILABLE, "the subscription was given up") from None
+            raise
 
     # --- History, gaps, heads ---
 
