@@ -152,4 +152,6 @@ class Inbox:
             return
         rooms, self._untold, self._told_at = self._untold, {}, now
         for room_id, webhooks in rooms.items():
-            self._tell(room_id, InboxChanged(tuple(inbox.in_order(webhooks or ()))))
+            deliveries = inbox.in_order(webhooks or ())
+            for start in range(0, len(deliveries) or 1, inbox.PAGE):
+                self._tell(room_id, InboxChanged(tuple(deliveries[start : start + inbox.PAGE])))
