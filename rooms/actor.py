@@ -767,10 +767,14 @@ def _joined(one: Letter, other: Letter) -> bool:
     first, second = one.message, other.message
     if not (isinstance(first, m.InboxChanged) and isinstance(second, m.InboxChanged) and one.at == other.at):
         return False
+    if not (first.deliveries and second.deliveries):
+        # One look at the stored rows answers both: it finds everything that was there when it began.
+        one.message = m.InboxChanged()
+        return True
     together = {delivery.event_id: delivery for delivery in (*first.deliveries, *second.deliveries)}
-    # One look at the stored rows answers both: it finds everything that was there when it began.
-    are_known = first.deliveries and second.deliveries and len(together) <= inbox.PAGE
-    one.message = m.InboxChanged(tuple(together.values()) if are_known else ())
+    if len(together) > inbox.PAGE:
+        return False
+    one.message = m.InboxChanged(tuple(together.values()))
     return True
 
 

@@ -16,6 +16,7 @@ come from the best evidence there is:
 Silence alone is no contradiction: a person whose joined webhook came is in until something says otherwise.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -48,6 +49,8 @@ BEAT = timedelta(seconds=5)
 
 CONNECTION_TIMEOUT = "CONNECTION_TIMEOUT"
 SERVER_SHUTDOWN = "SERVER_SHUTDOWN"
+# Goodbyes that the person did not say: where they were then, other evidence has to tell.
+_UNSURE = (CONNECTION_TIMEOUT, SERVER_SHUTDOWN)
 
 
 class Confidence(StrEnum):
@@ -295,6 +298,10 @@ def _livekit_spans(
     """Yield the visits of one person, and the outages between them that were not theirs."""
     found = {key: _visit(known, room) for key, known in person.sessions.items() if not known.was_aborted}
     for session, visit in found.items():
+        if visit.left is not None and visit.left_reason not in _UNSURE:
+            # Nearly every visit that is over: nothing else says anything about its end.
+            yield _span(visit, (), (), (), room, until)
+            continue
         others = [other for key, other in found.items() if key != session]
         missing = sorted(
             at
@@ -482,13 +489,15 @@ def _counted(start: datetime, end: datetime, source: str, confidence: Confidence
 
 def _attended(spans: Iterable[_Span], starts_at: datetime, ends_at: datetime) -> Attended:
     """Return the union of the spans, clipped to the window."""
-    spans = [span for span in spans if span.start <= ends_at and span.end >= starts_at]
+    spans = sorted((span for span in spans if span.start <= ends_at and span.end >= starts_at), key=_start_of)
     edges = sorted({min(max(edge, starts_at), ends_at) for span in spans for edge in (span.start, span.end)})
     intervals: list[Interval] = []
+    coming, there = deque(spans), list[_Span]()
     for start, end in pairwise(edges):
-        sources = frozenset[str]().union(
-            *(span.sources for span in spans if span.start <= start and end <= span.end)
-        )
+        while coming and coming[0].start <= start:
+            there.append(coming.popleft())
+        there = [span for span in there if span.end >= end]
+        sources = frozenset[str]().union(*(span.sources for span in there))
         if not sources:
             continue
         named = tuple(sorted(sources))
@@ -499,6 +508,10 @@ def _attended(spans: Iterable[_Span], starts_at: datetime, ends_at: datetime) ->
     return Attended(
         tuple(intervals), attended // timedelta(seconds=1), _confidence(spans, starts_at, ends_at)
     )
+
+
+def _start_of(span: _Span) -> datetime:
+    return span.start
 
 
 def _confidence(spans: Sequence[_Span], starts_at: datetime, ends_at: datetime) -> Confidence:

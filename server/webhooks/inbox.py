@@ -44,7 +44,7 @@ class _Group:
         """Ids of those that are, known once `ended`."""
         self.new: set[str] = set()
         """Ids of those that were not there before."""
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
 
 
 class Inbox:
@@ -80,7 +80,7 @@ class Inbox:
             else:
                 group.webhooks.append(webhook)
                 # Whoever leads ends the group in time, and began before us.
-                await asyncio.shield(group.ended)
+                await group.ended.wait()
         except AWAY as error:
             log.warning("livekit_webhook_not_stored", type=webhook.type, error=type(error).__name__)
             raise OverloadedError("The event could not be stored now.") from error
@@ -95,7 +95,7 @@ class Inbox:
                 await self._insert(group)
         finally:
             self._close(group)
-            group.ended.set_result(None)
+            group.ended.set()
             self._note(group)
             self._tell_rooms()
 
@@ -152,4 +152,6 @@ class Inbox:
             return
         rooms, self._untold, self._told_at = self._untold, {}, now
         for room_id, webhooks in rooms.items():
-            self._tell(room_id, InboxChanged(tuple(inbox.in_order(webhooks or ()))))
+            deliveries = inbox.in_order(webhooks or ())
+            for start in range(0, len(deliveries) or 1, inbox.PAGE):
+                self._tell(room_id, InboxChanged(tuple(deliveries[start : start + inbox.PAGE])))

@@ -404,3 +404,21 @@ async def killed(*_: object, **__: object) -> None:
 
 async def broken(*_: object, **__: object) -> None:
     raise ZeroDivisionError
+
+
+async def test_terms_are_remembered_until_others_come_into_force(sessions: Sessions) -> None:
+    terms, change = finish.Terms(), STARTS + 10 * MINUTE
+    async with sessions.begin() as session:
+        await session.execute(
+            text("insert into policy values (2, :at, 4000, 8000, 25, 200, 1, 8, 'admin:1', 'Better terms.')"),
+            {"at": change},
+        )
+
+        unread = terms.percent(STARTS)
+        read = await terms.read(session, STARTS)
+        remembered = [terms.percent(at) for at in (STARTS, change - SECOND, change, STARTS - SECOND)]
+        later = await terms.read(session, change)
+
+    assert (unread, read, later) == (None, 20, 25)
+    assert remembered == [20, 20, None, None]
+    assert terms.percent(change + 60 * MINUTE) == 25

@@ -182,7 +182,7 @@ async def test_what_was_taken_in_before_is_not_taken_in_again(
     assert await rows(sessions, "select kind, ref from evidence") == [("joined", came.event_id)]
 
 
-async def test_more_than_a_turn_takes_in_is_read_from_the_rows(
+async def test_more_than_a_turn_takes_in_comes_with_the_next(
     engine: AsyncEngine, sessions: Sessions, clock: Clock, room_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox, "PAGE", 2)

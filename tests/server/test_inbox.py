@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from rooms import inbox
 from rooms.inbox import Stored
 from rooms.messages import Delivery, InboxChanged
 from rooms.models import MediaEvent
@@ -85,6 +86,16 @@ async def test_a_room_is_told_what_is_new_in_the_order_in_which_it_happened(told
 
     ids = [[delivery.event_id for delivery in deliveries] for deliveries in told.deliveries]
     assert ids == [["EV_1"], ["EV_3", "EV_2"]]
+
+
+async def test_more_than_a_turn_takes_in_is_told_in_pages(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "PAGE", 2)
+
+    await asyncio.gather(*(told.inbox.store(row()) for _ in range(6)))
+
+    assert [len(deliveries) for deliveries in told.deliveries] == [1, 2, 2, 1]
 
 
 async def test_a_repeat_sends_the_room_to_its_rows(told: Told) -> None:

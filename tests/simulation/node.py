@@ -105,17 +105,6 @@ def _message_id(post: Publication) -> str:
     return str(msgspec.json.decode(post.d, type=dict[str, Any])["id"])
 
 
-class Delivery:
-    """A request to the webhook's route, as far as it looks at one."""
-
-    def __init__(self, body: bytes, signature: str) -> None:
-        self.headers = {"authorization": signature}
-        self._body = body
-
-    async def body(self) -> bytes:
-        return self._body
-
-
 class Node:
     """A process. `start` it; then either `stop` or `crash` it."""
 
@@ -193,7 +182,10 @@ class Node:
         while await self._is_database_busy():  # noqa: ASYNC110 - the database tells nobody
             await asyncio.sleep(0.001)
         async with self.sessions.begin() as session:
-            await session.execute(text("update outbox set recorded_at = recorded_at - interval '3 seconds'"))
+            for table in ("outbox", "media_event"):
+                await session.execute(
+                    text(f"update {table} set recorded_at = recorded_at - interval '3 seconds'")
+                )
 
     async def _is_database_busy(self) -> bool:
         others = text(
@@ -205,7 +197,15 @@ class Node:
 
     async def receive(self, body: bytes, signature: str) -> None:
         """Take a delivery of the media server."""
-        await self._route.fn(Delivery(body, signature))
+        scope = {"type": "http", "method": "POST", "headers": [(b"authorization", signature.encode())]}
+
+        async def take() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def answer(_message: dict[str, Any]) -> None:
+            """Nobody reads it: a refusal is raised."""
+
+        await self._route.fn(scope=scope, receive=take, send=answer)
 
     async def look_around(self) -> None:
         """Adopt what nobody runs, let rest what nobody uses, and finish what a dead process left unpublished."""
