@@ -33,14 +33,17 @@ def run(stage: Stage) -> Result:
         lesson = ours.lessons(admin, [[tutor, *students]])[0]
         group = stage.engine.group(EVENTS["room.send"])
         product.fill(stage, ours, group, {lesson.room_id: [tutor, *students]}, "room.send")
+        stage.say("the lesson takes place")
         ours.set_clock(lesson.ends_at + OVER - MARGIN)
         held = int(
             ours.sql("select count(*) from hold where id not in (select hold_id from hold_settlement)")
         )
+        stage.say("and is settled")
         usage, began = ours.server.usage(), time.monotonic()
         ours.set_clock(lesson.ends_at + OVER + MARGIN)
         seconds = time.monotonic() - began
         cpu = ours.server.usage().since(usage)
+        stage.say("the books are checked")
         settled = json.loads(
             ours.sql("select json_build_array(count(*), count(distinct hold_id)) from hold_settlement")
         )
