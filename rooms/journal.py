@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import Text, cast, delete, func, insert, select, text
+from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import outbox
@@ -572,21 +572,24 @@ HEADS = """
 """
 
 
+_PUBLIC_EVENTS = text("""
+    select e.off, e.at, cast(e.data as text), r.kind
+    from room_event e
+    join room r on r.id = e.room_id
+    where e.room_id = :room_id and e.off > :since_off
+    order by e.off
+    limit :most
+""")
+
+
 async def public_events(
     session: AsyncSession, room_id: UUID, since_off: int, limit: int
 ) -> list[PublicEvent]:
     """Return the events of a room's channel after `since_off`, in order; deleted messages without their text."""
-    query = (
-        select(RoomEvent.off, RoomEvent.at, cast(RoomEvent.data, Text), Room.kind)
-        .join(Room, Room.id == RoomEvent.room_id)
-        .where(RoomEvent.room_id == room_id, RoomEvent.off > since_off)
-        .order_by(RoomEvent.off)
-        .limit(limit)
-    )
+    wanted = {"room_id": room_id, "since_off": since_off, "most": limit}
     found = [
         (off, at, _event_decoder.decode(data), kind)
-        for off, at, data, kind in await session.execute(query)
-        if off is not None
+        for off, at, data, kind in await session.execute(_PUBLIC_EVENTS, wanted)
     ]
     gone = await _deleted(session, room_id, [event for _, _, event, _ in found])
     return [

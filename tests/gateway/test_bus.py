@@ -6,7 +6,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -327,6 +327,24 @@ async def test_only_the_answer_to_the_newest_subscription_confirms_it(redis_url:
         await again
 
         assert not was_confirmed
+
+
+async def test_a_node_that_comes_later_is_told_of_the_sockets_that_are_there(redis_url: str) -> None:
+    user, gone = str(uuid.uuid4()), str(uuid.uuid4())
+    limits = Limits(connections=2)
+    async with serving(redis_url, limits=limits) as here:
+        await eventually(lambda: here.gateway.bus.is_alone, 10)
+        shares = here.gateway.shares
+        places = [await shares.admit(user), await shares.admit(user), await shares.admit(gone)]
+        assert all(places)
+        shares.release(cast(Share, places[2]))
+        assert gone not in shares._changed
+
+        async with serving(redis_url, limits=limits) as there:
+            await eventually(lambda: user in shares._told)
+
+            assert await there.gateway.shares.admit(user) is None
+            assert await there.gateway.shares.admit(gone) is not None
 
 
 async def test_call_and_answer(redis_url: str) -> None:
