@@ -280,6 +280,30 @@ async def test_where_a_room_runs_is_asked_once(
     assert isinstance(reply, m.ChatMessage), "it is looked for again when it has moved"
 
 
+async def test_a_node_that_may_have_lost_its_rooms_sends_askers_to_look_again(
+    sessions: Sessions, clock: Clock
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+    nodes: dict[UUID, Registry] = {}
+
+    async def forward(node_id: UUID, room_id: UUID, payload: bytes) -> bytes:
+        return await nodes[node_id].handle_forwarded(payload)
+
+    async with (
+        doomed(registry(sessions, clock, leases=Leases(beat_s=3600, scan_s=3600))) as owner,
+        registry(sessions, clock, forward=forward, leases=Leases(scan_s=3600)) as other,
+    ):
+        nodes[owner.node_id] = owner
+        await owner.ask(room_id, join(HOST))
+        await other.ask(room_id, m.SendChat(HOST, "it is there", "key"))
+        owner._renewed -= 3600
+        await expire(sessions, owner.node_id, 0)
+
+        await other.ask(room_id, m.SendChat(HOST, "it is here", "other key"))
+
+        assert other._actors.keys() == {room_id}
+
+
 async def expire(sessions: Sessions, node_id: UUID, after_s: float) -> None:
     """Let a node's lease run out then, as if it had not been renewed for a while."""
     async with sessions.begin() as session:
