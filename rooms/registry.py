@@ -5,24 +5,24 @@ Whoever needs a room asks here. If a living other node runs it, the message trav
 """
 
 import asyncio
-import heapq
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
-import msgspec
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms import errors, journal, messages as m, ownership, published
+from rooms import journal, messages as m, ownership, published
 from rooms.actor import DATABASE_AWAY, FOLD_AFTER_S, Actor, Asker, Letter, Surroundings, rest
+from rooms.agenda import Agenda
 from rooms.commits import LANES, Commits
 from rooms.effects import Effects
+from rooms.envelopes import Answer, Envelope, decode_answer, decode_envelope, encode, error_of
 from rooms.errors import FencedError, OverloadedError, RoomError, RoomNotFoundError, UnknownOutcomeError
 from rooms.finish import Terms
 from rooms.journal import Nature
@@ -30,7 +30,7 @@ from rooms.media import Media
 from rooms.messages import PublicEvent, Snapshot
 from rooms.ownership import Elsewhere, Leases, Taken
 from rooms.state import State
-from rooms.wishes import Clock, Timer
+from rooms.wishes import Timer
 
 log = structlog.get_logger()
 
@@ -52,9 +52,6 @@ ASK_TRIES = 4
 REST_AFTER_S = 120.0
 # So many rooms are let go of in one transaction; more would hold their rows for longer than one who wants a room waits.
 REST_PAGE = 100
-# Entries in the order of a clock that count no more, beside as many as there are rooms; sorting them out costs as much as
-# adding them did.
-STALE_MAX = 1_000
 # Rooms of other nodes of which something is remembered: some MB, and more than are in use through one node at a time.
 ELSEWHERE_MAX = 10_000
 # CreateRoom takes 2 ms, and 3 s when LiveKit looks for a node; a longer wait is a client's time-out.
@@ -77,24 +74,6 @@ QUIET_TIMEOUT_S = 8.0
 FORGET_NODES_EVERY_S = 3600.0
 
 
-class Envelope(msgspec.Struct, frozen=True):
-    """A message to a room on another node."""
-
-    room_id: UUID
-    command: m.Command | None = None
-    signal: m.Signal | None = None
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What the other node says."""
-
-    reply: m.Reply | None = None
-    error: str | None = None
-    """Name of the error's class."""
-    words: str = ""
-    facts: dict[str, Any] = {}
-
-
 class _StoppingError(OverloadedError):
     """This node takes no more rooms; whoever runs the room next can be asked at once."""
 
@@ -112,11 +91,6 @@ class _UnreachableError(OverloadedError):
 
 Found = Actor | Elsewhere | Exception
 """What became of opening a room."""
-
-
-_envelopes = msgspec.msgpack.Decoder(Envelope)
-_answers = msgspec.msgpack.Decoder(Answer)
-_encoder = msgspec.msgpack.Encoder()
 
 
 class Registry:
@@ -178,7 +152,7 @@ class Registry:
         self._loops: list[asyncio.Task[None]] = []
         self._lanes: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[Any]] = set()
-        self._agenda = _Agenda(self._actors)
+        self._agenda = Agenda(self._actors)
         self._is_draining = False
         self._is_stopped = False
         self._renewed = 0.0
@@ -363,7 +337,7 @@ class Registry:
 
     async def handle_forwarded(self, payload: bytes) -> bytes:
         """Serve a message that another node forwarded to this one."""
-        envelope = _envelopes.decode(payload)
+        envelope = decode_envelope(payload)
         try:
             answer = Answer(await self._handle(envelope))
         except RoomError as error:
@@ -371,7 +345,7 @@ class Registry:
         except Exception:
             log.exception("forwarded_message_failed", room_id=str(envelope.room_id))
             answer = Answer(error=OverloadedError.__name__, words="The room could not answer.")
-        return _encoder.encode(answer)
+        return encode(answer)
 
     async def _handle(self, envelope: Envelope) -> m.Reply | None:
         if self._is_paused():
@@ -435,9 +409,9 @@ class Registry:
         return await answer
 
     async def _ask_node(self, node_id: UUID, room_id: UUID, command: m.Command) -> m.Reply:
-        answer = _answers.decode(await self._send(node_id, Envelope(room_id, command=command)))
+        answer = decode_answer(await self._send(node_id, Envelope(room_id, command=command)))
         if answer.error is not None:
-            raise _error(answer)
+            raise error_of(answer)
         assert answer.reply is not None, "a command has a reply"
         return answer.reply
 
@@ -445,7 +419,7 @@ class Registry:
         if self._forward is None:
             raise _UnreachableError(node_id)
         try:
-            return await self._forward(node_id, envelope.room_id, _encoder.encode(envelope))
+            return await self._forward(node_id, envelope.room_id, encode(envelope))
         except TimeoutError:
             raise
         except OSError as error:
@@ -485,9 +459,9 @@ class Registry:
                 await self._tell_node(found.node_id, room_id, signal)
 
     async def _tell_node(self, node_id: UUID, room_id: UUID, signal: m.Signal) -> None:
-        answer = _answers.decode(await self._send(node_id, Envelope(room_id, signal=signal)))
+        answer = decode_answer(await self._send(node_id, Envelope(room_id, signal=signal)))
         if answer.error is not None:
-            raise _error(answer)
+            raise error_of(answer)
 
     # --- Opening and closing actors -------------------------------------------------------------------------
 
@@ -833,83 +807,6 @@ class _FirstTry:
             self._asker.set_exception(error)
 
 
-Moment = TypeVar("Moment", datetime, float)
-Slot = Literal["business_entry", "wall_entry", "visit_entry"]
-
-
-class _Order(Generic[Moment]):
-    """Rooms in the order in which a clock comes to them. The entry that counts is the one that its room names."""
-
-    def __init__(self, slot: Slot, actors: Mapping[UUID, Actor]) -> None:
-        self._slot = slot
-        self._actors = actors
-        self._heap: list[tuple[Moment, UUID]] = []
-
-    def put(self, actor: Actor, due: Moment) -> None:
-        """Let a room's turn come at `due`, unless it comes before."""
-        entry: tuple[Moment, UUID] | None = getattr(actor, self._slot)
-        if entry is not None and entry[0] <= due:
-            return
-        entry = (due, actor.room_id)
-        setattr(actor, self._slot, entry)
-        heapq.heappush(self._heap, entry)
-        if len(self._heap) > 2 * len(self._actors) + STALE_MAX:
-            self._heap = [entry for entry in self._heap if self._actor_of(entry) is not None]
-            heapq.heapify(self._heap)
-
-    def take(self, moment: Moment) -> list[Actor]:
-        """Take out the rooms whose turn has come."""
-        found: list[Actor] = []
-        while self._heap and self._heap[0][0] <= moment:
-            actor = self._actor_of(heapq.heappop(self._heap))
-            if actor is not None:
-                setattr(actor, self._slot, None)
-                found.append(actor)
-        return found
-
-    def _actor_of(self, entry: tuple[Moment, UUID]) -> Actor | None:
-        actor = self._actors.get(entry[1])
-        return actor if actor is not None and getattr(actor, self._slot) is entry else None
-
-
-class _Agenda:
-    """When which room has to be woken and looked after, instead of a sleeping task a timer or a walk over all rooms."""
-
-    def __init__(self, actors: Mapping[UUID, Actor]) -> None:
-        self._timers: dict[Clock, _Order[datetime]] = {
-            "business": _Order("business_entry", actors),
-            "wall": _Order("wall_entry", actors),
-        }
-        self._visits: _Order[float] = _Order("visit_entry", actors)
-
-    def plan(self, actor: Actor) -> None:
-        """Take over the timers of a room as they are now."""
-        for clock, order in self._timers.items():
-            if wakes := actor.wakes(clock):
-                order.put(actor, min(due_at for _, due_at in wakes))
-
-    def visit(self, actor: Actor, after_s: float) -> None:
-        """Look after a room in so many seconds, unless that is done before."""
-        self._visits.put(actor, time.monotonic() + after_s)
-
-    def due(self, *, now: datetime, wall: datetime) -> list[tuple[Actor, list[str]]]:
-        """Take out what is due."""
-        found: list[tuple[Actor, list[str]]] = []
-        moments: tuple[tuple[Clock, datetime], ...] = (("business", now), ("wall", wall))
-        for clock, moment in moments:
-            for actor in self._timers[clock].take(moment):
-                names = [name for name, due_at in actor.wakes(clock) if due_at <= moment]
-                if names:
-                    found.append((actor, names))
-                else:
-                    self.plan(actor)  # what it was planned for was cleared or put off
-        return found
-
-    def visits(self) -> list[Actor]:
-        """Take out the rooms to be looked after now."""
-        return self._visits.take(time.monotonic())
-
-
 async def _each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]]) -> None:
     """Do something with each item, `MOVES` at a time."""
     waiting = iter(items)
@@ -921,13 +818,3 @@ async def _each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]]) 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(MOVES):
             tasks.create_task(take())
-
-
-def _error(answer: Answer) -> RoomError:
-    """Return the error that another node's room raised."""
-    kind = getattr(errors, answer.error or "", OverloadedError)
-    if not (isinstance(kind, type) and issubclass(kind, RoomError)):
-        kind = OverloadedError
-    error: RoomError = kind.__new__(kind)
-    RoomError.__init__(error, answer.words, **answer.facts)
-    return error
