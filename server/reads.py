@@ -173,7 +173,13 @@ class _Lane:
                 await self.close()
                 raise NotReadError(str(error)) from error
             raise
-        except (asyncpg.InterfaceError, SQLAlchemyError, OSError, TimeoutError) as error:
+        except (
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,  # the connection ends while a statement begins
+            SQLAlchemyError,
+            OSError,
+            TimeoutError,
+        ) as error:
             await self.close()
             raise NotReadError(str(error)) from error
 

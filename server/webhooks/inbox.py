@@ -30,7 +30,14 @@ GROUP_MAX = 200
 # reads up to 200 in one turn, and a turn costs as much as several deliveries. Longer would show people late who is in.
 TELL_EVERY_S = 0.5
 
-AWAY = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+AWAY = (
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 class _Group:
