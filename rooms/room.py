@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from msgspec.structs import replace
-
 from rooms import chat, lessons, messages as m, published, seats, sightings, waiting
 from rooms.messages import RoomKind
 from rooms.state import State, apply, created
@@ -29,9 +27,6 @@ def decide(state: State, message: m.Message, *, now: datetime, wall: datetime) -
     _expire(turn)
     reply = rule(turn, message)
     _follow(turn, before=state)
-    if isinstance(reply, m.Joined | m.Queued) and reply.room.off != turn.state.off:
-        # Who enters sees the room as it is after this, so that nothing of it has to be sent after the answer.
-        reply = replace(reply, room=published.snapshot(turn.state))
     return turn.decision(reply)
 
 

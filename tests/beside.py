@@ -27,7 +27,7 @@ def mint(
     count: int,
     *,
     role: str = "student",
-    ttl_s: int = 4 * 3600,
+    ttl_s: int = 3600,
 ) -> list[dict[str, Any]]:
     """Make accounts, as `fourtalk user mint` does."""
     settings = config.from_env(environment, data_dir=data_dir)

@@ -56,19 +56,6 @@ def test_somebody_who_comes_back_keeps_it_open() -> None:
     assert room.state.host == ANN
 
 
-def test_who_comes_into_an_empty_talk_sees_themself_as_its_host() -> None:
-    room = Room(talk())
-    room.join(HOST)
-    room.leave(HOST)
-
-    joined = room.join(ANN)
-
-    assert isinstance(joined, m.Joined)
-    assert joined.room.host == ANN
-    # So nothing has to be sent after the answer.
-    assert joined.room.off == room.state.off
-
-
 def test_a_running_grace_keeps_it_open() -> None:
     room = Room(talk())
     room.join(HOST)
