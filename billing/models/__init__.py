@@ -1,0 +1,56 @@
+"""Tables of money, and the words for what they hold.
+
+Invalid states cannot be stored: each rule below is a constraint, or a trigger of the migrations (append-only tables,
+the one writer of the ledger, the life of a hold).
+"""
+
+from billing.models.base import (
+    NAMING_CONVENTION,
+    PLATFORM,
+    REASON_LEAST,
+    Base,
+    HoldId,
+    Outbox,
+    OwnerId,
+    one_of,
+)
+from billing.models.holds import (
+    Cause,
+    Due,
+    FactsRow,
+    Hold,
+    HoldStatus,
+    PresenceRow,
+    Review,
+    Settlement,
+    SourceKind,
+)
+from billing.models.ledger import Account, AccountKind, Journal, JournalKind, Request, Transfer
+from billing.models.terms import PolicyRow
+
+__all__ = [
+    "NAMING_CONVENTION",
+    "PLATFORM",
+    "REASON_LEAST",
+    "Account",
+    "AccountKind",
+    "Base",
+    "Cause",
+    "Due",
+    "FactsRow",
+    "Hold",
+    "HoldId",
+    "HoldStatus",
+    "Journal",
+    "JournalKind",
+    "Outbox",
+    "OwnerId",
+    "PolicyRow",
+    "PresenceRow",
+    "Request",
+    "Review",
+    "Settlement",
+    "SourceKind",
+    "Transfer",
+    "one_of",
+]
