@@ -166,6 +166,37 @@ ENTRIES: Final[dict[str, Entry]] = {
         Text("Adjustment", "An administrator adjusted the balance"),
         Text("Điều chỉnh", "Quản trị viên đã điều chỉnh số dư"),
     ),
+    "top_up": Entry(Text("Top-up", "Paid by card"), Text("Nạp tiền", "Thanh toán bằng thẻ")),
+    "card_fee": Entry(Text("Fee", "Fee of the card network"), Text("Phí", "Phí của mạng lưới thẻ")),
+    "card_refund": Entry(Text("Refund", "Given back to the card"), Text("Hoàn tiền", "Đã hoàn về thẻ")),
+    "card_dispute": Entry(
+        Text("Card dispute", "A bank decided about a card payment"),
+        Text("Khiếu nại thẻ", "Ngân hàng đã quyết định về một khoản thanh toán thẻ"),
+    ),
+    "maturity": Entry(
+        Text("Available", "Earnings can be withdrawn now"), Text("Khả dụng", "Thu nhập đã có thể rút")
+    ),
+    "earnings_spent": Entry(
+        Text("Earnings to credit", "Earnings became credit"),
+        Text("Thu nhập thành số dư", "Thu nhập đã chuyển thành số dư"),
+    ),
+    "withdrawal": Entry(Text("Withdrawal", "Earnings paid out"), Text("Rút tiền", "Chi trả thu nhập")),
+    "dispute": Entry(
+        Text("Dispute", "A dispute about a lesson"), Text("Khiếu nại", "Khiếu nại về một buổi học")
+    ),
+    "debt": Entry(
+        Text("Debt", "A later refund is repaid from earnings"),
+        Text("Khoản nợ", "Khoản hoàn tiền sau được trừ từ thu nhập"),
+    ),
+    "goodwill": Entry(Text("Goodwill", "Credit from us"), Text("Thiện chí", "Số dư do chúng tôi tặng")),
+    "expiry": Entry(
+        Text("Expired lessons", "Lessons of a package that nobody took"),
+        Text("Buổi học hết hạn", "Các buổi của một gói không được dùng"),
+    ),
+    "reversal": Entry(
+        Text("Reversal", "An earlier movement was undone"),
+        Text("Đảo bút toán", "Một giao dịch trước đã được hủy"),
+    ),
 }
 
 

@@ -25,10 +25,11 @@ from billing.models.holds import (
     Settlement,
     SourceKind,
 )
-from billing.models.ledger import Account, AccountKind, Journal, JournalKind, Request, Transfer
+from billing.models.ledger import FLOORLESS, Account, AccountKind, Journal, JournalKind, Request, Transfer
 from billing.models.terms import PolicyRow
 
 __all__ = [
+    "FLOORLESS",
     "NAMING_CONVENTION",
     "PLATFORM",
     "REASON_LEAST",

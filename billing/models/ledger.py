@@ -32,10 +32,26 @@ class AccountKind(StrEnum):
     """Owned by a tutor: released, still inside the risk window."""
     EARNINGS = "earnings"
     """Owned by a tutor: may be withdrawn."""
+    TUTOR_DEBT = "tutor_debt"
+    """Owned by a tutor, never above zero: what a late refund or a lost dispute took after it was paid out."""
+    WITHDRAWAL = "withdrawal"
+    """Owned by a tutor: asked for, and not yet known to have arrived."""
+    CARD_REFUND = "card_refund"
+    """Owned by a student: on its way back to their card, and not yet known to have arrived."""
+    FROZEN = "frozen"
+    """Owned by a dispute: what nobody may touch until it is decided."""
     PLATFORM_REVENUE = "platform_revenue"
     """Our share, in shards: one hot row would serialise all settlements."""
     PLATFORM_EXPENSE = "platform_expense"
-    """What admin adjustments give and take."""
+    """What we give and lose: admin adjustments, goodwill, fees of the card network, debts written off."""
+    STRIPE = "stripe"
+    """Money at Stripe, as a negative balance: it is reconciled with what Stripe says."""
+    STRIPE_DISPUTED = "stripe_disputed"
+    """Taken by banks for disputes that are open, as a negative balance."""
+    BANK = "bank"
+    """What was paid out by hand, as a negative balance."""
+    SUSPENSE = "suspense"
+    """Money that nobody could place; it must not stay."""
 
 
 class JournalKind(StrEnum):
@@ -46,6 +62,40 @@ class JournalKind(StrEnum):
     SETTLEMENT = "settlement"
     ADJUSTMENT = "adjustment"
     ADMIN_ADJUSTMENT = "admin_adjustment"
+    TOP_UP = "top_up"
+    """Paid by card into a wallet."""
+    CARD_FEE = "card_fee"
+    CARD_REFUND = "card_refund"
+    """Asked of the card network, arrived, or returned: three journals, told apart by their legs."""
+    CARD_DISPUTE = "card_dispute"
+    """A bank took money, or gave it back."""
+    MATURITY = "maturity"
+    """The risk window is over: earnings may be withdrawn."""
+    EARNINGS_SPENT = "earnings_spent"
+    """A tutor made earnings their own credit."""
+    WITHDRAWAL = "withdrawal"
+    """Asked for, arrived, or returned: three journals, told apart by their legs."""
+    DISPUTE = "dispute"
+    """Frozen, freed, or decided."""
+    DEBT = "debt"
+    """A tutor owes, or repays from new earnings."""
+    GOODWILL = "goodwill"
+    EXPIRY = "expiry"
+    """Lessons of a package that nobody took."""
+    REVERSAL = "reversal"
+    """The whole of another journal, backwards."""
+
+
+# Accounts of ours and of the world outside may have any balance; whose money is in the others must not be overdrawn.
+FLOORLESS = (
+    AccountKind.PLATFORM_REVENUE,
+    AccountKind.PLATFORM_EXPENSE,
+    AccountKind.STRIPE,
+    AccountKind.STRIPE_DISPUTED,
+    AccountKind.BANK,
+    AccountKind.SUSPENSE,
+)
+_FLOORLESS = ", ".join(f"'{kind.value}'" for kind in FLOORLESS)
 
 
 class Account(Base):
@@ -57,7 +107,8 @@ class Account(Base):
         UniqueConstraint("id", "currency"),
         one_of("kind", AccountKind),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_code"),
-        CheckConstraint("kind in ('platform_revenue', 'platform_expense') or balance >= 0", name="floor"),
+        CheckConstraint(f"kind in ({_FLOORLESS}, 'tutor_debt') or balance >= 0", name="floor"),
+        CheckConstraint("kind <> 'tutor_debt' or balance <= 0", name="debt"),
         # Nine quadrillion leaves room to add two balances within 64 bits.
         CheckConstraint("balance between -9000000000000000 and 9000000000000000", name="sane"),
         # Balances change in place: room on the page keeps the updates off the indexes.

@@ -46,6 +46,13 @@ async def stage(sessions: Sessions) -> Stage:
         hold = await session.get_one(Hold, held)
         journal = await session.scalar(text("select max(id) from ledger_journal"))
         expense = await session.scalar(text("select id from ledger_account where kind = 'platform_expense'"))
+    async with sessions.begin() as session:
+        debt = await session.scalar(
+            text(
+                "insert into ledger_account (kind, owner_id, currency) values ('tutor_debt', :tutor, 'USD') returning id"
+            ),
+            {"tutor": tutor},
+        )
     rows: dict[str, Row] = {
         "outbox": {"type": "x", "data": "{}", "at": NOW},
         "policy": {
@@ -157,6 +164,7 @@ async def stage(sessions: Sessions) -> Stage:
         "source": hold.source_id,
         "wallet": hold.wallet_account,
         "expense": expense,
+        "debt": debt,
         "tutor": tutor,
     }
     return Stage(rows, others)
@@ -205,6 +213,10 @@ BAD: dict[str, tuple[str, Row]] = {
     "ck_ledger_account_floor": (
         "ledger_transfer",
         {"debit_account": "<wallet>", "credit_account": "<expense>", "amount": 10**6},
+    ),
+    "ck_ledger_account_debt": (
+        "ledger_transfer",
+        {"debit_account": "<expense>", "credit_account": "<debt>"},
     ),
     "ck_ledger_account_sane": ("ledger_transfer", {"amount": 9 * 10**15 + 1}),
     "ck_ledger_request_key_length": ("ledger_request", {"key": ""}),
