@@ -11,7 +11,8 @@ BillingError
 ├── HoldNotHeldError          conflict    the hold was released or refunded already
 ├── AlreadyHeldError          conflict    the student has an open hold for this lesson
 ├── LessonOverError           conflict    the lesson's attendance is frozen; nothing can be held for it
-└── LessonNotSettledError     conflict    only what was settled can be reconsidered
+├── LessonNotSettledError     conflict    only what was settled can be reconsidered
+└── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
 """
 
 from typing import ClassVar, Literal
@@ -150,3 +151,15 @@ class LessonNotSettledError(BillingError):
     def __init__(self, lesson_id: UUID) -> None:
         super().__init__("This lesson is not settled yet.")
         self.lesson_id = lesson_id
+
+
+class LeaseLostError(BillingError):
+    """A job is somebody else's now."""
+
+    kind = "conflict"
+    code = "lease_lost"
+
+    def __init__(self, job: str, key: str) -> None:
+        super().__init__(f"The job {job} of {key} was taken over.")
+        self.job = job
+        self.key = key

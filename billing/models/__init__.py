@@ -25,6 +25,7 @@ from billing.models.holds import (
     Settlement,
     SourceKind,
 )
+from billing.models.jobs import JobRow
 from billing.models.ledger import FLOORLESS, Account, AccountKind, Journal, JournalKind, Request, Transfer
 from billing.models.terms import PolicyRow
 
@@ -42,6 +43,7 @@ __all__ = [
     "Hold",
     "HoldId",
     "HoldStatus",
+    "JobRow",
     "Journal",
     "JournalKind",
     "Outbox",
