@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     UniqueConstraint,
+    func,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -140,6 +141,8 @@ class FactsRow(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     """SHA-256 of these facts: the same evidence told again makes no new version."""
     recorded_at: Mapped[datetime]
+    known_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """By the database's clock: evidence stored later is not in these facts."""
 
 
 class PresenceRow(Base):
