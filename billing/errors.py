@@ -12,7 +12,18 @@ BillingError
 ├── AlreadyHeldError          conflict    the student has an open hold for this lesson
 ├── LessonOverError           conflict    the lesson's attendance is frozen; nothing can be held for it
 ├── LessonNotSettledError     conflict    only what was settled can be reconsidered
-└── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
+├── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
+├── TopUpNotFoundError        not_found
+├── TopUpRangeError           invalid     less or more than one top-up may bring
+├── MethodNotFoundError       not_found   the person has no such saved card
+├── PaymentMismatchError      conflict    Stripe's payment is not the one that was asked for; somebody must look
+├── UnsettledPaymentError     unavailable the payment succeeded and its balance transaction is not there yet
+├── SignatureError            unauthenticated  a webhook is not Stripe's, or too old
+├── InvalidEventError         invalid     a webhook that says nothing we could read
+└── StripeError                           what Stripe answered; `retryable` says whether the same call may succeed later
+    ├── CardDeclinedError     conflict    the bank said no; has Stripe's code
+    ├── StripeRefusedError    conflict    Stripe will not do this, however often it is asked
+    └── StripeAwayError       unavailable no answer, or Stripe cannot now; what was asked may have happened
 """
 
 from typing import ClassVar, Literal
@@ -20,7 +31,7 @@ from uuid import UUID
 
 from billing.money import Money
 
-Kind = Literal["invalid", "not_found", "conflict"]
+Kind = Literal["invalid", "unauthenticated", "not_found", "conflict", "unavailable"]
 
 
 class BillingError(Exception):
@@ -163,3 +174,123 @@ class LeaseLostError(BillingError):
         super().__init__(f"The job {job} of {key} was taken over.")
         self.job = job
         self.key = key
+
+
+class TopUpNotFoundError(BillingError):
+    """No top-up of this person has this id."""
+
+    kind = "not_found"
+    code = "top_up_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such top-up.")
+
+
+class TopUpRangeError(BillingError):
+    """The amount is less or more than one top-up may bring."""
+
+    kind = "invalid"
+    code = "top_up_out_of_range"
+
+    def __init__(self, least: Money, most: Money) -> None:
+        super().__init__(f"A top-up brings {least} to {most}.")
+        self.least = least
+        self.most = most
+
+
+class MethodNotFoundError(BillingError):
+    """The person has no such saved card."""
+
+    kind = "not_found"
+    code = "payment_method_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such saved payment method.")
+
+
+class PaymentMismatchError(BillingError):
+    """A payment at Stripe differs from what was asked for, or belongs to nothing of ours."""
+
+    kind = "conflict"
+    code = "payment_mismatch"
+
+    def __init__(self, payment_id: str, what: str) -> None:
+        super().__init__(f"The payment {payment_id} differs in its {what}.")
+        self.payment_id = payment_id
+        self.what = what
+
+
+class UnsettledPaymentError(BillingError):
+    """The payment succeeded, but Stripe has not written its balance transaction yet."""
+
+    kind = "unavailable"
+    code = "payment_unsettled"
+
+    def __init__(self, payment_id: str) -> None:
+        super().__init__(f"The payment {payment_id} is not on Stripe's balance yet.")
+        self.payment_id = payment_id
+
+
+class SignatureError(BillingError):
+    """A delivery that nobody with our secret has signed in the last minutes."""
+
+    kind = "unauthenticated"
+    code = "bad_signature"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The signature does not hold: {why}.")
+
+
+class InvalidEventError(BillingError):
+    """A delivery that cannot be read."""
+
+    kind = "invalid"
+    code = "invalid_event"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The delivery cannot be read: {why}.")
+
+
+class StripeError(BillingError):
+    """Something that Stripe said no to, or did not answer."""
+
+    retryable: ClassVar[bool] = False
+
+
+class CardDeclinedError(StripeError):
+    """The bank declined the card."""
+
+    kind = "conflict"
+    code = "card_declined"
+
+    def __init__(self, stripe_code: str, decline_code: str | None, payment_id: str | None) -> None:
+        super().__init__("The bank declined this card.")
+        self.stripe_code = stripe_code
+        self.decline_code = decline_code
+        self.payment_id = payment_id
+        """The payment that was made and declined, where Stripe names it."""
+
+
+class StripeRefusedError(StripeError):
+    """Stripe will not do this."""
+
+    kind = "conflict"
+    code = "stripe_refused"
+
+    def __init__(self, stripe_code: str) -> None:
+        super().__init__(f"The payment provider refused this: {stripe_code}.")
+        self.stripe_code = stripe_code
+
+
+class StripeAwayError(StripeError):
+    """Stripe did not answer, or cannot now. What was asked may have happened; the same key finds out."""
+
+    kind = "unavailable"
+    code = "payments_unavailable"
+    retryable = True
+
+    def __init__(self, why: str, *, answered: bool = False) -> None:
+        super().__init__("The payment provider does not answer; try again in a moment.")
+        self.why = why
+        self.answered = answered
+        """Stripe keeps its answer under the key, a 500 too: asking again with the same key brings the same answer."""
