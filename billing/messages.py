@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 
-from billing.models import Cause, HoldId, OwnerId, SourceKind
+from billing.models import Cause, HoldId, OwnerId, SourceKind, TopUpStatus
 from billing.money import Money
 
 
@@ -54,4 +54,23 @@ class WalletChanged(msgspec.Struct, frozen=True, tag="wallet.changed"):
     currency: str
 
 
-Event = HoldPlaced | HoldReleased | HoldRefunded | HoldAdjusted | WalletChanged
+class TopUpEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What each event of a top-up says."""
+
+    top_up_id: UUID
+    owner_id: OwnerId
+    amount: Money
+
+
+class TopUpSucceeded(TopUpEvent, frozen=True, kw_only=True, tag="top_up.succeeded"):
+    """The money is in the wallet."""
+
+
+class TopUpFailed(TopUpEvent, frozen=True, kw_only=True, tag="top_up.failed"):
+    """It did not come, and will not: declined, or nobody paid in time."""
+
+    status: TopUpStatus
+    reason: str | None
+
+
+Event = HoldPlaced | HoldReleased | HoldRefunded | HoldAdjusted | WalletChanged | TopUpSucceeded | TopUpFailed

@@ -22,6 +22,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """In minor units."""
     course_risk_days: int
     booking_risk_days: int
+    top_up_least: int
+    """One top-up, in minor units."""
+    top_up_most: int
 
     def risk_window(self, source_kind: SourceKind) -> timedelta:
         """Return how long after a settlement late evidence adjusts it without anybody's word."""

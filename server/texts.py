@@ -173,6 +173,10 @@ ENTRIES: Final[dict[str, Entry]] = {
         Text("Card dispute", "A bank decided about a card payment"),
         Text("Khiếu nại thẻ", "Ngân hàng đã quyết định về một khoản thanh toán thẻ"),
     ),
+    "bank_transfer": Entry(
+        Text("Bank transfer", "Between the payment provider and the bank"),
+        Text("Chuyển khoản", "Giữa nhà cung cấp thanh toán và ngân hàng"),
+    ),
     "maturity": Entry(
         Text("Available", "Earnings can be withdrawn now"), Text("Khả dụng", "Thu nhập đã có thể rút")
     ),

@@ -27,6 +27,16 @@ from billing.models.holds import (
 )
 from billing.models.jobs import JobRow
 from billing.models.ledger import FLOORLESS, Account, AccountKind, Journal, JournalKind, Request, Transfer
+from billing.models.stripe import (
+    FindingOutcome,
+    StripeCustomer,
+    StripeEntry,
+    StripeEvent,
+    StripeFinding,
+    TopUp,
+    TopUpStatus,
+    TopUpWay,
+)
 from billing.models.terms import PolicyRow
 
 __all__ = [
@@ -40,6 +50,7 @@ __all__ = [
     "Cause",
     "Due",
     "FactsRow",
+    "FindingOutcome",
     "Hold",
     "HoldId",
     "HoldStatus",
@@ -54,6 +65,13 @@ __all__ = [
     "Review",
     "Settlement",
     "SourceKind",
+    "StripeCustomer",
+    "StripeEntry",
+    "StripeEvent",
+    "StripeFinding",
+    "TopUp",
+    "TopUpStatus",
+    "TopUpWay",
     "Transfer",
     "one_of",
 ]

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Integer
+from sqlalchemy import CheckConstraint, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from billing.models.base import REASON_LEAST, Base
@@ -20,6 +20,7 @@ class PolicyRow(Base):
         CheckConstraint("attendance_percent between 0 and 100", name="percent_range"),
         CheckConstraint("min_price > 0", name="min_price_positive"),
         CheckConstraint("course_risk_days >= 0 and booking_risk_days >= 0", name="risk_not_negative"),
+        CheckConstraint("top_up_least > 0 and top_up_least <= top_up_most", name="top_up_range"),
         CheckConstraint(f"length(reason) >= {REASON_LEAST}", name="reason_given"),
     )
 
@@ -31,5 +32,7 @@ class PolicyRow(Base):
     min_price: Mapped[int]
     course_risk_days: Mapped[int] = mapped_column(Integer)
     booking_risk_days: Mapped[int] = mapped_column(Integer)
+    top_up_least: Mapped[int] = mapped_column(server_default=text("500"))
+    top_up_most: Mapped[int] = mapped_column(server_default=text("1000000"))
     actor: Mapped[str]
     reason: Mapped[str]

@@ -20,6 +20,8 @@ async def test_the_first_terms_are_the_originals(sessions: Sessions) -> None:
         min_price=100,
         course_risk_days=0,
         booking_risk_days=7,
+        top_up_least=500,
+        top_up_most=1_000_000,
     )
 
 
