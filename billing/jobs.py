@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, update
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -46,15 +46,6 @@ async def enqueue(
         insert(JobRow)
         .values(kind=kind, key=key, payload=data, run_at=run_at)
         .on_conflict_do_nothing(index_elements=[JobRow.kind, JobRow.key])
-    )
-
-
-async def rearm(session: AsyncSession, kind: str, key: str, *, run_at: datetime) -> None:
-    """Try work again that was given up, or waits for its next try; work that somebody has taken goes on."""
-    await session.execute(
-        update(JobRow)
-        .where(JobRow.kind == kind, JobRow.key == key, JobRow.lease.is_(None))
-        .values(dead_at=None, tries=0, run_at=func.least(JobRow.run_at, run_at))
     )
 
 
