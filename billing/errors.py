@@ -12,7 +12,8 @@ BillingError
 ├── AlreadyHeldError          conflict    the student has an open hold for this lesson
 ├── LessonOverError           conflict    the lesson's attendance is frozen; nothing can be held for it
 ├── LessonNotSettledError     conflict    only what was settled can be reconsidered
-└── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
+├── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
+└── JobNotFoundError          not_found   no such job was given up
 """
 
 from typing import ClassVar, Literal
@@ -163,3 +164,14 @@ class LeaseLostError(BillingError):
         super().__init__(f"The job {job} of {key} was taken over.")
         self.job = job
         self.key = key
+
+
+class JobNotFoundError(BillingError):
+    """There is no such job, or it was not given up."""
+
+    kind = "not_found"
+    code = "job_not_found"
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__("No such job was given up.")
+        self.job_id = str(job_id)
