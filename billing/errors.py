@@ -13,6 +13,7 @@ BillingError
 ├── LessonOverError           conflict    the lesson's attendance is frozen; nothing can be held for it
 ├── LessonNotSettledError     conflict    only what was settled can be reconsidered
 ├── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
+├── JobNotFoundError          not_found   no such job was given up
 ├── TopUpNotFoundError        not_found
 ├── TopUpRangeError           invalid     less or more than one top-up may bring
 ├── MethodNotFoundError       not_found   the person has no such saved card
@@ -174,6 +175,17 @@ class LeaseLostError(BillingError):
         super().__init__(f"The job {job} of {key} was taken over.")
         self.job = job
         self.key = key
+
+
+class JobNotFoundError(BillingError):
+    """There is no such job, or it was not given up."""
+
+    kind = "not_found"
+    code = "job_not_found"
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__("No such job was given up.")
+        self.job_id = str(job_id)
 
 
 class TopUpNotFoundError(BillingError):

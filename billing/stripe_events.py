@@ -81,7 +81,6 @@ async def receive(session: AsyncSession, event: Event, *, now: datetime) -> None
     stored = await session.get_one(StripeEvent, event.id)
     if stored.handled_at is None:
         await jobs.enqueue(session, JOB, Told(event.id), key=event.id, run_at=now)
-        await jobs.rearm(session, JOB, event.id, run_at=now)
 
 
 async def handle(

@@ -220,13 +220,13 @@ async def end(sessions: Sessions, api: StripeApi, claim: jobs.Claim, *, now: dat
         row = (await refresh(sessions, api, top_up_id, now=now)).top_up
     async with sessions.begin() as session:
         row = await _locked(session, top_up_id)
-        await jobs.finish(session, claim)
         if row.status == TopUpStatus.CREATED:
             # Looked for and not there: Stripe never heard of it, and nobody has an address to pay at.
             _finish(session, row, TopUpStatus.EXPIRED, now=now)
         elif row.status == TopUpStatus.PENDING:
             again = DueTopUp(top_up_id)
             await jobs.enqueue(session, DUE_JOB, again, key=claim.key, run_at=now + LOOK_AGAIN)
+        await jobs.finish(session, claim)
 
 
 async def customer_of(sessions: Sessions, api: StripeApi, owner_id: OwnerId, *, now: datetime) -> str:

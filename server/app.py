@@ -35,7 +35,9 @@ from server.http import contract, door, health, problem, share
 from server.http.edge import ASGIApp, Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator, client_address
+from server.job import Means
 from server.relay import Relay
+from server.runner import Runner
 from server.webhooks.livekit import livekit_route
 
 # Half of what commands have: a turn is one short transaction, and 64 messages share it. With fewer, a slow statement of
@@ -79,9 +81,12 @@ async def running(
         def wake() -> None:
             relay.wake()
 
-        sessions = _sessions(stack, settings.database_url, node, wake)
+        def wake_runner() -> None:
+            runner.wake()
+
+        sessions = _sessions(stack, settings.database_url, node, wake, wake_runner)
         # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay.
-        steady = _sessions(stack, settings.database_url, node, wake, pool_size=STEADY_POOL_SIZE)
+        steady = _sessions(stack, settings.database_url, node, wake, wake_runner, pool_size=STEADY_POOL_SIZE)
         metrics = Metrics()
         clock, drift = await _clock(sessions, steady, metrics)
         # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
@@ -161,9 +166,9 @@ async def running(
             health.probes(sessions, redis, {"clock": drift.probe, **_media_probe(media)}),
             is_draining=lambda: gateway.is_draining,
         )
-        worker = jobs.Jobs(steady, node=node, clock=clock, integrity=integrity)
+        runner = Runner(Means(steady, integrity), jobs.TABLE, clock=clock, metrics=metrics)
         await stack.enter_async_context(gateway.running())
-        await stack.enter_async_context(_forever(relay.run(), worker.run(), drift.run()))
+        await stack.enter_async_context(_forever(relay.run(), runner.run(), drift.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
         routes: list[ControllerRouterHandler] = [
@@ -171,11 +176,9 @@ async def running(
             websocket_route(gateway, address_of=address_of),
             livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
             *health.routes(state, integrity),
-            *(travel.routes(parts, relay, worker) if time_travel else ()),
+            *(travel.routes(parts, relay, runner) if time_travel else ()),
         ]
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        _spare_the_collector()
         yield Application(_edge(settings, routes, Limiter(redis)), gateway, rooms, state)
 
 
@@ -195,6 +198,12 @@ def _edge(settings: Settings, routes: Sequence[ControllerRouterHandler], limiter
     return Edge(litestar, settings=settings, limiter=limiter)
 
 
+def _spare_the_collector() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
 def _media_probe(media: LiveKitMedia | None) -> Mapping[str, health.Probe]:
     if media is None:
         return {}
@@ -209,14 +218,15 @@ def _sessions(
     stack: AsyncExitStack,
     url: str,
     node: UUID,
-    committed: Callable[[], None],
+    recorded: Callable[[], None],
+    enqueued: Callable[[], None],
     *,
     pool_size: int = db.POOL_SIZE,
 ) -> async_sessionmaker[AsyncSession]:
     """Return sessions with a pool of their own, which ends with `stack`."""
     engine = db.create_engine(url, pool_size=pool_size)
     stack.push_async_callback(engine.dispose)
-    return db.create_sessions(engine, node=node, committed=committed)
+    return db.create_sessions(engine, node=node, recorded=recorded, enqueued=enqueued)
 
 
 async def _clock(

@@ -2,6 +2,7 @@
 
 from server.context import Command
 from server.features.accounts import handlers as accounts
+from server.features.admin import handlers as admin
 from server.features.courses import handlers as courses
 from server.features.lessons import handlers as lessons
 from server.features.notifications import handlers as notifications
@@ -15,4 +16,5 @@ TABLE: tuple[Command, ...] = (
     *talks.COMMANDS,
     *lessons.COMMANDS,
     *wallet.COMMANDS,
+    *admin.COMMANDS,
 )

@@ -4,6 +4,7 @@ The rows are written past the ledger's own guard, so that what is tested is the 
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -47,6 +48,10 @@ async def stage(sessions: Sessions) -> Stage:
         journal = await session.scalar(text("select max(id) from ledger_journal"))
         expense = await session.scalar(text("select id from ledger_account where kind = 'platform_expense'"))
     async with sessions.begin() as session:
+        await session.execute(
+            text("insert into job (kind, key, payload, run_at) values ('x', 'waits', '{}', :now)"),
+            {"now": NOW},
+        )
         debt = await session.scalar(
             text(
                 "insert into ledger_account (kind, owner_id, currency) values ('tutor_debt', :tutor, 'USD') returning id"
@@ -153,6 +158,7 @@ async def stage(sessions: Sessions) -> Stage:
             "to_student": 1,
             "opened_at": NOW,
         },
+        "job": {"kind": "x", "key": "new", "payload": "{}", "run_at": NOW},
     }
     others = {
         "settled": settled,
@@ -188,7 +194,7 @@ async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
     return None
 
 
-JSON = ("data", "evidence", "intervals")
+JSON = ("data", "evidence", "intervals", "payload")
 
 # Constraint → the change of a good row that breaks it. A name in angle brackets stands for what the stage made.
 BAD: dict[str, tuple[str, Row]] = {
@@ -284,6 +290,14 @@ BAD: dict[str, tuple[str, Row]] = {
     "fk_hold_review_hold_id": ("hold_review", {"hold_id": UUID(int=1)}),
     "fk_hold_review_lesson_id_facts_version": ("hold_review", {"facts_version": 9}),
     "ck_hold_review_part_not_negative": ("hold_review", {"to_student": -1}),
+    "uq_job_kind_key": ("job", {"key": "waits"}),
+    "ck_job_key_length": ("job", {"key": ""}),
+    "ck_job_asked_positive": ("job", {"asked": 0}),
+    "ck_job_tries_not_negative": ("job", {"tries": -1}),
+    "ck_job_lease_whole": ("job", {"lease": UUID(int=1)}),
+    "ck_job_dead_has_error": ("job", {"dead_at": NOW}),
+    "ck_job_periodic_lives": ("job", {"every": timedelta()}),
+    "ck_job_only_periodic_has_runs": ("job", {"last_run_at": NOW}),
 }
 
 # The same constraint, broken in ways that a first version let pass.
@@ -306,12 +320,20 @@ MORE: list[tuple[str, str, Row]] = [
     ("fk_ledger_transfer_credit_account_currency", "ledger_transfer", {"currency": "EUR"}),
     ("ck_ledger_journal_admin_needs_reason", "ledger_journal", {"actor": "admin:1", "reason": "short"}),
     ("ck_hold_settlement_facts_decide", "hold_settlement", {"facts_version": None}),
+    (
+        "ck_job_dead_has_error",
+        "job",
+        {"dead_at": NOW, "error": "x", "lease": UUID(int=1), "leased_until": NOW},
+    ),
+    ("ck_job_lease_whole", "job", {"leased_until": NOW}),
+    ("ck_job_periodic_lives", "job", {"every": timedelta(days=1), "dead_at": NOW, "error": "x"}),
 ]
 
 # Not reachable by a single bad row, with the reason.
 ELSEWHERE = {
     "pk_outbox": "identity always",
     "pk_ledger_account": "identity always",
+    "pk_job": "identity always",
     "uq_ledger_account_id_currency": "id is the key already; the pair is there to be referred to",
     "uq_hold_id_amount_tutor_bps": "id is the key already; the three are there to be referred to",
     "ck_hold_status_known": "the trigger lets a hold begin held only, and closing writes two words",
