@@ -94,13 +94,14 @@ def _event(body: bytes) -> Event:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError, OSError):
         raise InvalidEventError("the body is no event") from None
     named = said.data.object if said.data is not None else said.related_object
-    texts = (said.id, said.type, said.account or "", said.context or "", (named and named.id) or "")
+    object_id = None if named is None else named.id
+    texts = (said.id, said.type, said.account or "", said.context or "", object_id or "")
     if not said.id or any(len(text) > 255 or "\0" in text for text in texts):
         raise InvalidEventError("the body is no event")
     return Event(
         id=said.id,
         type=said.type,
-        object_id=named and named.id,
+        object_id=object_id,
         account=said.account or said.context,
         is_live=said.livemode,
         created_at=created_at,

@@ -115,12 +115,14 @@ async def create(session: AsyncSession, wish: Wish, *, now: datetime) -> TopUp:
         "created_at": now,
         "expires_at": now + OPEN_FOR,
     }
-    made = await session.scalar(insert(TopUp).values(values).on_conflict_do_nothing().returning(TopUp))
+    made: TopUp | None = await session.scalar(
+        insert(TopUp).values(values).on_conflict_do_nothing().returning(TopUp)
+    )
     if made is not None:
         due = DueTopUp(made.id)
         await jobs.enqueue(session, DUE_JOB, due, key=str(made.id), run_at=made.expires_at + GRACE)
         return made
-    known = (
+    known: TopUp = (
         await session.scalars(select(TopUp).where(TopUp.owner_id == wish.owner_id, TopUp.key == wish.key))
     ).one()
     asked = (wish.money.amount, currency, wish.way.value, wish.method_id)
@@ -300,8 +302,8 @@ async def apply(
     elif checkout is not None and checkout.status == "expired":
         _finish(session, row, TopUpStatus.EXPIRED, now=now)
     elif payment is not None and payment.status == "canceled" and row.way == TopUpWay.SAVED:
-        error = payment.last_payment_error
-        row.reason = error and (error.decline_code or error.code)
+        if (error := payment.last_payment_error) is not None:
+            row.reason = error.decline_code or error.code
         _finish(session, row, TopUpStatus.FAILED, now=now)
     elif row.checkout_id is not None or row.payment_id is not None:
         row.status = TopUpStatus.PENDING
@@ -311,7 +313,7 @@ async def apply(
 
 async def _credit(session: AsyncSession, row: TopUp, payment: Payment, *, now: datetime) -> None:
     _require(payment.received == Money(row.amount, row.currency), payment.id, "amount")
-    movement = payment.latest_charge and payment.latest_charge.balance_transaction
+    movement = None if payment.latest_charge is None else payment.latest_charge.balance_transaction
     if movement is None:
         raise UnsettledPaymentError(payment.id)
     order = Order(
@@ -380,11 +382,9 @@ async def _settle(
         return Step(top_up=row)
     if checkout is not None:
         return Step(top_up=row, url=checkout.url, client_secret=checkout.client_secret)
-    return Step(
-        top_up=row,
-        url=payment and payment.redirect_url,
-        client_secret=payment and payment.client_secret,
-    )
+    if payment is not None:
+        return Step(top_up=row, url=payment.redirect_url, client_secret=payment.client_secret)
+    return Step(top_up=row)
 
 
 async def _open(api: StripeApi, row: TopUp, customer: str, *, return_url: str, now: datetime) -> Checkout:

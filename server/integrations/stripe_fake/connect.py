@@ -3,10 +3,12 @@
 from server.integrations.stripe_fake.machine import (
     DAY_S,
     OURS,
+    Expiries,
     Machine,
     Object,
     Params,
     Refusal,
+    Table,
     allow,
     iso,
     need,
@@ -330,7 +332,7 @@ def _may(account: Object, capability: str) -> bool:
     return bool(states.get(capability, {}).get("status") == "active")
 
 
-TABLE = {
+TABLE: Table = {
     ("POST", "/v2/core/accounts"): create_account,
     ("GET", "/v2/core/accounts/{}"): get_account,
     ("POST", "/v2/core/account_links"): create_link,
@@ -349,4 +351,4 @@ TABLE = {
     ("ACT", "/payouts/{}/fail"): fail_payout,
     ("ACT", "/fee"): charge_us,
 }
-EXPIRIES = {"payout": payout_is_over, "balance_transaction": movement_is_over}
+EXPIRIES: Expiries = {"payout": payout_is_over, "balance_transaction": movement_is_over}

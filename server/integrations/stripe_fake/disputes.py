@@ -1,6 +1,15 @@
 """Banks that take payments back, and how it ends."""
 
-from server.integrations.stripe_fake.machine import DAY_S, Machine, Object, Params, Refusal, allow, whole
+from server.integrations.stripe_fake.machine import (
+    DAY_S,
+    Machine,
+    Object,
+    Params,
+    Refusal,
+    Table,
+    allow,
+    whole,
+)
 
 # What a dispute costs in the United States; it stays taken, whoever wins.
 FEE = 1_500
@@ -101,7 +110,7 @@ def _withdraw(machine: Machine, found: Object) -> None:
     machine.tell("charge.dispute.funds_withdrawn", found)
 
 
-TABLE = {
+TABLE: Table = {
     ("GET", "/v1/disputes"): list_disputes,
     ("GET", "/v1/disputes/{}"): get_dispute,
     ("ACT", "/payments/{}/dispute"): open_dispute,

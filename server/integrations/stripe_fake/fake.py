@@ -77,8 +77,8 @@ class StripeFake:
         self._wall = wall
         self._tape = tape
         self._retry_after_s = retry_after_s
-        table = payments.TABLE | connect.TABLE | disputes.TABLE | {("ACT", "/tick"): _tick}
-        self._machine = Machine(Routes(table, payments.EXPIRIES | connect.EXPIRIES), pages=pages)
+        table = {**payments.TABLE, **connect.TABLE, **disputes.TABLE, ("ACT", "/tick"): _tick}
+        self._machine = Machine(Routes(table, {**payments.EXPIRIES, **connect.EXPIRIES}), pages=pages)
         self._busy = asyncio.Lock()
         self._in_flight: set[tuple[str, str]] = set()
         self._released = asyncio.Event()

@@ -172,7 +172,12 @@ class Machine:
 
     def add(self, kind: str, prefix: str, fields: Object, *, account: str | None = None) -> Object:
         """Make an object; `fields` are what it has beyond what all have."""
-        made = {"id": self.new_id(prefix), "object": kind, "created": self.now, "livemode": False} | fields
+        made: Object = {
+            "id": self.new_id(prefix),
+            "object": kind,
+            "created": self.now,
+            "livemode": False,
+        } | fields
         self.objects[made["id"]] = made
         self._ids[self._account if account is None else account, kind].append(made["id"])
         return made
@@ -339,13 +344,17 @@ class Machine:
         )
 
 
+Table = Mapping[tuple[str, str], Callable[..., Object]]
+Expiries = Mapping[str, Callable[[Machine, Object], None]]
+
+
 class Routes:
     """What can happen: the functions of the other modules, by method and path."""
 
     def __init__(
         self,
-        table: Mapping[tuple[str, str], Callable[..., Object]],
-        expiries: Mapping[str, Callable[[Machine, Object], None]],
+        table: Table,
+        expiries: Expiries,
     ) -> None:
         self._exact = {key: function for key, function in table.items() if "{" not in key[1]}
         self._patterns = [

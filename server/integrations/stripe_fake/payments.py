@@ -12,10 +12,12 @@ from server.integrations.stripe_fake.machine import (
     DAY_S,
     FEE_FIXED,
     FEE_PER_MILLE,
+    Expiries,
     Machine,
     Object,
     Params,
     Refusal,
+    Table,
     allow,
     need,
     whole,
@@ -725,7 +727,7 @@ def _is_true(value: Any) -> bool:
     return str(value).lower() == "true"
 
 
-TABLE = {
+TABLE: Table = {
     ("POST", "/v1/customers"): create_customer,
     ("GET", "/v1/customers/{}"): get_customer,
     ("GET", "/v1/customers/{}/payment_methods"): list_methods,
@@ -753,7 +755,7 @@ TABLE = {
     ("ACT", "/setups/{}/finish"): finish_setup,
     ("ACT", "/refunds/{}/fail"): fail_refund,
 }
-EXPIRIES = {
+EXPIRIES: Expiries = {
     "checkout.session": checkout_is_over,
     "payment_intent": payment_is_over,
     "refund": refund_is_over,
