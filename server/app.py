@@ -31,14 +31,16 @@ from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import Publication
 from server.gateway.socket import websocket_route
-from server.http import contract, door, health, problem, share
+from server.http import contract, door, health, problem, share, test_payments
 from server.http.edge import ASGIApp, Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator, client_address
 from server.job import Means
+from server.payments import open_payments
 from server.relay import Relay
 from server.runner import Runner
 from server.webhooks.livekit import livekit_route
+from server.webhooks.stripe import stripe_route
 
 # Half of what commands have: a turn is one short transaction, and 64 messages share it. With fewer, a slow statement of
 # one room is felt by the others; more is more than PostgreSQL's 100 connections have for two processes.
@@ -89,9 +91,7 @@ async def running(
         steady = _sessions(stack, settings.database_url, node, wake, wake_runner, pool_size=STEADY_POOL_SIZE)
         metrics = Metrics()
         clock, drift = await _clock(sessions, steady, metrics)
-        # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
-        redis = Redis.from_url(settings.redis_url, socket_timeout=None)
-        stack.push_async_callback(redis.aclose)
+        redis = _redis(stack, settings.redis_url)
         locator = stack.enter_context(Locator(settings.geoip_db))
 
         def shift() -> timedelta:
@@ -128,6 +128,7 @@ async def running(
         authenticator = Authenticator(
             secret=settings.secret_key, sessions=sessions, redis=redis, wall=clock.wall
         )
+        payments = await stack.enter_async_context(open_payments(settings, steady, clock))
         parts = Parts(
             settings,
             clock,
@@ -136,6 +137,7 @@ async def running(
             rooms,
             locator,
             show,
+            payments.api,
         )
         gateway = Gateway(
             node=str(node),
@@ -166,7 +168,12 @@ async def running(
             health.probes(sessions, redis, {"clock": drift.probe, **_media_probe(media)}),
             is_draining=lambda: gateway.is_draining,
         )
-        runner = Runner(Means(steady, integrity), jobs.TABLE, clock=clock, metrics=metrics)
+        runner = Runner(
+            Means(steady, integrity),
+            (*jobs.TABLE, *jobs.of_payments(payments.api)),
+            clock=clock,
+            metrics=metrics,
+        )
         await stack.enter_async_context(gateway.running())
         await stack.enter_async_context(_forever(relay.run(), runner.run(), drift.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
@@ -175,11 +182,14 @@ async def running(
             *_door_routes(parts, authenticator),
             websocket_route(gateway, address_of=address_of),
             livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
+            stripe_route(sessions, clock, secrets=payments.secrets, is_live=payments.api.is_live),
+            *test_payments.routes(payments.fake),
             *health.routes(state, integrity),
             *(travel.routes(parts, relay, runner) if time_travel else ()),
         ]
         _spare_the_collector()
-        yield Application(_edge(settings, routes, Limiter(redis)), gateway, rooms, state)
+        asgi = payments.tells(_edge(settings, routes, Limiter(redis)))
+        yield Application(asgi, gateway, rooms, state)
 
 
 def _door_routes(parts: Parts, authenticator: Authenticator) -> Sequence[HTTPRouteHandler]:
@@ -227,6 +237,13 @@ def _sessions(
     engine = db.create_engine(url, pool_size=pool_size)
     stack.push_async_callback(engine.dispose)
     return db.create_sessions(engine, node=node, recorded=recorded, enqueued=enqueued)
+
+
+def _redis(stack: AsyncExitStack, url: str) -> Redis:
+    # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
+    redis = Redis.from_url(url, socket_timeout=None)
+    stack.push_async_callback(redis.aclose)
+    return redis
 
 
 async def _clock(

@@ -7,6 +7,7 @@ from server.features.courses import handlers as courses
 from server.features.lessons import handlers as lessons
 from server.features.notifications import handlers as notifications
 from server.features.talks import handlers as talks
+from server.features.top_ups import handlers as top_ups
 from server.features.wallet import handlers as wallet
 
 TABLE: tuple[Command, ...] = (
@@ -16,5 +17,6 @@ TABLE: tuple[Command, ...] = (
     *talks.COMMANDS,
     *lessons.COMMANDS,
     *wallet.COMMANDS,
+    *top_ups.COMMANDS,
     *admin.COMMANDS,
 )

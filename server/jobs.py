@@ -6,13 +6,17 @@ overdue runs once, and finds everything that has become due meanwhile. `server/r
 
 from datetime import datetime, timedelta
 
-from billing import settlement
+import structlog
+
+from billing import reconciliation, settlement, stripe_events, top_ups
+from billing.jobs import Claim
+from billing.stripe_api import StripeApi
 from server import idempotency
 from server.features.accounts import lockout, tokens
 from server.features.notifications import notices
 from server.gateway import history
 from server.gateway.limits import Limits
-from server.job import Job, Means, Periodic
+from server.job import Job, Means, Once, Periodic
 
 # Rows that one statement of a purge deletes: far below the statement limit of 5 s.
 PURGE_ROWS = 5_000
@@ -20,6 +24,11 @@ PURGE_ROWS = 5_000
 # PROTOCOL 2 and 3: keys and publications are worth something for a day; B-23: notifications for 90.
 KEPT = timedelta(hours=24)
 NOTIFICATIONS_KEPT = timedelta(days=90)
+
+# Money that a lost webhook would hide is found within a quarter of an hour; sooner would cost requests for nothing.
+RECONCILE_EVERY = timedelta(minutes=15)
+
+log = structlog.get_logger()
 
 
 async def settle_due(means: Means, now: datetime) -> int:
@@ -63,6 +72,32 @@ async def purge_notifications(means: Means, now: datetime) -> int:
     """Delete notifications of long ago."""
     async with means.sessions.begin() as session:
         return await notices.forget(session, before=now - NOTIFICATIONS_KEPT)
+
+
+def of_payments(payments: StripeApi) -> tuple[Job, ...]:
+    """Return the jobs that speak to Stripe."""
+
+    async def handle_event(means: Means, claim: Claim, now: datetime) -> None:
+        """Fetch what an event of Stripe is about, and apply it."""
+        await stripe_events.handle(means.sessions, payments, claim, now=now)
+
+    async def end_top_up(means: Means, claim: Claim, now: datetime) -> None:
+        """End a top-up that nobody has paid in time."""
+        await top_ups.end(means.sessions, payments, claim, now=now)
+
+    async def reconcile(means: Means, now: datetime) -> int:
+        """Compare Stripe's books with ours; return how much differs."""
+        report = await reconciliation.run(means.sessions, payments, now=now)
+        for finding in report.findings:
+            log.error("stripe_differs", subject=finding.subject, outcome=finding.outcome, **finding.detail)
+        log.info("stripe_reconciled", matched=report.matched, timing=report.timing, repaired=report.repaired)
+        return len(report.findings)
+
+    return (
+        Once(stripe_events.JOB, handle_event, "business"),
+        Once(top_ups.DUE_JOB, end_top_up, "business"),
+        Periodic("reconcile_stripe", RECONCILE_EVERY, reconcile, "business"),
+    )
 
 
 TABLE: tuple[Job, ...] = (

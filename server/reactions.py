@@ -11,10 +11,11 @@ from server.features.courses.reactions import REACTIONS as COURSES
 from server.features.lessons.reactions import REACTIONS as LESSONS
 from server.features.notifications.reactions import REACTIONS as NOTIFICATIONS
 from server.features.talks.reactions import REACTIONS as TALKS
+from server.features.top_ups.reactions import REACTIONS as TOP_UPS
 from server.features.wallet.reactions import REACTIONS as WALLET
 from server.reaction import Reaction
 
-FEATURES = (TALKS, COURSES, LESSONS, WALLET, NOTIFICATIONS)
+FEATURES = (TALKS, COURSES, LESSONS, WALLET, TOP_UPS, NOTIFICATIONS)
 
 
 def _joined(

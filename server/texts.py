@@ -67,6 +67,14 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Payment received", "{share} were paid to you for a lesson."),
         Text("Đã nhận thanh toán", "Bạn đã nhận {share} cho một buổi học."),
     ),
+    "top_up_succeeded": Entry(
+        Text("Credit added", "{amount} are in your wallet."),
+        Text("Đã nạp tiền", "{amount} đã vào ví của bạn."),
+    ),
+    "top_up_failed": Entry(
+        Text("Top-up not completed", "{amount} were not paid, and nothing was charged."),
+        Text("Nạp tiền chưa hoàn tất", "{amount} chưa được thanh toán và bạn không bị trừ tiền."),
+    ),
     "refund_processed": Entry(
         Text("Refund", "{amount} are back in your wallet."),
         Text("Hoàn tiền", "{amount} đã được hoàn vào ví của bạn."),
@@ -111,6 +119,25 @@ PAGES: Final[dict[str, Entry]] = {
         Text("{code}", "{about} You come by the tutor's own link: register with the code {code}, then buy."),
         Text("{code}", "{about} Bạn đến từ liên kết của giáo viên: đăng ký với mã {code}, rồi mua."),
     ),
+    "test_payment": Entry(
+        Text("Test payment", "{amount}. This is a test: no money moves, and no card is needed."),
+        Text("Thanh toán thử", "{amount}. Đây là thử nghiệm: không có tiền nào được chuyển, không cần thẻ."),
+    ),
+    "test_question": Entry(
+        Text("A question of your bank", "Was it you who wants to pay? This is a test: no money moves."),
+        Text(
+            "Câu hỏi từ ngân hàng",
+            "Có phải bạn muốn thanh toán? Đây là thử nghiệm, không có tiền nào được chuyển.",
+        ),
+    ),
+    "test_onboarding": Entry(
+        Text("Payout account", "Payouts go to a test account: no money moves, and nothing is asked."),
+        Text(
+            "Tài khoản nhận tiền",
+            "Tiền được chuyển vào tài khoản thử: không có tiền thật, không cần khai báo.",
+        ),
+    ),
+    "test_yes": Entry(Text("Confirm", "Save this card"), Text("Xác nhận", "Lưu thẻ này")),
     "missing": Entry(
         Text("Nothing here", "This link leads nowhere, or not any more."),
         Text("Không có gì ở đây", "Liên kết này không còn dẫn đến đâu."),
