@@ -59,9 +59,7 @@ class Shop:
             return await top_ups.create(session, asked, now=self.now)
 
     async def advance(self, top_up_id: UUID) -> Step:
-        return await top_ups.advance(
-            self.sessions, self.api, top_up_id, return_url=RETURN_URL, now=self.now
-        )
+        return await top_ups.advance(self.sessions, self.api, top_up_id, return_url=RETURN_URL, now=self.now)
 
     async def start(self, owner_id: OwnerId, amount: int = 2_000, **more: Any) -> Step:
         return await self.advance((await self.wish(owner_id, amount, **more)).id)
@@ -100,9 +98,7 @@ class Shop:
 
     async def claim(self, kind: str) -> list[jobs.Claim]:
         async with self.sessions.begin() as session:
-            return await jobs.claim(
-                session, [((kind,), self.now)], limit=100, lease=timedelta(seconds=30)
-            )
+            return await jobs.claim(session, [((kind,), self.now)], limit=100, lease=timedelta(seconds=30))
 
     async def do(self, claim: jobs.Claim) -> None:
         if claim.kind == stripe_events.JOB:
@@ -128,9 +124,11 @@ class Shop:
 
     async def balances(self) -> dict[str, int]:
         """Sums by kind of account."""
-        query = text("select kind, sum(balance)::bigint from ledger_account group by kind having sum(balance) <> 0")
+        query = text(
+            "select kind, sum(balance)::bigint from ledger_account group by kind having sum(balance) <> 0"
+        )
         async with self.sessions() as session:
-            return {kind: amount for kind, amount in await session.execute(query)}
+            return dict((await session.execute(query)).all())
 
     async def forget_customers(self) -> None:
         async with self.sessions.begin() as session:

@@ -97,7 +97,7 @@ BAD_SIGNATURES: dict[str, tuple[str | None, type[BillingError]]] = {
     "with two times": (f"t=1,t={T},v1={MAC}", InvalidEventError),
     "with a time that is no number": (f"t=now,v1={MAC}", InvalidEventError),
     "with a time below zero": (f"t=-1,v1={MAC}", InvalidEventError),
-    "with a time of other digits": (f"t=١٧,v1={MAC}", InvalidEventError),
+    "with a time of other digits": (f"t=\u0661\u0667,v1={MAC}", InvalidEventError),
     "with a time beyond the calendar": (f"t={'9' * 12},v1={MAC}", SignatureError),
     "with letters that are not ASCII": (f"t={T},v1=é", InvalidEventError),
     "with a NUL": (f"t={T},v1=\0", InvalidEventError),
