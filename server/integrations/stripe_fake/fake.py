@@ -13,7 +13,16 @@ import msgspec
 
 from server.integrations.stripe_fake import connect, disputes, payments
 from server.integrations.stripe_fake.forms import read_form
-from server.integrations.stripe_fake.machine import OURS, Answer, Call, Machine, Object, Refusal, Routes
+from server.integrations.stripe_fake.machine import (
+    OURS,
+    Answer,
+    Call,
+    Machine,
+    Object,
+    Refusal,
+    Routes,
+    Table,
+)
 
 # In test mode Stripe tries three times over some hours; here nobody wants to wait so long.
 RETRY_AFTER_S = (1.0, 10.0, 60.0)
@@ -79,7 +88,7 @@ class StripeFake:
         self._wall = wall
         self._tape = tape
         self._retry_after_s = retry_after_s
-        table = {
+        table: Table = {
             **payments.TABLE,
             **connect.TABLE,
             **disputes.TABLE,
