@@ -368,5 +368,17 @@ async def test_five_failures_in_a_row_keep_us_from_asking(fake: StripeFake) -> N
     assert len(arrived) == FAILURES_MOST
 
 
+async def test_an_old_500_that_is_given_again_is_no_failure_of_today(fake: StripeFake) -> None:
+    api = api_of(fake, gate=Gate())
+    faults: list[Fault] = ["break"]
+    fake.fault = lambda _: faults.pop() if faults else "none"
+
+    for _ in range(FAILURES_MOST + 3):
+        with pytest.raises(StripeAwayError, match="does not answer"):
+            await api.create_customer(WANTED, key="k")
+
+    assert (await api.balance()).total("USD") == 0
+
+
 def _http(fake: StripeFake) -> Any:
     return httpx.AsyncClient(transport=httpx.ASGITransport(fake))
