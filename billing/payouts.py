@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import jobs, outbox, stripe_entries
-from billing.errors import StripeRefusedError, WithdrawalNotFoundError
+from billing.errors import StripeAwayError, StripeRefusedError, WithdrawalNotFoundError
 from billing.ledger import AccountKey, Order
 from billing.messages import PayoutFailed, WithdrawalCompleted
 from billing.models import (
@@ -170,7 +170,12 @@ async def run(
                 await jobs.finish(session, claim)
                 return
             account = await session.get_one(PayoutAccount, row.payout_account)
-        outcome = await _do(_Call(api, row, attempt, account, now), step)
+        try:
+            outcome = await _do(_Call(api, row, attempt, account, now), step)
+        except StripeAwayError as error:
+            if error.answered:
+                await _take_another_key(sessions, attempt_id, step)
+            raise
         async with sessions.begin() as session:
             row, attempt = await _both(session, attempt_id)
             # Two may have asked Stripe, under one key; the first who comes here writes it down.
@@ -179,6 +184,14 @@ async def run(
                 due = now + LOOK_EVERY
                 await jobs.enqueue(session, JOB, Due(attempt_id), key=str(attempt_id), run_at=due)
                 return
+
+
+async def _take_another_key(sessions: async_sessionmaker[AsyncSession], attempt_id: UUID, step: Step) -> None:
+    """Stripe broke, has answered, and may have done it or not: the next try looks, and asks under another key."""
+    async with sessions.begin() as session:
+        row, attempt = await _both(session, attempt_id)
+        if next_step(row, attempt) is step:
+            attempt.broken += 1
 
 
 class _Refused(msgspec.Struct, frozen=True):
@@ -213,7 +226,7 @@ async def _do(call: "_Call", step: Step) -> _Outcome:
 
 
 class _Call:
-    """The calls of one attempt. What was begun long ago may have been made under a key that Stripe forgot."""
+    """The calls of one attempt. What may have been made under a key that is of no use any more is looked for first."""
 
     def __init__(
         self, api: StripeApi, row: Withdrawal, attempt: PayoutAttempt, account: PayoutAccount, now: datetime
@@ -227,17 +240,17 @@ class _Call:
         self._began_at = attempt.began_at
         self._now = now
         self._tags = {TAG: str(attempt.id)}
-        self._is_old = now - attempt.began_at > KEYS_LAST
+        self._looks_first = attempt.broken > 0 or now - attempt.began_at > KEYS_LAST
 
     async def transfer(self) -> Transfer:
         group = f"payout:{self._attempt.id}"
-        found = await self._api.find_transfer(group) if self._is_old else None
+        found = await self._api.find_transfer(group) if self._looks_first else None
         return found or await self._api.create_transfer(
             self._money, self._account, group=group, tags=self._tags, key=self._key("transfer")
         )
 
     async def pay(self) -> Payout:
-        found = await self._find_payout() if self._is_old else None
+        found = await self._find_payout() if self._looks_first else None
         return found or await self._api.create_payout(
             self._account, self._money, tags=self._tags, key=self._key("payout")
         )
@@ -250,7 +263,7 @@ class _Call:
         transfer = self._attempt.transfer
         if transfer is None:
             return None
-        found = await self._api.list_reversals(transfer) if self._is_old else []
+        found = await self._api.list_reversals(transfer) if self._looks_first else []
         if found:
             return found[0]
         return await self._api.reverse_transfer(
@@ -264,7 +277,7 @@ class _Call:
         return None
 
     def _key(self, step: str) -> str:
-        return f"payout:{self._attempt.id}:{step}"
+        return f"payout:{self._attempt.id}:{step}:{self._attempt.broken}"
 
 
 async def _note(

@@ -204,6 +204,7 @@ class PayoutAttempt(Base):
         ),
         one_of("status", AttemptStatus),
         CheckConstraint("number >= 1", name="number_positive"),
+        CheckConstraint("broken >= 0", name="broken_not_negative"),
         CheckConstraint("(transfer is null) = (transfer_journal is null)", name="transfer_is_booked"),
         CheckConstraint("(reversal is null) = (reversal_journal is null)", name="reversal_is_booked"),
         CheckConstraint("transfer is null or began_at is not null", name="begun_before_transfer"),
@@ -229,6 +230,8 @@ class PayoutAttempt(Base):
     submitted_at: Mapped[datetime]
     began_at: Mapped[datetime | None]
     """From here on Stripe may know of it."""
+    broken: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """How often Stripe broke while it answered: it keeps that answer under the key, so the next call needs another."""
     transfer: Mapped[str | None]
     transfer_journal: Mapped[int | None] = mapped_column(ForeignKey(Journal.id))
     payout: Mapped[str | None]

@@ -5,10 +5,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import jobs, ledger, maturity, payout_accounts, payouts, withdrawals
+from billing import jobs, ledger, maturity, payout_accounts, payouts, stripe_entries, withdrawals
 from billing.ledger import AccountKey, Leg, Order
 from billing.models import (
     PLATFORM,
@@ -25,8 +26,10 @@ from billing.money import Money
 from billing.payout_accounts import BankData
 from billing.stripe_api import Access, StripeApi
 from billing.stripe_gate import Gate
+from billing.stripe_objects import BalanceTransaction
 from billing.vault import Vault
 from server.integrations.stripe_fake.fake import StripeFake
+from server.integrations.stripe_fake.machine import OURS
 from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, usd
 
 KEY = "sk_test_of_the_tests"
@@ -43,6 +46,8 @@ class Earner:
         self.sessions = sessions
         self.tutor = owner()
         self.admin, self.other_admin = uuid4(), uuid4()
+        self.account = ""
+        """The tutor's at Stripe."""
         self.now = NOW
         self.vault = Vault(SECRET)
         self.fake = StripeFake(key=KEY, secret="whsec_of_the_tests", now=lambda: self.now)
@@ -75,8 +80,13 @@ class Earner:
 
     async def post(self, session: AsyncSession, giver: AccountKey, taker: AccountKey, amount: int) -> None:
         ids = await ledger.accounts(session, (giver, taker))
-        order = Order(
-            kind=JournalKind.DISPUTE,
+        await ledger.post(
+            session, self.order(JournalKind.DISPUTE, amount), [Leg(ids[giver], ids[taker], usd(amount))]
+        )
+
+    def order(self, kind: JournalKind, amount: int) -> Order:
+        return Order(
+            kind=kind,
             scope="test",
             key=str(uuid4()),
             request=amount,
@@ -86,7 +96,6 @@ class Earner:
             ref_id=uuid4(),
             at=self.now,
         )
-        await ledger.post(session, order, [Leg(ids[giver], ids[taker], usd(amount))])
 
     async def unfreeze(self, session: AsyncSession, amount: int) -> None:
         """Give back what the one dispute has."""
@@ -136,6 +145,7 @@ class Earner:
             account = (await payout_accounts.current(session, self.tutor)).stripe_account
         assert account is not None
         await self.fake.act(f"/accounts/{account}/onboard")
+        self.account = account
         return account
 
     async def ask(
@@ -180,6 +190,33 @@ class Earner:
     async def retry(self, withdrawal_id: UUID) -> None:
         async with self.sessions.begin() as session:
             await withdrawals.retry(session, withdrawal_id, now=self.now)
+
+    # At Stripe --------------------------------------------------------------------------------------------------
+
+    async def put_at_stripe(self, amount: int) -> None:
+        """Have money there, as top-ups bring it, in both books."""
+        made = self.fake._machine.move(
+            "topup", amount, source="tu_test", category="topup", currency="usd", after_s=0
+        )
+        movement = msgspec.convert(made, BalanceTransaction)
+        order = self.order(JournalKind.BANK_TRANSFER, amount)
+        async with self.sessions.begin() as session:
+            await stripe_entries.post(session, order, movement, other=_EXPENSE)
+
+    async def at_stripe(self, account: str = OURS) -> int:
+        await self.fake.tick()
+        return self.fake._machine.available(account, "usd")
+
+    async def fail_payout(self) -> None:
+        """Have the bank not take the newest payout."""
+        [*_, attempt] = await self.attempts()
+        await self.fake.act(f"/payouts/{attempt.payout}/fail")
+
+    async def end_leases(self) -> None:
+        async with self.sessions.begin() as session:
+            await session.execute(
+                text("update job set leased_until = now() - interval '1 s' where lease is not null")
+            )
 
     # What is there ----------------------------------------------------------------------------------------------
 
