@@ -134,7 +134,8 @@ async def _compare(sessions: Sessions, there: _There, *, since: datetime, now: d
         entry = here.get(movement.id)
         if entry is not None:
             finding = _difference(movement, entry, there.payments.get(movement.source or ""))
-            unexplained[movement.currency.upper()] += movement.net - entry.net
+            unexplained[movement.currency.upper()] += movement.net
+            unexplained[entry.currency] -= entry.net
         else:
             finding = _finding(movement.id, FindingOutcome.MISSING_HERE, _facts(movement))
             unexplained[movement.currency.upper()] += movement.net

@@ -178,17 +178,22 @@ async def running(
         await stack.enter_async_context(_forever(relay.run(), runner.run(), drift.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
-        routes: list[ControllerRouterHandler] = [
-            *_door_routes(parts, authenticator),
-            websocket_route(gateway, address_of=address_of),
-            livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
-            stripe_route(sessions, clock, secrets=payments.secrets, is_live=payments.api.is_live),
-            *test_payments.routes(payments.fake),
-            *health.routes(state, integrity),
-            *(travel.routes(parts, relay, runner) if time_travel else ()),
-        ]
         _spare_the_collector()
-        asgi = payments.tells(_edge(settings, routes, Limiter(redis)))
+        asgi = payments.tells(
+            _edge(
+                settings,
+                [
+                    *_door_routes(parts, authenticator),
+                    websocket_route(gateway, address_of=address_of),
+                    livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
+                    stripe_route(sessions, clock, secrets=payments.secrets, is_live=payments.api.is_live),
+                    *test_payments.routes(payments.fake),
+                    *health.routes(state, integrity),
+                    *(travel.routes(parts, relay, runner) if time_travel else ()),
+                ],
+                Limiter(redis),
+            )
+        )
         yield Application(asgi, gateway, rooms, state)
 
 

@@ -159,8 +159,45 @@ async def stage(sessions: Sessions) -> Stage:
             "opened_at": NOW,
         },
         "job": {"kind": "x", "key": "new", "payload": "{}", "run_at": NOW},
+        "top_up": {
+            "id": uuid4(),
+            "owner_id": uuid4(),
+            "key": "k",
+            "amount": 500,
+            "currency": "USD",
+            "way": "hosted",
+            "created_at": NOW,
+            "expires_at": NOW,
+        },
+        "stripe_customer": {"owner_id": uuid4(), "customer_id": "cus_1", "created_at": NOW},
+        "stripe_entry": {
+            "id": "txn_2",
+            "journal_id": journal,
+            "source": "ch_1",
+            "category": "charge",
+            "amount": 100,
+            "fee": 3,
+            "currency": "USD",
+            "at": NOW,
+        },
+        "stripe_event": {"id": "evt_1", "type": "x", "digest": b"d" * 32, "created_at": NOW},
+        "stripe_finding": {
+            "subject": "txn_1",
+            "outcome": "missing_here",
+            "detail": "{}",
+            "found_at": NOW,
+        },
     }
+    for table, row in (("top_up", rows["top_up"]), ("stripe_customer", rows["stripe_customer"])):
+        async with sessions.begin() as session:
+            await add(session, table, row)
+    stored = {"top_up": dict(rows["top_up"]), "customer": dict(rows["stripe_customer"])}
+    rows["top_up"] |= {"id": uuid4(), "key": "k2"}
+    rows["stripe_customer"] |= {"owner_id": uuid4(), "customer_id": "cus_2"}
     others = {
+        "payer": stored["top_up"]["owner_id"],
+        "top_up": stored["top_up"]["id"],
+        "customer": stored["customer"]["owner_id"],
         "settled": settled,
         "held": held,
         "student": student,
@@ -178,9 +215,13 @@ async def stage(sessions: Sessions) -> Stage:
 
 async def add(session: AsyncSession, table: str, row: Row) -> None:
     await session.execute(text("select set_config('ledger.posting', 'on', true)"))
+    if table == "top_up":
+        await session.execute(text("alter table top_up disable trigger guard"))
     names = ", ".join(row)
     values = ", ".join(f"cast(:{name} as jsonb)" if name in JSON else f":{name}" for name in row)
     await session.execute(text(f"insert into {table} ({names}) values ({values})"), row)
+    if table == "top_up":
+        await session.execute(text("alter table top_up enable trigger guard"))
 
 
 async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
@@ -194,7 +235,9 @@ async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
     return None
 
 
-JSON = ("data", "evidence", "intervals", "payload")
+JSON = ("detail", "data", "evidence", "intervals", "payload")
+
+ENDED: Row = {"status": "succeeded", "ended_at": NOW}
 
 # Constraint → the change of a good row that breaks it. A name in angle brackets stands for what the stage made.
 BAD: dict[str, tuple[str, Row]] = {
@@ -203,6 +246,7 @@ BAD: dict[str, tuple[str, Row]] = {
     "ck_policy_percent_range": ("policy", {"attendance_percent": 101}),
     "ck_policy_min_price_positive": ("policy", {"min_price": 0}),
     "ck_policy_risk_not_negative": ("policy", {"booking_risk_days": -1}),
+    "ck_policy_top_up_range": ("policy", {"top_up_least": 2, "top_up_most": 1}),
     "ck_policy_reason_given": ("policy", {"reason": "short"}),
     "uq_ledger_account_kind_owner_id_currency_shard": ("ledger_account", {"owner_id": "<student>"}),
     "ck_ledger_account_kind_known": ("ledger_account", {"kind": "pocket"}),
@@ -290,6 +334,27 @@ BAD: dict[str, tuple[str, Row]] = {
     "fk_hold_review_hold_id": ("hold_review", {"hold_id": UUID(int=1)}),
     "fk_hold_review_lesson_id_facts_version": ("hold_review", {"facts_version": 9}),
     "ck_hold_review_part_not_negative": ("hold_review", {"to_student": -1}),
+    "pk_top_up": ("top_up", {"id": "<top_up>"}),
+    "uq_top_up_owner_id_key": ("top_up", {"owner_id": "<payer>", "key": "k"}),
+    "fk_top_up_journal_id": ("top_up", {"journal_id": 7, "payment_id": "pi_1", **ENDED}),
+    "ck_top_up_status_known": ("top_up", {"status": "lost"}),
+    "ck_top_up_way_known": ("top_up", {"way": "cash"}),
+    "ck_top_up_amount_positive": ("top_up", {"amount": 0}),
+    "ck_top_up_currency_code": ("top_up", {"currency": "usd"}),
+    "ck_top_up_key_length": ("top_up", {"key": ""}),
+    "ck_top_up_attempt_not_negative": ("top_up", {"attempt": -1}),
+    "ck_top_up_way_has_method": ("top_up", {"way": "saved"}),
+    "ck_top_up_pending_is_known": ("top_up", {"status": "pending"}),
+    "ck_top_up_succeeded_is_credited": ("top_up", {"payment_id": "pi_1", **ENDED}),
+    "ck_top_up_ended_has_time": ("top_up", {"status": "expired"}),
+    "pk_stripe_customer": ("stripe_customer", {"owner_id": "<customer>"}),
+    "uq_stripe_customer_customer_id": ("stripe_customer", {"customer_id": "cus_1"}),
+    "fk_stripe_entry_journal_id": ("stripe_entry", {"journal_id": 7}),
+    "ck_stripe_entry_currency_code": ("stripe_entry", {"currency": "usd"}),
+    "ck_stripe_entry_moves_something": ("stripe_entry", {"amount": 0, "fee": 0}),
+    "ck_stripe_event_id_length": ("stripe_event", {"id": ""}),
+    "ck_stripe_event_digest_length": ("stripe_event", {"digest": b"d"}),
+    "ck_stripe_finding_outcome_known": ("stripe_finding", {"outcome": "fine"}),
     "uq_job_kind_key": ("job", {"key": "waits"}),
     "ck_job_key_length": ("job", {"key": ""}),
     "ck_job_asked_positive": ("job", {"asked": 0}),
@@ -338,6 +403,13 @@ ELSEWHERE = {
     "uq_hold_id_amount_tutor_bps": "id is the key already; the three are there to be referred to",
     "ck_hold_status_known": "the trigger lets a hold begin held only, and closing writes two words",
     "pk_ledger_request": "test_a_key_is_taken_once",
+    "uq_top_up_checkout_id": "test_an_id_of_stripe_is_known_once",
+    "uq_top_up_payment_id": "test_an_id_of_stripe_is_known_once",
+    "uq_top_up_journal_id": "test_an_id_of_stripe_is_known_once",
+    "pk_stripe_entry": "test_a_key_is_taken_once",
+    "uq_stripe_entry_journal_id": "test_a_journal_tells_of_one_movement",
+    "pk_stripe_event": "test_a_key_is_taken_once",
+    "pk_stripe_finding": "test_a_key_is_taken_once",
     "pk_settle_due": "test_a_lesson_is_due_once",
     "pk_hold_review": "test_a_hold_is_in_review_once",
 }
@@ -378,12 +450,41 @@ async def test_a_bad_row_is_refused_by_its_constraint(sessions: Sessions, stage:
     assert refused == [name for name, _, _ in cases]
 
 
-@pytest.mark.parametrize("table", ["ledger_request", "settle_due", "hold_review"])
+@pytest.mark.parametrize(
+    "table", ["ledger_request", "settle_due", "hold_review", "stripe_entry", "stripe_event", "stripe_finding"]
+)
 async def test_a_key_is_taken_once(sessions: Sessions, stage: Stage, table: str) -> None:
     async with sessions() as session:
         await add(session, table, stage.rows[table])
         with pytest.raises(DBAPIError, match=f"pk_{table}"):
             await add(session, table, stage.rows[table])
+
+
+@pytest.mark.parametrize("name", ["checkout_id", "payment_id", "journal_id"])
+async def test_an_id_of_stripe_is_known_once(sessions: Sessions, stage: Stage, name: str) -> None:
+    values = {"checkout_id": "cs_1", "payment_id": "pi_1", "journal_id": stage.others["journal"]}
+    async with sessions() as session:
+        for number, other in enumerate(("a", "b")):
+            ids = {key: f"{value}{other}" for key, value in values.items() if key != "journal_id"}
+            ids |= {"journal_id": stage.others["journal"]} | (
+                {name: values[name]} if name != "journal_id" else {}
+            )
+            row = stage.rows["top_up"] | {"id": uuid4(), "key": other, **ENDED, **ids}
+            if name != "journal_id":
+                # Every succeeded row has a journal of its own; only one journal is at hand.
+                row |= {"status": "failed", "journal_id": None}
+            if number == 0:
+                await add(session, "top_up", row)
+            else:
+                with pytest.raises(DBAPIError, match=f"uq_top_up_{name}"):
+                    await add(session, "top_up", row)
+
+
+async def test_a_journal_tells_of_one_movement(sessions: Sessions, stage: Stage) -> None:
+    async with sessions() as session:
+        await add(session, "stripe_entry", stage.rows["stripe_entry"])
+        with pytest.raises(DBAPIError, match="uq_stripe_entry_journal_id"):
+            await add(session, "stripe_entry", stage.rows["stripe_entry"] | {"id": "txn_3"})
 
 
 GUARDED = [
@@ -431,6 +532,10 @@ GUARDED = [
     ("APPEND_ONLY", "update hold_settlement set to_tutor = 0"),
     ("APPEND_ONLY", "delete from hold_settlement"),
     ("APPEND_ONLY", "truncate hold_settlement"),
+    ("TOP_UP_GUARD", "delete from top_up"),
+    ("TOP_UP_GUARD", "update top_up set amount = 1"),
+    ("APPEND_ONLY", "truncate top_up"),
+    ("APPEND_ONLY", "truncate stripe_entry"),
     # A hold changes its status by its settlement, and gets its lesson once.
     ("HOLD_GUARD", "update hold set status = 'refunded' where status = 'held'"),
     ("HOLD_GUARD", "update hold set status = 'held' where status = 'released'"),

@@ -327,6 +327,11 @@ def charge_us(machine: Machine, params: Params) -> Object:
     )
 
 
+def pay_us_out(machine: Machine, params: Params) -> Object:
+    """Stripe sends our own balance to our bank, as it does every day."""
+    return create_payout(machine, {"amount": whole(params, "amount"), "currency": "usd"})
+
+
 def _may(account: Object, capability: str) -> bool:
     states = account["configuration"]["recipient"]["capabilities"]["stripe_balance"]
     return bool(states.get(capability, {}).get("status") == "active")
@@ -350,5 +355,6 @@ TABLE: Table = {
     ("ACT", "/accounts/{}/onboard"): onboard,
     ("ACT", "/payouts/{}/fail"): fail_payout,
     ("ACT", "/fee"): charge_us,
+    ("ACT", "/payout"): pay_us_out,
 }
 EXPIRIES: Expiries = {"payout": payout_is_over, "balance_transaction": movement_is_over}

@@ -69,6 +69,8 @@ class StripeFake:
         self.fate: Callable[[Object], Fate] = lambda _: Fate()
         """Asked once for each webhook."""
         self.send = send
+        self.hanging = asyncio.Event()
+        """A call has had its effect and hangs."""
         self.calls: list[Call] = []
         """Every call of the API that arrived."""
         self._key = key
@@ -191,6 +193,7 @@ class StripeFake:
         try:
             answer = await self._happen(msgspec.structs.replace(call, breaks=fault == "break"))
             if fault == "hang":
+                self.hanging.set()
                 await self._released.wait()
         finally:
             self._in_flight.discard(place)
