@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from billing import payouts, reconciliation
-from billing.errors import PayoutUnderWayError, StripeAwayError, StripeError
+from billing.errors import PayoutUnderWayError, StripeAwayError
 from billing.models import AccountKind, AttemptStatus
 from billing.payouts import JOB
 from server.integrations.stripe_fake.machine import Call
@@ -150,8 +150,7 @@ async def test_a_call_that_is_lost_is_made_once(earner: Earner, fault: str, wait
     for _ in range(2 * len(STEPS)):
         try:
             await earner.run(JOB)
-        except StripeError as error:
-            assert isinstance(error, StripeAwayError)
+        except StripeAwayError:
             earner.passes(waits)
             await earner.end_leases()
     earner.passes(ARRIVED)
