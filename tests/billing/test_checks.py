@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import text
 
 from billing import checks
+from billing.models import SourceKind
+from tests.billing.earner import Earner
 from tests.billing.world import PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
 
 ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
@@ -28,6 +30,13 @@ FAULTS = {
     "settled_by_facts": ["update lesson_presence set attended_s = 0"],
     "facts_by_intervals": ["update lesson_presence set attended_s = attended_s + 1"],
     "tutor_absence": ["update lesson_facts set tutor_attended_s = 0"],
+    "pending_is_at_risk": ["delete from maturing"],
+    "withdrawal_is_reserved": [
+        """
+        update withdrawal set status = 'rejected', ended_at = now(), end_journal = request_journal,
+          rejected_by = tutor_id, answer = 'Nobody knows why.'
+        """,
+    ],
     "held_after_settlement": [
         f"update hold set lesson_id = (select lesson_id from lesson_facts limit 1) where id = {ANY_HOLD}"
     ],
@@ -50,6 +59,11 @@ async def lived(sessions: Sessions) -> None:
         await buy(sessions, student, new_hold(lesson_id=lesson))
         await buy(sessions, student, new_hold(lesson_id=uuid4()))
     await end(sessions, facts(lesson, {came: PLANNED_S, missed: 1}))
+    earner = Earner(sessions)
+    await earner.teach(3_000)
+    await earner.teach(1_000, kind=SourceKind.BOOKING)
+    await earner.set_bank()
+    await earner.ask(2_000)
 
 
 def test_every_check_has_its_fault() -> None:
