@@ -31,8 +31,8 @@ class BankData(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def last4(self) -> str:
-        """Return all that is shown of the number."""
-        return self.account_number[-4:]
+        """Return all that is shown of the number, however it was grouped."""
+        return "".join(filter(str.isalnum, self.account_number))[-4:]
 
 
 async def current(session: AsyncSession, tutor_id: OwnerId) -> PayoutAccount:

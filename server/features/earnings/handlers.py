@@ -458,6 +458,15 @@ COMMANDS = (
         method="GET",
         path="/admin/withdrawals",
     ),
+    Command(
+        "admin.withdrawal.reveal",
+        RevealBankAccount,
+        reveal_bank_account,
+        guard="admin",
+        # Answers of other methods may be kept under a key, and this one must be kept nowhere.
+        method="GET",
+        path=f"{ADMIN}/bank-account",
+    ),
     *(
         Command(
             f"admin.withdrawal.{deed}",
@@ -469,7 +478,6 @@ COMMANDS = (
             idempotent=True,
         )
         for deed, path, request, handler in (
-            ("reveal", "bank-account", RevealBankAccount, reveal_bank_account),
             ("approve", "approve", ApproveWithdrawal, approve_withdrawal),
             ("reject", "reject", RejectWithdrawal, reject_withdrawal),
             ("hold", "hold", HoldWithdrawal, hold_withdrawal),
