@@ -1,6 +1,6 @@
 """A tutor who earned something, and everything that pays out, each at the word of the test."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,7 +9,17 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import jobs, ledger, maturity, payout_accounts, payouts, stripe_entries, withdrawals
+from billing import (
+    jobs,
+    ledger,
+    maturity,
+    payout_accounts,
+    payouts,
+    stripe_entries,
+    stripe_events,
+    stripe_webhooks,
+    withdrawals,
+)
 from billing.ledger import AccountKey, Leg, Order
 from billing.models import (
     PLATFORM,
@@ -33,6 +43,7 @@ from server.integrations.stripe_fake.machine import OURS
 from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, usd
 
 KEY = "sk_test_of_the_tests"
+WEBHOOK_SECRET = "whsec_of_the_tests"
 SECRET = "x" * 32
 BANK = BankData(bank_name="Bank of Letters", account_number="1234567890", account_holder="Ann Lee")
 RISK = timedelta(days=7)
@@ -50,7 +61,7 @@ class Earner:
         """The tutor's at Stripe."""
         self.now = NOW
         self.vault = Vault(SECRET)
-        self.fake = StripeFake(key=KEY, secret="whsec_of_the_tests", now=lambda: self.now)
+        self.fake = StripeFake(key=KEY, secret=WEBHOOK_SECRET, now=lambda: self.now)
         http = httpx.AsyncClient(transport=httpx.ASGITransport(self.fake))
         self.api = StripeApi(Access(KEY, "http://stripe.test"), http, retries=0, gate=Gate(per_second=1e6))
 
@@ -211,6 +222,19 @@ class Earner:
         """Have the bank not take the newest payout."""
         [*_, attempt] = await self.attempts()
         await self.fake.act(f"/payouts/{attempt.payout}/fail")
+
+    async def hear(self, kind: str) -> None:
+        """Take Stripe's events of this kind, and do what they ask for."""
+        wall = datetime.now(UTC)
+        for event in self.fake.events:
+            if event["type"] == kind:
+                body = msgspec.json.encode(event)
+                signature = self.fake.sign(body, at=wall)
+                read = stripe_webhooks.read(body, signature, secrets=[WEBHOOK_SECRET], wall=wall)
+                async with self.sessions.begin() as session:
+                    await stripe_events.receive(session, read, now=self.now)
+        for claim in await self.claim(stripe_events.JOB):
+            await stripe_events.handle(self.sessions, self.api, claim, now=self.now)
 
     async def end_leases(self) -> None:
         async with self.sessions.begin() as session:

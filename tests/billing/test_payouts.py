@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 
 from billing import payouts, reconciliation
-from billing.errors import PayoutUnderWayError, StripeAwayError
+from billing.errors import PayoutUnderWayError, StripeAwayError, StripeRefusedError
 from billing.models import AccountKind, AttemptStatus
+from billing.money import Money
 from billing.payouts import JOB
 from server.integrations.stripe_fake.machine import Call
 from tests.billing.earner import Earner
@@ -83,6 +84,36 @@ async def test_what_the_bank_does_not_take_comes_back_and_stays_reserved(earner:
     assert await earner.has(*WHERE) == [5_000, 4_000, -100_000]
     assert await earner.at_stripe() == 100_000
     assert "payout.failed" in await events(earner.sessions)
+    assert await violations(earner.sessions) == []
+
+
+async def test_a_webhook_says_when_to_look(earner: Earner) -> None:
+    await approved(earner)
+    await earner.run(JOB)
+    await earner.fail_payout()
+    await earner.run(JOB)
+    unheard = await status(earner)
+
+    await earner.hear("payout.failed")
+    await earner.run(JOB)
+
+    assert (unheard, await status(earner)) == (AttemptStatus.SUBMITTED, AttemptStatus.FAILED)
+
+
+async def test_what_stripe_does_not_give_back_is_looked_at_by_people(earner: Earner) -> None:
+    """The tutor took the money off their own account at Stripe before it could come back."""
+    asked = await approved(earner)
+    await earner.run(JOB)
+    await earner.fail_payout()
+    await earner.api.create_payout(earner.account, Money(4_000), tags={}, key="by the tutor")
+    earner.passes(payouts.LOOK_EVERY)
+
+    with pytest.raises(StripeRefusedError):
+        await earner.run(JOB)
+
+    with pytest.raises(PayoutUnderWayError):
+        await earner.reject(asked)
+    assert await earner.has(*WHERE) == [5_000, 0, -96_000]
     assert await violations(earner.sessions) == []
 
 
