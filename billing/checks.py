@@ -177,6 +177,43 @@ CHECKS = (
         """,
     ),
     Check(
+        "pending_is_at_risk",
+        "The pending earnings of a tutor are not what is still at risk and not frozen.",
+        """
+        select coalesce(a.owner_id, m.tutor_id) as tutor_id, coalesce(a.currency, m.currency) as currency,
+          coalesce(a.balance, 0) as balance, coalesce(m.sum, 0)::bigint as at_risk
+        from (select owner_id, currency, balance from ledger_account where kind = 'earnings_pending') a
+        full join (
+          select h.tutor_id, h.currency, sum(s.to_tutor) as sum
+          from maturing m
+          join hold h on h.id = m.hold_id
+          join hold_settlement s on s.hold_id = h.id
+            and s.number = (select max(number) from hold_settlement n where n.hold_id = h.id)
+          where m.frozen_by is null
+          group by h.tutor_id, h.currency
+        ) m on m.tutor_id = a.owner_id and m.currency = a.currency
+        where coalesce(a.balance, 0) <> coalesce(m.sum, 0)
+        """,
+    ),
+    Check(
+        "withdrawal_is_reserved",
+        "What is reserved for a tutor's withdrawals is not what they wait for.",
+        """
+        select coalesce(a.owner_id, w.tutor_id) as tutor_id, coalesce(a.currency, w.currency) as currency,
+          coalesce(a.balance, 0) as balance, coalesce(w.sum, 0)::bigint as waits
+        from (select owner_id, currency, balance from ledger_account where kind = 'withdrawal') a
+        full join (
+          select w.tutor_id, w.currency, sum(w.amount) as sum from withdrawal w
+          where w.status in ('pending', 'processing') and not exists (
+            select from payout_attempt p
+            where p.withdrawal_id = w.id and p.transfer is not null and p.reversal is null
+          )
+          group by w.tutor_id, w.currency
+        ) w on w.tutor_id = a.owner_id and w.currency = a.currency
+        where coalesce(a.balance, 0) <> coalesce(w.sum, 0)
+        """,
+    ),
+    Check(
         "held_after_settlement",
         "A hold is still held although its lesson was settled.",
         """

@@ -14,6 +14,15 @@ BillingError
 ├── LessonNotSettledError     conflict    only what was settled can be reconsidered
 ├── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
 ├── JobNotFoundError          not_found   no such job was given up
+├── SealBrokenError           unavailable bank data was sealed under another secret, or changed
+├── NoPayoutAccountError      conflict    a tutor did not say where their money is to go
+├── PayoutAccountFrozenError  conflict    the payout account was changed lately; says when it can be paid to
+├── WithdrawalTooSmallError   invalid     says the least
+├── WithdrawalNotFoundError   not_found
+├── WithdrawalStateError      conflict    the withdrawal's status does not allow this
+├── WithdrawalHeldError       conflict    an administrator stopped it; says why
+├── SecondPersonError         conflict    somebody else must do this: another administrator, or not the tutor themself
+├── PayoutUnderWayError       conflict    the money may be on its way
 ├── TopUpNotFoundError        not_found
 ├── TopUpRangeError           invalid     less or more than one top-up may bring
 ├── MethodNotFoundError       not_found   the person has no such saved card
@@ -27,6 +36,7 @@ BillingError
     └── StripeAwayError       unavailable no answer, or Stripe cannot now; what was asked may have happened
 """
 
+from datetime import datetime
 from typing import ClassVar, Literal
 from uuid import UUID
 
@@ -306,3 +316,99 @@ class StripeAwayError(StripeError):
         self.why = why
         self.answered = answered
         """Stripe keeps its answer under the key, a 500 too: asking again with the same key brings the same answer."""
+
+
+class SealBrokenError(BillingError):
+    """What was sealed cannot be opened."""
+
+    kind = "unavailable"
+    code = "seal_broken"
+
+    def __init__(self) -> None:
+        super().__init__("The bank data cannot be read; the tutor must give it again.")
+
+
+class NoPayoutAccountError(BillingError):
+    """Nobody said where the money is to go."""
+
+    kind = "conflict"
+    code = "no_payout_account"
+
+    def __init__(self) -> None:
+        super().__init__("Say first where your money is to go.")
+
+
+class PayoutAccountFrozenError(BillingError):
+    """The payout account is too new."""
+
+    kind = "conflict"
+    code = "payout_account_frozen"
+
+    def __init__(self, usable_from: datetime) -> None:
+        super().__init__(
+            f"Your payout account was changed; it can be paid to from {usable_from:%Y-%m-%d %H:%M} UTC."
+        )
+        self.usable_from = usable_from
+
+
+class WithdrawalTooSmallError(BillingError):
+    """Less than one withdrawal may be."""
+
+    kind = "invalid"
+    code = "withdrawal_too_small"
+
+    def __init__(self, least: Money) -> None:
+        super().__init__(f"A withdrawal is at least {least}.")
+        self.least = least
+
+
+class WithdrawalNotFoundError(BillingError):
+    """No withdrawal that one may know of has this id."""
+
+    kind = "not_found"
+    code = "withdrawal_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such withdrawal.")
+
+
+class WithdrawalStateError(BillingError):
+    """The withdrawal is somewhere else in its life."""
+
+    kind = "conflict"
+    code = "withdrawal_state"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"This withdrawal is {status}.")
+        self.status = status
+
+
+class WithdrawalHeldError(BillingError):
+    """An administrator stopped the withdrawal."""
+
+    kind = "conflict"
+    code = "withdrawal_held"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This withdrawal is held: {reason}")
+        self.reason = reason
+
+
+class SecondPersonError(BillingError):
+    """The same person may not do this."""
+
+    kind = "conflict"
+    code = "second_person_needed"
+
+    def __init__(self) -> None:
+        super().__init__("Somebody else has to do this.")
+
+
+class PayoutUnderWayError(BillingError):
+    """Stripe may have sent the money already."""
+
+    kind = "conflict"
+    code = "payout_under_way"
+
+    def __init__(self) -> None:
+        super().__init__("The payout is under way; wait for how it ends.")

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import jobs, top_ups
+from billing import jobs, payouts, top_ups
 from billing.models import StripeEvent
 from billing.stripe_api import StripeApi
 from billing.stripe_objects import tagged
@@ -53,6 +53,16 @@ async def payment_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
     return lambda session, now: top_ups.apply(session, top_up_id, checkout=None, payment=payment, now=now)
 
 
+async def payout_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
+    """Have the attempt that a tutor's payout belongs to carried on; its job fetches what it needs."""
+    assert event.object_id is not None, "a snapshot event has an object"
+    payout = await api.retrieve_payout(event.object_id, account=event.account)
+    attempt_id = tagged(payout.metadata, payouts.TAG)
+    if attempt_id is None:
+        return None
+    return lambda session, now: payouts.look(session, attempt_id, now=now)
+
+
 TABLE: Mapping[str, Handler] = {
     "checkout.session.completed": checkout_changed,
     "checkout.session.async_payment_succeeded": checkout_changed,
@@ -64,6 +74,9 @@ TABLE: Mapping[str, Handler] = {
     "payment_intent.succeeded": payment_changed,
     "payment_intent.payment_failed": payment_changed,
     "payment_intent.canceled": payment_changed,
+    "payout.paid": payout_changed,
+    "payout.failed": payout_changed,
+    "payout.canceled": payout_changed,
 }
 
 

@@ -4,6 +4,7 @@ from server.context import Command
 from server.features.accounts import handlers as accounts
 from server.features.admin import handlers as admin
 from server.features.courses import handlers as courses
+from server.features.earnings import handlers as earnings
 from server.features.lessons import handlers as lessons
 from server.features.notifications import handlers as notifications
 from server.features.talks import handlers as talks
@@ -17,6 +18,7 @@ TABLE: tuple[Command, ...] = (
     *talks.COMMANDS,
     *lessons.COMMANDS,
     *wallet.COMMANDS,
+    *earnings.COMMANDS,
     *top_ups.COMMANDS,
     *admin.COMMANDS,
 )

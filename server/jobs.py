@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from billing import reconciliation, settlement, stripe_events, top_ups
+from billing import maturity, payouts, reconciliation, settlement, stripe_events, top_ups
 from billing.jobs import Claim
 from billing.stripe_api import StripeApi
 from server import idempotency
@@ -34,6 +34,16 @@ log = structlog.get_logger()
 async def settle_due(means: Means, now: datetime) -> int:
     """Settle what is due and was not settled at once: the net below the rooms."""
     return await settlement.sweep(means.sessions, now)
+
+
+async def mature(means: Means, claim: Claim, now: datetime) -> None:
+    """Make a tutor's share their earnings once its risk window is over."""
+    await maturity.run(means.sessions, claim, now=now)
+
+
+async def repay_debts(means: Means, now: datetime) -> int:
+    """Repay what tutors owe from earnings that came without a risk window; no way out waits for this."""
+    return await maturity.sweep(means.sessions, now)
 
 
 async def check_integrity(means: Means, _: datetime) -> int:
@@ -85,6 +95,10 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
         """End a top-up that nobody has paid in time."""
         await top_ups.end(means.sessions, payments, claim, now=now)
 
+    async def pay_out(means: Means, claim: Claim, now: datetime) -> None:
+        """Carry a payout to a tutor on."""
+        await payouts.run(means.sessions, payments, claim, now=now)
+
     async def reconcile(means: Means, now: datetime) -> int:
         """Compare Stripe's books with ours; return how much differs."""
         report = await reconciliation.run(means.sessions, payments, now=now)
@@ -96,11 +110,14 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
     return (
         Once(stripe_events.JOB, handle_event, "business"),
         Once(top_ups.DUE_JOB, end_top_up, "business"),
+        Once(payouts.JOB, pay_out, "business"),
         Periodic("reconcile_stripe", RECONCILE_EVERY, reconcile, "business"),
     )
 
 
 TABLE: tuple[Job, ...] = (
+    Once(maturity.JOB, mature, "business"),
+    Periodic("repay_debts", timedelta(minutes=5), repay_debts, "business"),
     Periodic("settle_due", timedelta(minutes=5), settle_due, "business"),
     Periodic("check_integrity", timedelta(hours=1), check_integrity, "business"),
     Periodic("purge_notifications", timedelta(days=1), purge_notifications, "business"),

@@ -67,6 +67,41 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Payment received", "{share} were paid to you for a lesson."),
         Text("Đã nhận thanh toán", "Bạn đã nhận {share} cho một buổi học."),
     ),
+    "withdrawal_requested": Entry(
+        Text("New withdrawal", "{tutor} asks for {amount}."),
+        Text("Yêu cầu rút tiền mới", "{tutor} yêu cầu rút {amount}."),
+    ),
+    "withdrawal_approved": Entry(
+        Text("Withdrawal approved", "Your withdrawal of {amount} is approved and on its way."),
+        Text("Đã duyệt rút tiền", "Yêu cầu rút {amount} của bạn đã được duyệt và đang được chuyển."),
+    ),
+    "withdrawal_completed": Entry(
+        Text("Withdrawal paid", "{amount} were sent to you. Reference: {reference}."),
+        Text("Đã chi trả", "{amount} đã được chuyển cho bạn. Mã tham chiếu: {reference}."),
+    ),
+    "withdrawal_rejected": Entry(
+        Text("Withdrawal rejected", "{amount} are back in your earnings: {answer}"),
+        Text("Yêu cầu rút tiền bị từ chối", "{amount} đã trở lại thu nhập của bạn: {answer}"),
+    ),
+    "payout_failed": Entry(
+        Text(
+            "Payout failed", "{amount} could not be paid to {tutor}: {failure}. The money is still reserved."
+        ),
+        Text(
+            "Chi trả thất bại", "Không thể chi trả {amount} cho {tutor}: {failure}. Số tiền vẫn được giữ lại."
+        ),
+    ),
+    "payout_account_changed": Entry(
+        Text(
+            "Payout account changed",
+            "Your money goes to another account, from {usable_from} UTC. If that was not you, write to us at once.",
+        ),
+        Text(
+            "Tài khoản nhận tiền đã đổi",
+            "Tiền của bạn sẽ chuyển đến tài khoản khác, từ {usable_from} UTC. Nếu không phải bạn, hãy báo ngay cho"
+            " chúng tôi.",
+        ),
+    ),
     "top_up_succeeded": Entry(
         Text("Credit added", "{amount} are in your wallet."),
         Text("Đã nạp tiền", "{amount} đã vào ví của bạn."),

@@ -27,6 +27,18 @@ from billing.models.holds import (
 )
 from billing.models.jobs import JobRow
 from billing.models.ledger import FLOORLESS, Account, AccountKind, Journal, JournalKind, Request, Transfer
+from billing.models.payouts import (
+    ATTEMPT_ARROWS,
+    NOTE_MOST,
+    WITHDRAWAL_ARROWS,
+    AttemptStatus,
+    Maturing,
+    PayoutAccount,
+    PayoutAttempt,
+    PayoutMethod,
+    Withdrawal,
+    WithdrawalStatus,
+)
 from billing.models.stripe import (
     FindingOutcome,
     StripeCustomer,
@@ -40,12 +52,16 @@ from billing.models.stripe import (
 from billing.models.terms import PolicyRow
 
 __all__ = [
+    "ATTEMPT_ARROWS",
     "FLOORLESS",
     "NAMING_CONVENTION",
+    "NOTE_MOST",
     "PLATFORM",
     "REASON_LEAST",
+    "WITHDRAWAL_ARROWS",
     "Account",
     "AccountKind",
+    "AttemptStatus",
     "Base",
     "Cause",
     "Due",
@@ -57,8 +73,12 @@ __all__ = [
     "JobRow",
     "Journal",
     "JournalKind",
+    "Maturing",
     "Outbox",
     "OwnerId",
+    "PayoutAccount",
+    "PayoutAttempt",
+    "PayoutMethod",
     "PolicyRow",
     "PresenceRow",
     "Request",
@@ -73,5 +93,7 @@ __all__ = [
     "TopUpStatus",
     "TopUpWay",
     "Transfer",
+    "Withdrawal",
+    "WithdrawalStatus",
     "one_of",
 ]

@@ -188,13 +188,73 @@ async def stage(sessions: Sessions) -> Stage:
             "found_at": NOW,
         },
     }
-    for table, row in (("top_up", rows["top_up"]), ("stripe_customer", rows["stripe_customer"])):
+    account, pending, over, attempt = uuid4(), uuid4(), uuid4(), uuid4()
+    async with sessions() as session:
+        journals = (await session.scalars(text("select id from ledger_journal order by id"))).all()
+    rows |= {
+        "maturing": {"hold_id": held, "tutor_id": tutor, "mature_at": NOW},
+        "payout_account": {
+            "id": uuid4(),
+            "tutor_id": uuid4(),
+            "method": "bank",
+            "sealed": b"s",
+            "last4": "1234",
+            "created_at": NOW,
+            "usable_from": NOW,
+        },
+        "withdrawal": {
+            "id": uuid4(),
+            "tutor_id": tutor,
+            "payout_account": account,
+            "method": "bank",
+            "amount": 1_000,
+            "currency": "USD",
+            "two_people_above": 5_000,
+            "requested_at": NOW,
+            "request_journal": journals[2],
+        },
+        "payout_attempt": {
+            "id": uuid4(),
+            "withdrawal_id": over,
+            "number": 1,
+            "submitted_at": NOW,
+        },
+    }
+    there: list[tuple[str, Row]] = [
+        ("top_up", rows["top_up"]),
+        ("stripe_customer", rows["stripe_customer"]),
+        ("maturing", rows["maturing"] | {"hold_id": settled}),
+        (
+            "payout_account",
+            rows["payout_account"]
+            | {"id": account, "tutor_id": tutor, "method": "stripe", "sealed": None, "last4": None}
+            | {"stripe_account": "acct_1"},
+        ),
+        ("withdrawal", rows["withdrawal"] | {"id": pending, "request_journal": journals[0]}),
+        (
+            "withdrawal",
+            rows["withdrawal"]
+            | {"id": over, "request_journal": journals[1], "end_journal": journals[0], **REJECTED},
+        ),
+        (
+            "payout_attempt",
+            rows["payout_attempt"]
+            | {"id": attempt, "withdrawal_id": pending, "began_at": NOW, "failure": "x"}
+            | {"transfer": "tr_1", "transfer_journal": journals[0], "payout": "po_1"}
+            | {"reversal": "trr_1", "reversal_journal": journals[0]},
+        ),
+    ]
+    for table, row in there:
         async with sessions.begin() as session:
             await add(session, table, row)
     stored = {"top_up": dict(rows["top_up"]), "customer": dict(rows["stripe_customer"])}
     rows["top_up"] |= {"id": uuid4(), "key": "k2"}
     rows["stripe_customer"] |= {"owner_id": uuid4(), "customer_id": "cus_2"}
     others = {
+        "account": account,
+        "pending": pending,
+        "attempt": attempt,
+        "first_journal": journals[0],
         "payer": stored["top_up"]["owner_id"],
         "top_up": stored["top_up"]["id"],
         "customer": stored["customer"]["owner_id"],
@@ -238,6 +298,11 @@ async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
 JSON = ("detail", "data", "evidence", "intervals", "payload")
 
 ENDED: Row = {"status": "succeeded", "ended_at": NOW}
+
+# Somebody, and withdrawals and attempts that are somewhere in their lives.
+SOMEBODY = UUID(int=1)
+REJECTED: Row = {"status": "rejected", "ended_at": NOW, "rejected_by": SOMEBODY, "answer": "x" * 10}
+SENT: Row = {"began_at": NOW, "transfer": "tr_2", "transfer_journal": "<journal>"}
 
 # Constraint → the change of a good row that breaks it. A name in angle brackets stands for what the stage made.
 BAD: dict[str, tuple[str, Row]] = {
@@ -355,6 +420,83 @@ BAD: dict[str, tuple[str, Row]] = {
     "ck_stripe_event_id_length": ("stripe_event", {"id": ""}),
     "ck_stripe_event_digest_length": ("stripe_event", {"digest": b"d"}),
     "ck_stripe_finding_outcome_known": ("stripe_finding", {"outcome": "fine"}),
+    "ck_policy_withdrawal_sane": ("policy", {"withdrawal_least": 0}),
+    "pk_maturing": ("maturing", {"hold_id": "<settled>"}),
+    "fk_maturing_hold_id": ("maturing", {"hold_id": SOMEBODY}),
+    "pk_payout_account": ("payout_account", {"id": "<account>"}),
+    "uq_payout_account_one_current": ("payout_account", {"tutor_id": "<tutor>"}),
+    "uq_payout_account_stripe_account": (
+        "payout_account",
+        {"method": "stripe", "sealed": None, "last4": None, "stripe_account": "acct_1"},
+    ),
+    "ck_payout_account_method_known": ("payout_account", {"method": "cash", "sealed": None, "last4": None}),
+    "ck_payout_account_bank_is_sealed": ("payout_account", {"sealed": None}),
+    "ck_payout_account_last4_is_short": ("payout_account", {"last4": "12345"}),
+    "ck_payout_account_stripe_has_account": ("payout_account", {"stripe_account": "acct_2"}),
+    "ck_payout_account_usable_after_made": ("payout_account", {"usable_from": NOW - timedelta(seconds=1)}),
+    "pk_withdrawal": ("withdrawal", {"id": "<pending>"}),
+    "uq_withdrawal_request_journal": ("withdrawal", {"request_journal": "<first_journal>"}),
+    "uq_withdrawal_end_journal": ("withdrawal", {"end_journal": "<first_journal>", **REJECTED}),
+    "fk_withdrawal_payout_account": ("withdrawal", {"payout_account": SOMEBODY}),
+    "fk_withdrawal_request_journal": ("withdrawal", {"request_journal": 7}),
+    "fk_withdrawal_end_journal": ("withdrawal", {"end_journal": 7, **REJECTED}),
+    "ck_withdrawal_status_known": ("withdrawal", {"status": "lost"}),
+    "ck_withdrawal_method_known": ("withdrawal", {"method": "cash"}),
+    "ck_withdrawal_amount_positive": ("withdrawal", {"amount": 0}),
+    "ck_withdrawal_limit_not_negative": ("withdrawal", {"two_people_above": -1}),
+    "ck_withdrawal_note_length": ("withdrawal", {"note": "x" * 501}),
+    "ck_withdrawal_two_people": ("withdrawal", {"confirmed_by": SOMEBODY}),
+    "ck_withdrawal_not_by_oneself": ("withdrawal", {"approved_by": "<tutor>"}),
+    "ck_withdrawal_approved_first": ("withdrawal", {"status": "processing"}),
+    "ck_withdrawal_held_with_reason": ("withdrawal", {"held_by": SOMEBODY}),
+    "ck_withdrawal_ended_whole": ("withdrawal", {"ended_at": NOW, "end_journal": "<journal>"}),
+    "ck_withdrawal_rejected_with_answer": (
+        "withdrawal",
+        {"end_journal": "<journal>", **REJECTED, "answer": "x" * 9},
+    ),
+    "ck_withdrawal_bank_transfer_has_reference": (
+        "withdrawal",
+        {"status": "completed", "approved_by": SOMEBODY, "ended_at": NOW, "end_journal": "<journal>"},
+    ),
+    "pk_payout_attempt": ("payout_attempt", {"id": "<attempt>"}),
+    "uq_payout_attempt_withdrawal_id_number": (
+        "payout_attempt",
+        {"withdrawal_id": "<pending>", "status": "cancelled", "ended_at": NOW},
+    ),
+    "uq_payout_attempt_transfer": ("payout_attempt", {**SENT, "transfer": "tr_1"}),
+    "uq_payout_attempt_payout": ("payout_attempt", {**SENT, "payout": "po_1"}),
+    "uq_payout_attempt_reversal": (
+        "payout_attempt",
+        {**SENT, "failure": "x", "reversal": "trr_1", "reversal_journal": "<journal>"},
+    ),
+    "uq_payout_attempt_one_live": ("payout_attempt", {"withdrawal_id": "<pending>", "number": 2}),
+    "fk_payout_attempt_withdrawal_id": ("payout_attempt", {"withdrawal_id": SOMEBODY}),
+    "fk_payout_attempt_transfer_journal": ("payout_attempt", {**SENT, "transfer_journal": 7}),
+    "fk_payout_attempt_reversal_journal": (
+        "payout_attempt",
+        {**SENT, "failure": "x", "reversal": "trr_2", "reversal_journal": 7},
+    ),
+    "ck_payout_attempt_status_known": ("payout_attempt", {"status": "lost", "ended_at": NOW}),
+    "ck_payout_attempt_number_positive": ("payout_attempt", {"number": 0}),
+    "ck_payout_attempt_broken_not_negative": ("payout_attempt", {"broken": -1}),
+    "ck_payout_attempt_transfer_is_booked": ("payout_attempt", {"transfer": "tr_2", "began_at": NOW}),
+    "ck_payout_attempt_reversal_is_booked": (
+        "payout_attempt",
+        {**SENT, "failure": "x", "reversal": "trr_2"},
+    ),
+    "ck_payout_attempt_begun_before_transfer": ("payout_attempt", {**SENT, "began_at": None}),
+    "ck_payout_attempt_transfer_before_payout": ("payout_attempt", {"payout": "po_2"}),
+    "ck_payout_attempt_reversal_undoes": (
+        "payout_attempt",
+        {**SENT, "reversal": "trr_2", "reversal_journal": "<journal>"},
+    ),
+    "ck_payout_attempt_ended_has_time": ("payout_attempt", {"ended_at": NOW}),
+    "ck_payout_attempt_paid_by_payout": ("payout_attempt", {"status": "paid", "ended_at": NOW}),
+    "ck_payout_attempt_failed_is_back": ("payout_attempt", {"status": "failed", "ended_at": NOW}),
+    "ck_payout_attempt_cancelled_never_began": (
+        "payout_attempt",
+        {"status": "cancelled", "ended_at": NOW, "began_at": NOW},
+    ),
     "uq_job_kind_key": ("job", {"key": "waits"}),
     "ck_job_key_length": ("job", {"key": ""}),
     "ck_job_asked_positive": ("job", {"asked": 0}),
@@ -391,6 +533,40 @@ MORE: list[tuple[str, str, Row]] = [
         {"dead_at": NOW, "error": "x", "lease": UUID(int=1), "leased_until": NOW},
     ),
     ("ck_job_lease_whole", "job", {"leased_until": NOW}),
+    ("ck_payout_account_bank_is_sealed", "payout_account", {"last4": None}),
+    ("ck_withdrawal_two_people", "withdrawal", {"approved_by": SOMEBODY, "confirmed_by": SOMEBODY}),
+    (
+        "ck_withdrawal_not_by_oneself",
+        "withdrawal",
+        {"approved_by": SOMEBODY, "confirmed_by": "<tutor>"},
+    ),
+    (
+        "ck_withdrawal_approved_first",
+        "withdrawal",
+        {"status": "processing", "approved_by": SOMEBODY, "amount": 5_001},
+    ),
+    ("ck_withdrawal_held_with_reason", "withdrawal", {"held_by": SOMEBODY, "held_reason": "short"}),
+    (
+        "ck_withdrawal_held_with_reason",
+        "withdrawal",
+        {"held_by": SOMEBODY, "held_reason": "x" * 10, "end_journal": "<journal>", **REJECTED},
+    ),
+    ("ck_withdrawal_ended_whole", "withdrawal", {**REJECTED, "ended_at": None}),
+    (
+        "ck_withdrawal_rejected_with_answer",
+        "withdrawal",
+        {"end_journal": "<journal>", **REJECTED, "rejected_by": None},
+    ),
+    (
+        "ck_payout_attempt_paid_by_payout",
+        "payout_attempt",
+        {**SENT, "payout": "po_2", "failure": "x", "status": "paid", "ended_at": NOW},
+    ),
+    (
+        "ck_payout_attempt_failed_is_back",
+        "payout_attempt",
+        {**SENT, "failure": "x", "status": "failed", "ended_at": NOW},
+    ),
     ("ck_job_periodic_lives", "job", {"every": timedelta(days=1), "dead_at": NOW, "error": "x"}),
 ]
 
@@ -536,6 +712,24 @@ GUARDED = [
     ("TOP_UP_GUARD", "update top_up set amount = 1"),
     ("APPEND_ONLY", "truncate top_up"),
     ("APPEND_ONLY", "truncate stripe_entry"),
+    # What a withdrawal was asked for stays, and its life goes forward.
+    ("a withdrawal never changes what it was made with", "update withdrawal set amount = 1"),
+    ("a withdrawal never changes what it was made with", "update withdrawal set answer = 'Another answer.'"),
+    (
+        "withdrawal may not go from pending to completed",
+        "update withdrawal set status = 'completed' where status = 'pending'",
+    ),
+    ("APPEND_ONLY", "delete from withdrawal"),
+    ("APPEND_ONLY", "truncate withdrawal cascade"),
+    ("a payout_account never changes what it was made with", "update payout_account set last4 = '9999'"),
+    (
+        "a payout_account never changes what it was made with",
+        "update payout_account set stripe_account = 'x'",
+    ),
+    ("APPEND_ONLY", "delete from payout_account"),
+    ("a payout_attempt never changes what it was made with", "update payout_attempt set transfer = 'tr_9'"),
+    ("a payout_attempt never changes what it was made with", "update payout_attempt set number = 9"),
+    ("APPEND_ONLY", "delete from payout_attempt"),
     # A hold changes its status by its settlement, and gets its lesson once.
     ("HOLD_GUARD", "update hold set status = 'refunded' where status = 'held'"),
     ("HOLD_GUARD", "update hold set status = 'held' where status = 'released'"),

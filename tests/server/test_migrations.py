@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 from alembic import command
 
+from billing.models import ATTEMPT_ARROWS, WITHDRAWAL_ARROWS
 from server import embedded, migrate
 from server.features.courses import rules
 
@@ -44,6 +45,8 @@ async def test_triggers_know_the_arrows_of_the_rules(servers: embedded.Embedded,
         "course": rules.COURSE_ARROWS,
         "course_session": rules.SESSION_ARROWS,
         "purchase": rules.PURCHASE_ARROWS,
+        "withdrawal": WITHDRAWAL_ARROWS,
+        "payout_attempt": ATTEMPT_ARROWS,
     }
     assert stored == {
         name: {f"{old}>{new}" for old, news in arrows.items() for new in news}
