@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from billing import checks
-from tests.billing.payments import open_shop
 from billing.models import SourceKind
 from tests.billing.earner import Earner
+from tests.billing.payments import open_shop
 from tests.billing.world import PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
 
 ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
