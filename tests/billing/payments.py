@@ -78,23 +78,22 @@ class Shop:
         wall = datetime.now(UTC)
         return stripe_webhooks.read(body, self.fake.sign(body, at=wall), secrets=[SECRET], wall=wall)
 
-    async def receive(self, event: Object) -> None:
+    async def receive(self, *events: Object) -> None:
         async with self.sessions.begin() as session:
-            await stripe_events.receive(session, self.read(event), now=self.now)
+            for event in events:
+                await stripe_events.receive(session, self.read(event), now=self.now)
 
     async def tell_all(self) -> None:
         """Bring every event that did not come yet, and do what it asks for."""
         events = self.fake.events[self.told :]
         self.told = len(self.fake.events)
-        for event in events:
-            await self.receive(event)
+        await self.receive(*events)
         await self.run_jobs()
 
     async def run_jobs(self, kind: str = stripe_events.JOB) -> None:
         """Do what waits and is due; what fails stays."""
-        while claims := await self.claim(kind):
-            for claim in claims:
-                await self.do(claim)
+        for claim in await self.claim(kind):
+            await self.do(claim)
 
     async def claim(self, kind: str) -> list[jobs.Claim]:
         async with self.sessions.begin() as session:
