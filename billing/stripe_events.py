@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -99,6 +99,13 @@ async def receive(session: AsyncSession, event: Event, *, now: datetime) -> None
     ).returning(StripeEvent.id)
     if await session.scalar(waits) is not None:
         await jobs.enqueue(session, JOB, Told(event.id), key=event.id, run_at=now)
+
+
+async def forget(session: AsyncSession, *, before: datetime) -> None:
+    """Delete events that were handled and came before this moment; Stripe sends none again that is so old."""
+    await session.execute(
+        delete(StripeEvent).where(StripeEvent.handled_at.is_not(None), StripeEvent.received_at < before)
+    )
 
 
 async def handle(

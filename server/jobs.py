@@ -24,6 +24,8 @@ PURGE_ROWS = 5_000
 # PROTOCOL 2 and 3: keys and publications are worth something for a day; B-23: notifications for 90.
 KEPT = timedelta(hours=24)
 NOTIFICATIONS_KEPT = timedelta(days=90)
+# Stripe sends an event again for three days by itself, and for 30 when somebody asks it to.
+STRIPE_EVENTS_KEPT = timedelta(days=31)
 
 # Money that a lost webhook would hide is found within a quarter of an hour; sooner would cost requests for nothing.
 RECONCILE_EVERY = timedelta(minutes=15)
@@ -78,6 +80,13 @@ async def purge_logins(means: Means, now: datetime) -> int:
     return 0
 
 
+async def purge_stripe_events(means: Means, now: datetime) -> int:
+    """Delete what Stripe told us long ago."""
+    async with means.sessions.begin() as session:
+        await stripe_events.forget(session, before=now - STRIPE_EVENTS_KEPT)
+    return 0
+
+
 async def purge_notifications(means: Means, now: datetime) -> int:
     """Delete notifications of long ago."""
     async with means.sessions.begin() as session:
@@ -122,6 +131,7 @@ TABLE: tuple[Job, ...] = (
     Periodic("check_integrity", timedelta(hours=1), check_integrity, "business"),
     Periodic("purge_notifications", timedelta(days=1), purge_notifications, "business"),
     Periodic("purge_publications", timedelta(hours=1), purge_publications, "wall"),
+    Periodic("purge_stripe_events", timedelta(days=1), purge_stripe_events, "wall"),
     Periodic("purge_keys", timedelta(hours=1), purge_keys, "wall"),
     Periodic("purge_logins", timedelta(hours=1), purge_logins, "wall"),
 )

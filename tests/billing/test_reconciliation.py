@@ -205,6 +205,7 @@ async def test_each_fault_is_found_as_what_it_is(shop: Shop, fault: Any) -> None
     assert [row.outcome for row in kept] == [one.outcome for one in report.findings]
 
 
+@pytest.mark.timeout(900)
 async def test_every_seeded_fault_is_found_and_what_may_be_repaired_is(shop: Shop, full: bool) -> None:
     dice = random.Random(11)
     count = 1_000 if full else 60

@@ -11,6 +11,7 @@ import pytest
 import stripe
 import stripe.checkout
 import stripe.v2.core
+from sqlalchemy import text
 
 from billing.errors import StripeAwayError, StripeRefusedError
 from billing.money import Money
@@ -494,6 +495,30 @@ async def test_the_network_loses_doubles_and_forges(
     assert ear.heard == heard
 
 
+class FullDisk:
+    """A tape on which nothing can be written any more."""
+
+    async def read(self) -> list[Call]:
+        return []
+
+    async def append(self, call: Call) -> list[Call]:
+        if call.path.endswith("/delivered"):
+            raise OSError
+        return []
+
+
+async def test_trouble_of_the_database_ends_no_server(clock: Clock) -> None:
+    ear = Ear()
+    async with StripeFake(
+        key=KEY, secret=SECRET, now=lambda: clock.now, send=ear, tape=FullDisk(), retry_after_s=(0.0,)
+    ) as fake:
+        await api_of(fake).create_customer(uuid4(), key="k")
+        await fake.settled()
+
+    # That it was taken could not be written down, so it came again.
+    assert ear.heard == [("customer.created", True)] * 2
+
+
 async def test_a_late_webhook_is_overtaken(clock: Clock) -> None:
     ear = Ear()
     async with StripeFake(key=KEY, secret=SECRET, now=lambda: clock.now, send=ear, retry_after_s=()) as fake:
@@ -533,6 +558,28 @@ async def test_two_processes_answer_one_key_once(sessions: Sessions, clock: Cloc
     )
 
     assert len({refund.id for refund in refunds}) == 1
+
+
+async def test_a_call_that_could_not_be_kept_has_not_happened(sessions: Sessions, clock: Clock) -> None:
+    one, two = [
+        StripeFake(key=KEY, secret=SECRET, now=lambda: clock.now, tape=Tape(sessions)) for _ in range(2)
+    ]
+    payment = await paid(one, api_of(one))
+    async with sessions.begin() as session:
+        # Reading goes on, writing does not.
+        await session.execute(
+            text("alter table test_payment_call add constraint full_disk check (id < 0) not valid")
+        )
+    with pytest.raises(StripeAwayError):
+        await api_of(two).create_refund(payment.id, 100, tags={}, key="r")
+    async with sessions.begin() as session:
+        await session.execute(text("alter table test_payment_call drop constraint full_disk"))
+
+    await api_of(two).create_refund(payment.id, 100, tags={}, key="r")
+
+    await api_of(one).balance()
+    assert one.objects == two.objects
+    assert kinds(two).count("refund.created") == 1
 
 
 async def test_the_api_is_closed_to_whoever_has_no_key(fake: StripeFake) -> None:

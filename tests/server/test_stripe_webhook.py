@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -14,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import stripe_webhooks
 from billing.models import JobRow, StripeEvent
+from server import jobs
 from server.clock import Clock
 from server.http import problem
 from server.integrations.stripe_fake.fake import StripeFake
+from server.job import Means
 from server.webhooks.stripe import stripe_route
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -99,6 +101,20 @@ async def test_an_event_that_was_handled_asks_for_nothing_again(door: Door, sess
 
     assert status == 200
     assert await waiting(sessions) == []
+
+
+async def test_what_was_told_long_ago_is_forgotten_once_it_is_handled(door: Door, sessions: Sessions) -> None:
+    for number in range(3):
+        await door.post(event(number))
+    async with sessions.begin() as session:
+        await session.execute(text("update stripe_event set handled_at = now() where id <> 'evt_0'"))
+        await session.execute(
+            text("update stripe_event set received_at = now() - interval '32 days' where id <> 'evt_2'")
+        )
+
+    await jobs.purge_stripe_events(Means(sessions, cast(Any, None)), datetime.now(UTC))
+
+    assert [row.id for row in await stored(sessions)] == ["evt_0", "evt_2"]
 
 
 async def test_work_that_was_given_up_is_armed_again(door: Door, sessions: Sessions) -> None:

@@ -41,7 +41,10 @@ class Tape:
     async def read(self) -> Sequence[Call]:
         """Return the calls of other processes since the last time."""
         async with self._sessions() as session:
-            return await self._new(session)
+            rows = await self._new(session)
+        if rows:
+            self._seen = rows[-1].id
+        return _calls(rows)
 
     async def append(self, call: Call) -> Sequence[Call]:
         """Add a call, and return those of other processes that came before it."""
@@ -50,13 +53,15 @@ class Tape:
             before = await self._new(session)
             added = insert(TestPaymentCall).values(data=msgspec.to_builtins(call))
             seen = await session.scalar(added.returning(TestPaymentCall.id))
-        assert seen is not None
+        assert seen is not None, "it was just written"
+        # Only now: had the commit failed, the others' calls would still have to be read.
         self._seen = seen
-        return before
+        return _calls(before)
 
-    async def _new(self, session: AsyncSession) -> Sequence[Call]:
+    async def _new(self, session: AsyncSession) -> Sequence[TestPaymentCall]:
         query = select(TestPaymentCall).where(TestPaymentCall.id > self._seen).order_by(TestPaymentCall.id)
-        rows = (await session.scalars(query)).all()
-        if rows:
-            self._seen = rows[-1].id
-        return [msgspec.convert(row.data, Call) for row in rows]
+        return (await session.scalars(query)).all()
+
+
+def _calls(rows: Sequence[TestPaymentCall]) -> Sequence[Call]:
+    return [msgspec.convert(row.data, Call) for row in rows]
