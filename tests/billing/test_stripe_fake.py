@@ -18,6 +18,7 @@ from billing.money import Money
 from billing.stripe_api import StripeApi
 from server.integrations.stripe_fake.fake import Fate, Fault, StripeFake
 from server.integrations.stripe_fake.forms import read_form
+from server.integrations.stripe_fake.machine import Call
 from server.integrations.stripe_fake.tape import Tape
 from tests.billing.payments import KEY, NOW, RETURN_URL, SECRET, Sessions, api_of, collect
 
