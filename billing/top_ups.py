@@ -176,8 +176,9 @@ async def advance(
         return Step(top_up=row)
     if row.status == TopUpStatus.PENDING:
         return await refresh(sessions, api, top_up_id, now=now)
-    customer = await customer_of(sessions, api, OwnerId(row.owner_id), now=now)
+    key = f"top_up:{row.id}:customer:{row.attempt}"
     try:
+        customer = await customer_of(sessions, api, OwnerId(row.owner_id), key=key, now=now)
         if row.way == TopUpWay.SAVED:
             return await _charge(sessions, api, row, customer, return_url=return_url, now=now)
         checkout = await _open(api, row, customer, return_url=return_url, now=now)
@@ -218,7 +219,7 @@ async def end(sessions: Sessions, api: StripeApi, claim: jobs.Claim, *, now: dat
         await _find(sessions, api, row, now=now)
     row = (await refresh(sessions, api, top_up_id, now=now)).top_up
     if row.status == TopUpStatus.PENDING:
-        await _close(api, row)
+        await _close(api, row, tries=claim.tries)
         row = (await refresh(sessions, api, top_up_id, now=now)).top_up
     async with sessions.begin() as session:
         row = await _locked(session, top_up_id)
@@ -231,16 +232,18 @@ async def end(sessions: Sessions, api: StripeApi, claim: jobs.Claim, *, now: dat
         await jobs.finish(session, claim)
 
 
-async def customer_of(sessions: Sessions, api: StripeApi, owner_id: OwnerId, *, now: datetime) -> str:
+async def customer_of(
+    sessions: Sessions, api: StripeApi, owner_id: OwnerId, *, key: str, now: datetime
+) -> str:
     """Return where somebody's saved cards are, made on first use.
 
-    A customer that was made and not stored within a day is made again: the first has no cards, and nobody misses it.
+    A customer that was made and not stored is made again under another key: the first has no cards, nobody misses it.
     """
     async with sessions() as session:
         known = await session.get(StripeCustomer, owner_id)
     if known is not None:
         return known.customer_id
-    made = await api.create_customer(owner_id, key=f"customer:{owner_id}")
+    made = await api.create_customer(owner_id, key=key)
     async with sessions.begin() as session:
         values = {"owner_id": owner_id, "customer_id": made.id, "created_at": now}
         await session.execute(insert(StripeCustomer).values(values).on_conflict_do_nothing())
@@ -254,7 +257,9 @@ async def methods(sessions: Sessions, api: StripeApi, owner_id: OwnerId) -> Sequ
     return () if known is None else await api.list_methods(known.customer_id)
 
 
-async def remove_method(sessions: Sessions, api: StripeApi, owner_id: OwnerId, method_id: str) -> None:
+async def remove_method(
+    sessions: Sessions, api: StripeApi, owner_id: OwnerId, method_id: str, *, now: datetime
+) -> None:
     """Forget one of somebody's saved cards.
 
     Raises:
@@ -265,7 +270,8 @@ async def remove_method(sessions: Sessions, api: StripeApi, owner_id: OwnerId, m
     if known is None:
         raise MethodNotFoundError
     await _require_method(api, known.customer_id, method_id)
-    await api.detach_method(method_id, key=f"detach:{method_id}")
+    # Twice does no harm, and a new key each minute does not keep an answer of 500 for a day.
+    await api.detach_method(method_id, key=f"detach:{method_id}:{now:%Y%m%d%H%M}")
 
 
 # What Stripe's objects do to the row --------------------------------------------------------------------------------
@@ -376,6 +382,9 @@ async def _settle(
     """Apply a session and its payment, and say what the payer does next."""
     if payment is None and checkout is not None and checkout.payment_intent is not None:
         payment = await api.retrieve_payment(checkout.payment_intent)
+    if checkout is None and payment is not None and payment.status == "requires_payment_method":
+        # A saved card that was declined, or whose owner the bank did not believe; another card is another top-up.
+        payment = await api.cancel_payment(payment.id, key=f"top_up:{top_up_id}:cancel:0")
     async with sessions.begin() as session:
         row = await apply(session, top_up_id, checkout=checkout, payment=payment, now=now)
     if row.status in ENDS:
@@ -427,7 +436,7 @@ async def _charge(
     except CardDeclinedError as error:
         # The payment waits for another card; it is ended, so that none can be charged for it later.
         if error.payment_id is not None:
-            payment = await api.cancel_payment(error.payment_id, key=f"top_up:{row.id}:cancel")
+            payment = await api.cancel_payment(error.payment_id, key=f"top_up:{row.id}:cancel:0")
             async with sessions.begin() as session:
                 declined = await apply(session, row.id, checkout=None, payment=payment, now=now)
                 declined.reason = declined.reason or error.decline_code or error.stripe_code
@@ -459,13 +468,16 @@ async def _find_payment(api: StripeApi, row: TopUp, *, now: datetime) -> Payment
     return None
 
 
-async def _close(api: StripeApi, row: TopUp) -> None:
-    """Make sure that nobody can pay any more; who is paying at this moment is faster, and Stripe refuses us."""
+async def _close(api: StripeApi, row: TopUp, *, tries: int) -> None:
+    """Make sure that nobody can pay any more; who is paying at this moment is faster, and Stripe refuses us.
+
+    Closing twice does no harm, so each try has a key of its own: an answer of 500 is not kept for the next.
+    """
     try:
         if row.checkout_id is not None:
-            await api.expire_checkout(row.checkout_id, key=f"top_up:{row.id}:expire")
+            await api.expire_checkout(row.checkout_id, key=f"top_up:{row.id}:expire:{tries}")
         elif row.payment_id is not None:
-            await api.cancel_payment(row.payment_id, key=f"top_up:{row.id}:cancel")
+            await api.cancel_payment(row.payment_id, key=f"top_up:{row.id}:cancel:{tries}")
     except StripeRefusedError:
         # It is complete, or a bank is working on it: the next look says which.
         return

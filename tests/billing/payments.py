@@ -68,7 +68,7 @@ class Shop:
         return await top_ups.refresh(self.sessions, self.api, top_up_id, now=self.now)
 
     async def save_card(self, owner_id: OwnerId, card: str = "4242") -> str:
-        customer = await top_ups.customer_of(self.sessions, self.api, owner_id, now=self.now)
+        customer = await top_ups.customer_of(self.sessions, self.api, owner_id, key=uuid4().hex, now=self.now)
         return await self.fake.save_card(customer, card)
 
     # What the server does by itself -----------------------------------------------------------------------------

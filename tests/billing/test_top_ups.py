@@ -101,6 +101,21 @@ async def test_a_saved_card_may_be_asked_for_its_owner(shop: Shop) -> None:
     await checked(shop, ann, paid=2_000)
 
 
+async def test_a_bank_that_does_not_believe_the_payer_fails_the_top_up(shop: Shop) -> None:
+    ann = owner()
+    step = await shop.start(ann, way=TopUpWay.SAVED, method_id=await shop.save_card(ann, "3220"))
+    await shop.fake.act(f"/payments/{step.top_up.payment_id}/authenticate", ok=False)
+    await shop.tell_all()
+
+    after = await shop.refresh(step.top_up.id)
+
+    assert after.top_up.status == TopUpStatus.FAILED
+    assert after.top_up.reason == "payment_intent_authentication_failure"
+    assert (await shop.api.retrieve_payment(step.top_up.payment_id or "")).status == "canceled"
+    await shop.tell_all()
+    await checked(shop, ann, paid=0)
+
+
 async def test_a_declined_card_fails_the_top_up_for_good(shop: Shop) -> None:
     ann = owner()
     card = await shop.save_card(ann, "9995")
@@ -196,19 +211,19 @@ async def test_nobody_pays_with_the_card_of_another(shop: Shop) -> None:
     with pytest.raises(MethodNotFoundError):
         await shop.start(thief, way=TopUpWay.SAVED, method_id=card)
     with pytest.raises(MethodNotFoundError):
-        await top_ups.remove_method(shop.sessions, shop.api, thief, card)
+        await top_ups.remove_method(shop.sessions, shop.api, thief, card, now=NOW)
 
 
 async def test_saved_cards_are_listed_and_forgotten(shop: Shop) -> None:
     ann, nobody = owner(), owner()
     cards = [await shop.save_card(ann) for _ in range(2)]
 
-    await top_ups.remove_method(shop.sessions, shop.api, ann, cards[0])
+    await top_ups.remove_method(shop.sessions, shop.api, ann, cards[0], now=NOW)
 
     assert [one.id for one in await top_ups.methods(shop.sessions, shop.api, ann)] == [cards[1]]
     assert await top_ups.methods(shop.sessions, shop.api, nobody) == ()
     with pytest.raises(MethodNotFoundError):
-        await top_ups.remove_method(shop.sessions, shop.api, ann, cards[0])
+        await top_ups.remove_method(shop.sessions, shop.api, ann, cards[0], now=NOW)
 
 
 async def test_a_top_up_is_its_owners_alone(shop: Shop) -> None:
@@ -329,6 +344,18 @@ async def test_c15_a_saved_card_is_charged_once_though_the_answer_was_lost(shop:
 
     assert await shop.status(wanted.id) == TopUpStatus.SUCCEEDED
     await checked(shop, ann, paid=2_000)
+
+
+async def test_a_500_for_the_customer_does_not_keep_the_payer_either(shop: Shop) -> None:
+    ann = owner()
+    wanted = await shop.wish(ann)
+    lose_once(shop, "break", "/v1/customers")
+    with pytest.raises(StripeAwayError):
+        await shop.advance(wanted.id)
+
+    step = await shop.advance(wanted.id)
+
+    assert step.top_up.status == TopUpStatus.PENDING
 
 
 @pytest.mark.parametrize("way", [TopUpWay.HOSTED, TopUpWay.SAVED])

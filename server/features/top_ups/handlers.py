@@ -113,7 +113,7 @@ async def remove_method(ctx: Context, command: RemoveMethod) -> MethodRemoved:
         MethodNotFoundError: The caller has no such card.
     """
     owner_id = OwnerId(ctx.user.user_id)
-    await top_ups.remove_method(ctx.parts.sessions, _payments(ctx), owner_id, command.method_id)
+    await top_ups.remove_method(ctx.parts.sessions, _payments(ctx), owner_id, command.method_id, now=ctx.now)
     return MethodRemoved(command.method_id, test=not _payments(ctx).is_live)
 
 
