@@ -95,7 +95,11 @@ async def onboard(
         row = await _stripe_row(session, tutor_id, now=now)
     if row.stripe_account is None:
         made = await api.create_account(
-            tutor_id, country=country, email=email, key=f"payout_account:{row.id}:create"
+            # With the country: who finds out that it was the wrong one must not be refused for a day.
+            tutor_id,
+            country=country,
+            email=email,
+            key=f"payout_account:{row.id}:create:{country}",
         )
         async with sessions.begin() as session:
             await session.execute(

@@ -210,7 +210,9 @@ class Runner:
         except LeaseLostError:
             raise
         except Exception as error:
-            log.exception("job_failed", kind=claim.kind, key=claim.key, tries=claim.tries)
+            # What was asked for is tried again and given up loudly; what repeats may fail for ever.
+            tell = log.error if isinstance(job, Periodic) else log.warning
+            tell("job_failed", kind=claim.kind, key=claim.key, tries=claim.tries, exc_info=error)
             await self._put_off(job, claim, error)
             # A try of single work is something that happened: its next one has a time of its own.
             return int(isinstance(job, Once))
