@@ -209,7 +209,7 @@ class Runner:
                 count = await self._work(job, claim, now)
         except LeaseLostError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - written down, and told
             # What was asked for is tried again and given up loudly; what repeats may fail for ever.
             tell = log.error if isinstance(job, Periodic) else log.warning
             tell("job_failed", kind=claim.kind, key=claim.key, tries=claim.tries, exc_info=error)
