@@ -245,6 +245,38 @@ CHECKS = (
           and r.to_student is distinct from nullif(d.to_student, s.to_student)
         """,
     ),
+    Check(
+        "stripe_is_told",
+        "A journal that touches our money at Stripe stands for none of its movements, or says something else.",
+        """
+        select t.journal_id, a.currency, e.id,
+          sum(case when t.debit_account = a.id then t.amount else -t.amount end)::bigint as net
+        from ledger_account a
+        join ledger_transfer t on t.debit_account = a.id or t.credit_account = a.id
+        left join stripe_entry e on e.journal_id = t.journal_id
+        where a.kind = 'stripe'
+        group by t.journal_id, a.currency, e.id, e.currency, e.amount, e.fee
+        having e.id is null or e.currency <> a.currency
+          or sum(case when t.debit_account = a.id then t.amount else -t.amount end) <> e.amount - e.fee
+        """,
+    ),
+    Check(
+        "top_up_is_credited",
+        "A top-up that succeeded has not moved its amount into the wallet of its owner.",
+        """
+        select u.id, u.owner_id, u.amount from top_up u
+        where u.status = 'succeeded' and not exists (
+          select from ledger_transfer t join ledger_account c on c.id = t.credit_account
+          where t.journal_id = u.journal_id and c.kind = 'wallet' and c.owner_id = u.owner_id
+            and t.amount = u.amount and t.currency = u.currency
+        )
+        """,
+    ),
+    Check(
+        "stripe_agrees",
+        "Stripe's books and ours differ; somebody must look.",
+        "select subject, outcome, detail, found_at from stripe_finding where solved_at is null",
+    ),
 )
 
 

@@ -462,7 +462,7 @@ class StripeApi:
             answer = await call(*args, options=options)
         except stripe.StripeError as error:
             translated = _translated(error)
-            if isinstance(translated, StripeAwayError) and not isinstance(error, stripe.RateLimitError):
+            if _is_failure(error):
                 self._gate.failed()
             else:
                 self._gate.answered()
@@ -498,6 +498,13 @@ def _convert(found: Any, kind: type[T]) -> T:
     return msgspec.convert(found.to_dict(), kind)
 
 
+def _is_failure(error: stripe.StripeError) -> bool:
+    """Return whether Stripe is not there: an old 500 that it gives again says nothing of today."""
+    is_broken = (error.http_status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
+    is_old = (error.headers or {}).get("idempotent-replayed") == "true"
+    return isinstance(error, stripe.APIConnectionError) or (is_broken and not is_old)
+
+
 def _translated(error: stripe.StripeError) -> StripeError:
     match error:
         case stripe.CardError():
@@ -512,7 +519,7 @@ def _translated(error: stripe.StripeError) -> StripeError:
             return StripeAwayError("no connection")
         case stripe.RateLimitError():
             return StripeAwayError("too many requests")
-        case _ if error.http_status is not None and error.http_status >= 500:
+        case _ if error.http_status is not None and error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return StripeAwayError(f"status {error.http_status}", answered=True)
         case _ if error.http_status == HTTPStatus.CONFLICT:
             # Nothing is kept under the key yet: the SDK has no class of its own for this.

@@ -90,9 +90,14 @@ async def receive(session: AsyncSession, event: Event, *, now: datetime) -> None
         "digest": event.digest,
         "created_at": event.created_at,
     }
-    await session.execute(insert(StripeEvent).values(values).on_conflict_do_nothing())
-    stored = await session.get_one(StripeEvent, event.id)
-    if stored.handled_at is None:
+    query = insert(StripeEvent).values(values)
+    # Written anew where it waits, so that one statement says whether there is something to do.
+    waits = query.on_conflict_do_update(
+        index_elements=[StripeEvent.id],
+        set_={"digest": query.excluded.digest},
+        where=StripeEvent.handled_at.is_(None),
+    ).returning(StripeEvent.id)
+    if await session.scalar(waits) is not None:
         await jobs.enqueue(session, JOB, Told(event.id), key=event.id, run_at=now)
 
 

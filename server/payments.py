@@ -44,7 +44,8 @@ class Payments:
             answer = await client.post("/webhooks/stripe", content=body, headers=dict(headers))
             return answer.status_code
 
-        self._client, self.fake.send = client, send
+        self._client = client
+        self.fake.deliver_to(send)
         return asgi
 
     async def close(self) -> None:

@@ -51,7 +51,7 @@ def routes(fake: StripeFake | None) -> Sequence[HTTPRouteHandler]:
     @get(PREFIX + "/{name:path}", include_in_schema=False)
     async def show_test_payment(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[str]:
         """Show what is to be confirmed."""
-        return _page(fake, name.strip("/"), locale_of(request.headers.get("accept-language", "")))
+        return await _page(fake, name.strip("/"), locale_of(request.headers.get("accept-language", "")))
 
     @post(PREFIX + "/{name:path}", include_in_schema=False, request_max_body_size=BODY_MAX)
     async def confirm_test_payment(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[str]:
@@ -59,7 +59,7 @@ def routes(fake: StripeFake | None) -> Sequence[HTTPRouteHandler]:
         form = parse_qs((await request.body()).decode("ascii", "replace"))
         where = await _confirm(fake, name.strip("/"), save="save" in form)
         if where is None:
-            return _page(fake, name.strip("/"), locale_of(request.headers.get("accept-language", "")))
+            return await _page(fake, name.strip("/"), locale_of(request.headers.get("accept-language", "")))
         return Response("", status_code=303, headers={"location": where})
 
     return [show_test_payment, confirm_test_payment]
@@ -68,7 +68,7 @@ def routes(fake: StripeFake | None) -> Sequence[HTTPRouteHandler]:
 async def _confirm(fake: StripeFake, name: str, *, save: bool) -> str | None:
     """Return where the browser goes then, None where nothing more is asked."""
     id_, _, what = name.partition("/")
-    found = fake.objects.get(id_)
+    found = await fake.find(id_)
     match found and found["object"], what:
         case "checkout.session", "":
             answer = await fake.pay(id_, save=save)
@@ -84,9 +84,9 @@ async def _confirm(fake: StripeFake, name: str, *, save: bool) -> str | None:
     return None
 
 
-def _page(fake: StripeFake, name: str, locale: str) -> Response[str]:
+async def _page(fake: StripeFake, name: str, locale: str) -> Response[str]:
     id_, _, what = name.partition("/")
-    found = fake.objects.get(id_)
+    found = await fake.find(id_)
     yes = texts.fill(texts.PAGES["test_yes"], locale)
     box = f'<p><label><input type="checkbox" name="save" value="true"> {escape(yes.body)}</label></p>'
     button = f"<button>{escape(yes.title)}</button>"

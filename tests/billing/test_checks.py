@@ -8,6 +8,7 @@ from sqlalchemy import text
 from billing import checks
 from billing.models import SourceKind
 from tests.billing.earner import Earner
+from tests.billing.payments import open_shop
 from tests.billing.world import PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
 
 ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
@@ -48,17 +49,26 @@ FAULTS = {
           digest, recorded_at from lesson_facts
         """,
     ],
+    "stripe_is_told": ["delete from stripe_entry"],
+    "top_up_is_credited": ["update top_up set owner_id = gen_random_uuid()"],
+    "stripe_agrees": [
+        "insert into stripe_finding values ('txn_1', 'missing_here', '{}', now(), null)",
+    ],
 }
 
 
 async def lived(sessions: Sessions) -> None:
-    """A world where one lesson is settled and another is still to come."""
+    """A world where one lesson is settled, another is still to come, and somebody has paid by card."""
     came, missed, lesson = owner(), owner(), uuid4()
     for student in (came, missed):
         await fund(sessions, student, 30_000)
         await buy(sessions, student, new_hold(lesson_id=lesson))
         await buy(sessions, student, new_hold(lesson_id=uuid4()))
     await end(sessions, facts(lesson, {came: PLANNED_S, missed: 1}))
+    async with open_shop(sessions) as shop:
+        step = await shop.start(came)
+        await shop.fake.pay(step.top_up.checkout_id or "")
+        await shop.refresh(step.top_up.id)
     earner = Earner(sessions)
     await earner.teach(3_000)
     await earner.teach(1_000, kind=SourceKind.BOOKING)

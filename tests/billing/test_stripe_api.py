@@ -14,7 +14,7 @@ from billing.errors import CardDeclinedError, StripeAwayError, StripeRefusedErro
 from billing.money import Money
 from billing.stripe_api import Access, StripeApi
 from billing.stripe_gate import FAILURES_MOST, REST_S, WAIT_MOST_S, Gate
-from server.integrations.stripe_fake.fake import StripeFake
+from server.integrations.stripe_fake.fake import Fault, StripeFake
 from server.integrations.stripe_fake.machine import Call
 from tests.billing.payments import KEY, NOW, RETURN_URL, SECRET, api_of, collect
 
@@ -226,7 +226,7 @@ async def test_a_declined_card_is_told_with_stripes_code(
     assert (await api.retrieve_payment(error.payment_id)).status == "requires_payment_method"
 
 
-REFUSALS = {
+REFUSALS: dict[str, Callable[[Walk], Awaitable[Any]]] = {
     "resource_missing": lambda walk: walk.api.retrieve_payment("pi_none"),
     "amount_too_large": lambda walk: _id_of(
         walk.payment(capture=False), lambda id_: walk.api.capture_payment(id_, 2_001, key="k")
@@ -280,8 +280,8 @@ async def test_a_wrong_key_is_refused(fake: StripeFake) -> None:
 
 async def test_a_lost_answer_is_asked_for_again_with_the_same_key(fake: StripeFake) -> None:
     api = api_of(fake, retries=2)
-    faults = iter(["lose_response", "none"])
-    fake.fault = lambda _: next(faults)  # type: ignore[return-value]  # the words are the type's
+    faults: list[Fault] = ["lose_response", "none"]
+    fake.fault = lambda _: faults.pop(0)
 
     made = await api.create_customer(uuid4(), key="once")
 
@@ -366,6 +366,18 @@ async def test_five_failures_in_a_row_keep_us_from_asking(fake: StripeFake) -> N
             await api.create_customer(uuid4(), key=f"k{number}")
 
     assert len(arrived) == FAILURES_MOST
+
+
+async def test_an_old_500_that_is_given_again_is_no_failure_of_today(fake: StripeFake) -> None:
+    api = api_of(fake, gate=Gate())
+    faults: list[Fault] = ["break"]
+    fake.fault = lambda _: faults.pop() if faults else "none"
+
+    for _ in range(FAILURES_MOST + 3):
+        with pytest.raises(StripeAwayError, match="does not answer"):
+            await api.create_customer(WANTED, key="k")
+
+    assert (await api.balance()).total("USD") == 0
 
 
 def _http(fake: StripeFake) -> Any:

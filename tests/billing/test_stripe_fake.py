@@ -15,7 +15,7 @@ import stripe.v2.core
 from billing.errors import StripeAwayError, StripeRefusedError
 from billing.money import Money
 from billing.stripe_api import StripeApi
-from server.integrations.stripe_fake.fake import Fate, StripeFake
+from server.integrations.stripe_fake.fake import Fate, Fault, StripeFake
 from server.integrations.stripe_fake.forms import read_form
 from server.integrations.stripe_fake.tape import Tape
 from tests.billing.payments import KEY, NOW, RETURN_URL, SECRET, Sessions, api_of, collect
@@ -30,7 +30,7 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:  # type: ignore[override]  # not the server's
+def clock() -> Clock:
     return Clock()
 
 
@@ -85,8 +85,8 @@ async def test_a_key_gives_the_first_answer_again(fake: StripeFake, api: StripeA
 
 async def test_a_500_is_given_again_though_its_effect_is_there(fake: StripeFake, api: StripeApi) -> None:
     payment = await paid(fake, api)
-    faults = iter(["break", "none", "none"])
-    fake.fault = lambda _: next(faults)  # type: ignore[return-value]  # the words are the type's
+    faults: list[Fault] = ["break", "none", "none"]
+    fake.fault = lambda _: faults.pop(0)
     for _ in range(2):
         with pytest.raises(StripeAwayError):
             await api.create_refund(payment.id, 1_000, tags={}, key="k")
@@ -106,8 +106,8 @@ async def test_a_key_with_other_parameters_is_refused(fake: StripeFake, api: Str
 
 async def test_a_key_in_flight_is_409(fake: StripeFake, api: StripeApi) -> None:
     payment = await paid(fake, api)
-    faults = iter(["hang", "none"])
-    fake.fault = lambda _: next(faults)  # type: ignore[return-value]  # the words are the type's
+    faults: list[Fault] = ["hang", "none"]
+    fake.fault = lambda _: faults.pop(0)
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(api.create_refund(payment.id, 1_000, tags={}, key="k"))
         await fake.hanging.wait()
@@ -187,6 +187,7 @@ async def test_a_bank_may_ask_who_pays(fake: StripeFake, api: StripeApi) -> None
     refused = await api.retrieve_payment(payment.id)
 
     assert refused.status == "requires_payment_method"
+    assert refused.last_payment_error is not None
     assert refused.last_payment_error.code == "payment_intent_authentication_failure"
 
 
@@ -230,7 +231,7 @@ async def test_a_session_is_paid_once(fake: StripeFake, api: StripeApi, clock: C
     first, second = [await fake.pay(session.id, save=True) for _ in range(2)]
 
     done = await api.retrieve_checkout(session.id)
-    payment = await api.retrieve_payment(done.payment_intent)
+    payment = await api.retrieve_payment(done.payment_intent or "")
     assert (first.status, second.status) == (200, 400)
     assert (done.status, done.payment_status, payment.status) == ("complete", "paid", "succeeded")
     assert payment.metadata == {"top_up": "1"}

@@ -1,5 +1,10 @@
 """The commands of top-ups (B-11). All that speak to Stripe are live: no transaction is open while it answers."""
 
+import asyncio
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
 from billing import policy, top_ups
 from billing.models import OwnerId, TopUp, TopUpStatus, TopUpWay
 from billing.money import Money
@@ -19,6 +24,11 @@ from server.features.top_ups.messages import (
     TopUpPage,
     TopUpView,
 )
+
+# Who waits for a payment asks again and again; Stripe has 25 answers a second for all of them together.
+_ASK_EVERY_MS = 1_000
+# As long as Valkey needs at most; without it everybody may ask.
+_VALKEY_TIMEOUT_S = 0.25
 
 
 async def start_top_up(ctx: Context, command: StartTopUp) -> TopUpView:
@@ -58,6 +68,8 @@ async def get_top_up(ctx: Context, command: GetTopUp) -> TopUpView:
     """
     async with ctx.parts.sessions() as session:
         found = await top_ups.get(session, OwnerId(ctx.user.user_id), command.top_up_id)
+    if not await _is_time_to_ask(ctx, found.id):
+        return _view(Step(top_up=found), ctx)
     return _view(await top_ups.refresh(ctx.parts.sessions, _payments(ctx), found.id, now=ctx.now), ctx)
 
 
@@ -103,6 +115,15 @@ async def remove_method(ctx: Context, command: RemoveMethod) -> MethodRemoved:
     owner_id = OwnerId(ctx.user.user_id)
     await top_ups.remove_method(ctx.parts.sessions, _payments(ctx), owner_id, command.method_id)
     return MethodRemoved(command.method_id, test=not _payments(ctx).is_live)
+
+
+async def _is_time_to_ask(ctx: Context, top_up_id: UUID) -> bool:
+    """Return whether nobody has asked Stripe about this one within the last second, on any node."""
+    try:
+        async with asyncio.timeout(_VALKEY_TIMEOUT_S):
+            return bool(await ctx.parts.redis.set(f"top_up_asked:{top_up_id}", 1, nx=True, px=_ASK_EVERY_MS))
+    except (RedisError, OSError, TimeoutError):
+        return True
 
 
 def _payments(ctx: Context) -> StripeApi:

@@ -13,7 +13,16 @@ import msgspec
 
 from server.integrations.stripe_fake import connect, disputes, payments
 from server.integrations.stripe_fake.forms import read_form
-from server.integrations.stripe_fake.machine import OURS, Answer, Call, Machine, Object, Refusal, Routes
+from server.integrations.stripe_fake.machine import (
+    OURS,
+    Answer,
+    Call,
+    Machine,
+    Object,
+    Refusal,
+    Routes,
+    Table,
+)
 
 # In test mode Stripe tries three times over some hours; here nobody wants to wait so long.
 RETRY_AFTER_S = (1.0, 10.0, 60.0)
@@ -79,7 +88,13 @@ class StripeFake:
         self._wall = wall
         self._tape = tape
         self._retry_after_s = retry_after_s
-        table = {**payments.TABLE, **connect.TABLE, **disputes.TABLE, ("ACT", "/tick"): _tick}
+        table: Table = {
+            **payments.TABLE,
+            **connect.TABLE,
+            **disputes.TABLE,
+            ("ACT", "/tick"): _tick,
+            ("ACT", "/events/{}/delivered"): _delivered,
+        }
         self._machine = Machine(Routes(table, {**payments.EXPIRIES, **connect.EXPIRIES}), pages=pages)
         self._busy = asyncio.Lock()
         self._in_flight: set[tuple[str, str]] = set()
@@ -125,14 +140,20 @@ class StripeFake:
         """Save a card, and return its id."""
         return str((await self.act(f"/customers/{customer}/save", card=card)).body["id"])
 
-    async def look(self, path: str) -> Object:
-        """Return what the API answers to a question of ours."""
-        return (await self._happen(self._call("GET", path, {}))).body
+    async def find(self, id_: str) -> Object | None:
+        """Return an object as it is now, whichever process made it."""
+        await self.tick()
+        return self._machine.objects.get(id_)
 
     async def tick(self) -> None:
         """Let what is due by now happen."""
         async with self._busy:
             await self._catch_up()
+
+    def deliver_to(self, send: Send) -> None:
+        """Send webhooks there from now on, those first that nobody took before the last restart."""
+        self.send = send
+        self._spawn(self._deliver_rest(), name="webhook")
 
     def release(self) -> None:
         """Answer the calls that hang."""
@@ -266,9 +287,16 @@ class StripeFake:
             return
         fate = self.fate(event)
         for _ in range(fate.copies):
-            self._spawn(self._deliver(self.send, msgspec.json.encode(event), fate), name="webhook")
+            self._spawn(self._deliver(self.send, event, fate), name="webhook")
 
-    async def _deliver(self, send: Send, body: bytes, fate: Fate) -> None:
+    async def _deliver_rest(self) -> None:
+        await self.tick()
+        for event in self._machine.events:
+            if event["id"] not in self._machine.delivered:
+                self._tell(event)
+
+    async def _deliver(self, send: Send, event: Object, fate: Fate) -> None:
+        body = msgspec.json.encode(event)
         if fate.delay_s:
             await asyncio.sleep(fate.delay_s)
         for wait_s in (*self._retry_after_s, None):
@@ -276,6 +304,7 @@ class StripeFake:
             headers = {"Stripe-Signature": signature, "Content-Type": "application/json"}
             try:
                 if 200 <= await send(body, headers) < 300:
+                    await self.act(f"/events/{event['id']}/delivered")
                     return
             except OSError:
                 pass  # Nobody is there; it is tried again.
@@ -291,6 +320,12 @@ class StripeFake:
 
 def _tick(_machine: Machine, _params: Mapping[str, Any]) -> Object:
     """Time passes; the machine has done it before it came here."""
+    return {}
+
+
+def _delivered(machine: Machine, _params: Mapping[str, Any], event: str) -> Object:
+    """Somebody has taken a webhook."""
+    machine.delivered.add(event)
     return {}
 
 

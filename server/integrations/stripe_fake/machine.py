@@ -87,6 +87,8 @@ class Machine:
         """Where the pages are on which people pay; no slash at the end."""
         self.objects: dict[str, Object] = {}
         self.events: list[Object] = []
+        self.delivered: set[str] = set()
+        """Ids of events that somebody has taken."""
         self.wishes: dict[str, Object] = {}
         """What a session wants of its payment."""
         self.checkouts: dict[str, str] = {}
