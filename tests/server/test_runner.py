@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -483,7 +483,7 @@ async def test_work_that_was_given_up_is_tried_anew_when_somebody_says_so_or_ask
 
     async with sessions.begin() as session:
         told = await session.scalar(select(JobRow.id).where(JobRow.key == "told"))
-        await jobs.revive(session, told or 0)
+        await jobs.revive(session, UUID(int=told or 0))
     await ask(sessions, "asked")
     await single(sessions, clock, diary).run_due()
 
