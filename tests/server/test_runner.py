@@ -554,6 +554,36 @@ async def test_no_more_than_its_slots_run_at_once_in_a_process(sessions: Session
     assert most == runner.SLOTS
 
 
+async def test_work_that_goes_on_keeps_its_claim(sessions: Sessions, clock: Clock) -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def last(means: Means, claim: Claim, now: datetime) -> None:
+        began.set()
+        await may_end.wait()
+        async with means.sessions.begin() as session:
+            await jobs.finish(session, claim)
+
+    await ask(sessions, run_at=clock.wall())
+    ours = Runner(
+        Means(sessions, cast(Any, None)),
+        (Once("errand", last, "wall"),),
+        clock=clock,
+        metrics=Metrics(CollectorRegistry()),
+        lease=timedelta(seconds=5),
+    )
+    async with running(ours):
+        await began.wait()
+        first = (await row_of(sessions)).leased_until
+        while (await row_of(sessions)).leased_until == first:  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.05)
+        renewed = await row_of(sessions)
+        may_end.set()
+        async with ours.paused():
+            left = await rows(sessions)
+
+    assert (renewed.tries, left) == (1, 0)
+
+
 async def test_nothing_runs_by_itself_while_it_is_paused(
     sessions: Sessions, clock: Clock, diary: Diary
 ) -> None:
