@@ -193,9 +193,9 @@ class JobNotFoundError(BillingError):
     kind = "not_found"
     code = "job_not_found"
 
-    def __init__(self, job_id: int) -> None:
+    def __init__(self, job_id: UUID) -> None:
         super().__init__("No such job was given up.")
-        self.job_id = str(job_id)
+        self.job_id = job_id
 
 
 class TopUpNotFoundError(BillingError):

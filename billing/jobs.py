@@ -49,7 +49,8 @@ State = Literal["waiting", "running", "dead"]
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """One row as an administrator sees it; the payload stays here, it may name people."""
 
-    id: str
+    id: UUID
+    """The row's number; people see only ids."""
     kind: str
     key: str
     state: State
@@ -248,7 +249,7 @@ async def next_due(
 
 
 async def find(
-    session: AsyncSession, *, state: State | None, limit: int, before: int | None
+    session: AsyncSession, *, state: State | None, limit: int, before: UUID | None
 ) -> list[JobView]:
     """Return rows, the newest first.
 
@@ -256,7 +257,7 @@ async def find(
         session: Only read.
         state: Only these.
         limit: At most so many.
-        before: Only rows that are older than this id.
+        before: Only rows that are older than this one.
     """
     is_running = and_(JobRow.lease.is_not(None), JobRow.leased_until >= func.clock_timestamp())
     state_of: ColumnElement[str] = case(
@@ -266,10 +267,10 @@ async def find(
     if state is not None:
         query = query.where(state_of == state)
     if before is not None:
-        query = query.where(JobRow.id < before)
+        query = query.where(JobRow.id < _number(before))
     return [
         JobView(
-            id=str(row.id),
+            id=UUID(int=row.id),
             kind=row.kind,
             key=row.key,
             state=msgspec.convert(found, State),
@@ -286,7 +287,7 @@ async def find(
     ]
 
 
-async def revive(session: AsyncSession, job_id: int) -> Revived:
+async def revive(session: AsyncSession, job_id: UUID) -> Revived:
     """Have work tried anew that was given up.
 
     Raises:
@@ -295,7 +296,7 @@ async def revive(session: AsyncSession, job_id: int) -> Revived:
     row = (
         await session.execute(
             update(JobRow)
-            .where(JobRow.id == job_id, JobRow.dead_at.is_not(None))
+            .where(JobRow.id == _number(job_id), JobRow.dead_at.is_not(None))
             .values(dead_at=None, tries=0)
             .returning(JobRow.kind, JobRow.key, JobRow.error)
         )
@@ -304,6 +305,11 @@ async def revive(session: AsyncSession, job_id: int) -> Revived:
         raise JobNotFoundError(job_id)
     session.info[ENQUEUED] = True
     return Revived(*row)
+
+
+def _number(job_id: UUID) -> int:
+    # Numbers have 64 bits; any other id is nobody's.
+    return min(job_id.int, 2**63 - 1)
 
 
 def _is_free() -> ColumnElement[bool]:

@@ -9,14 +9,14 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import jobs, ledger, outbox
 from billing.errors import HoldNotFoundError
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import WalletChanged
-from billing.models import Account, AccountKind, Hold, JournalKind, Maturing, OwnerId, Settlement
+from billing.models import Account, AccountKind, Hold, JournalKind, Maturing, OwnerId, Settlement, Transfer
 from billing.money import Money
 
 # Kind of the job at the end of a risk window.
@@ -93,7 +93,7 @@ async def mature(session: AsyncSession, hold_id: UUID, *, now: datetime) -> bool
         at=now,
     )
     await ledger.post(session, order, [Leg(ids[pending], ids[earnings], Money(share, hold.currency))])
-    await repay(session, tutor_id, hold.currency, key=f"maturity:{hold_id}", now=now)
+    await repay(session, tutor_id, hold.currency, now=now)
     outbox.record(session, WalletChanged(tutor_id, hold.currency), at=now)
     return True
 
@@ -138,31 +138,33 @@ async def is_at_risk(session: AsyncSession, hold_id: UUID) -> bool:
     return found is not None
 
 
-async def repay(session: AsyncSession, tutor_id: OwnerId, currency: str, *, key: str, now: datetime) -> Money:
+async def repay(session: AsyncSession, tutor_id: OwnerId, currency: str, *, now: datetime) -> Money:
     """Repay what a tutor owes from their earnings, as far as they go; return what was repaid.
 
-    Whatever lets earnings out calls this first; `key` names it.
+    Whatever lets earnings out calls this first.
     """
     debt = AccountKey(AccountKind.TUTOR_DEBT, tutor_id, currency)
     earnings = AccountKey(AccountKind.EARNINGS, tutor_id, currency)
     locked = await ledger.locked(session, (debt, earnings))
-    repaid = Money(
-        min(-locked[debt].balance, locked[earnings].balance) if debt in locked and earnings in locked else 0,
-        currency,
-    )
-    if repaid.amount <= 0:
-        return Money(0, currency)
+    nothing = Money(0, currency)
+    if debt not in locked or earnings not in locked:
+        return nothing
+    amount = min(-locked[debt].balance, locked[earnings].balance)
+    if amount == 0:
+        return nothing
     order = Order(
         kind=JournalKind.DEBT,
         scope="repay",
-        key=key,
-        request=tutor_id,
+        # What the earnings were when it was repaid: while they are locked nothing can be added to them.
+        key=f"{locked[earnings].id}:{await _newest(session, locked[earnings].id)}",
+        request=amount,
         actor=ACTOR,
         reason=None,
         ref_type="owner",
         ref_id=tutor_id,
         at=now,
     )
+    repaid = Money(amount, currency)
     await ledger.post(session, order, [Leg(locked[earnings].id, locked[debt].id, repaid)])
     return repaid
 
@@ -180,12 +182,20 @@ async def sweep(sessions: async_sessionmaker[AsyncSession], now: datetime) -> in
     count = 0
     for tutor_id, currency in owing:
         async with sessions.begin() as session:
-            key = f"sweep:{tutor_id}:{currency}:{now.isoformat()}"
-            repaid = await repay(session, OwnerId(tutor_id), currency, key=key, now=now)
+            repaid = await repay(session, OwnerId(tutor_id), currency, now=now)
             if repaid.amount:
                 outbox.record(session, WalletChanged(OwnerId(tutor_id), currency), at=now)
                 count += 1
     return count
+
+
+async def _newest(session: AsyncSession, account_id: int) -> int | None:
+    """Return the newest journal that touched an account."""
+    sides = (
+        select(func.max(Transfer.journal_id)).where(side == account_id).scalar_subquery()
+        for side in (Transfer.debit_account, Transfer.credit_account)
+    )
+    return await session.scalar(select(func.greatest(*sides)))
 
 
 async def _locked(session: AsyncSession, hold_id: UUID) -> Hold:

@@ -93,19 +93,20 @@ async def onboard(
     """
     async with sessions.begin() as session:
         row = await _stripe_row(session, tutor_id, now=now)
-    if row.stripe_account is None:
+    account = row.stripe_account
+    if account is None:
         made = await api.create_account(
-            tutor_id, country=country, email=email, key=f"payout_account:{row.id}:create"
+            # With the country: who finds out that it was the wrong one must not be refused for a day.
+            tutor_id,
+            country=country,
+            email=email,
+            key=f"payout_account:{row.id}:create:{country}",
         )
         async with sessions.begin() as session:
-            await session.execute(
-                update(PayoutAccount)
-                .where(PayoutAccount.id == row.id, PayoutAccount.stripe_account.is_(None))
-                .values(stripe_account=made.id)
-            )
-        account = made.id
-    else:
-        account = row.stripe_account
+            await _alone(session, tutor_id)
+            kept = await session.get_one(PayoutAccount, row.id)
+            # Two windows may have asked for two countries: the first counts.
+            account = kept.stripe_account = kept.stripe_account or made.id
     # Addresses work once and for some minutes, so each is made anew.
     return await api.onboarding_link(
         account, refresh_url=return_url, return_url=return_url, key=f"payout_account:{uuid.uuid4()}:link"

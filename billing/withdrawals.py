@@ -4,7 +4,6 @@ The money is reserved when a withdrawal is asked for. Lock order: withdrawal →
 over Stripe.
 """
 
-import hashlib
 import uuid
 from datetime import datetime
 from uuid import UUID
@@ -277,9 +276,7 @@ async def _let_out(
     earlier = await ledger.replayed(session, order)
     if earlier is not None:
         return earlier, False
-    # Keys have 255 characters, and so may the asker's.
-    named = hashlib.sha256(f"{order.scope}:{order.key}".encode()).hexdigest()
-    await maturity.repay(session, tutor_id, money.currency, key=named, now=order.at)
+    await maturity.repay(session, tutor_id, money.currency, now=order.at)
     posted = await ledger.post(session, order, [Leg(ids[earnings], ids[taker], money)])
     outbox.record(session, WalletChanged(tutor_id, money.currency), at=order.at)
     return posted.journal_id, True

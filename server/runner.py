@@ -34,8 +34,8 @@ POLL_S = 1.0
 # A node that has not renewed for so long is taken for dead. Shorter, and a process that is stopped for a while has its
 # work begun by two; longer, and money waits for a restart.
 LEASE = timedelta(seconds=30)
-# Two renewals may fail before a claim is lost.
-RENEW_S = LEASE.total_seconds() / 3
+# Of a lease: two renewals may fail before it is lost.
+RENEWALS = 3
 # Nothing here takes a minute; whatever takes ten hangs.
 WORK_MOST_S = 600.0
 # Pauses after a failed try, each drawn anew from nothing up to this: whatever failed together must not come back
@@ -60,6 +60,7 @@ class Runner:
         table: What it knows how to do; rows of other kinds are left to other nodes.
         clock: Business time and wall time.
         metrics: Counts what became of the work.
+        lease: How long a claim lasts that is not renewed.
         draw: Draws a number between 0 and 1.
     """
 
@@ -70,6 +71,7 @@ class Runner:
         *,
         clock: Clock,
         metrics: Metrics,
+        lease: timedelta = LEASE,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._means = means
@@ -77,6 +79,7 @@ class Runner:
         self._table = {job.kind: job for job in table}
         self._clock = clock
         self._metrics = metrics
+        self._lease = lease
         self._draw = draw
         self._awake = asyncio.Event()
         self._running: dict[asyncio.Task[int], Claim] = {}
@@ -162,13 +165,13 @@ class Runner:
 
     async def _keep_claims(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(self._lease.total_seconds() / RENEWALS)
             leases = {claim.lease for claim in self._running.values()}
             if not leases:
                 continue
             try:
                 async with self._sessions.begin() as session:
-                    await jobs.renew(session, leases, lease=LEASE)
+                    await jobs.renew(session, leases, lease=self._lease)
             except Exception as error:  # noqa: BLE001 - two may fail; then somebody else goes on
                 _tell("job_claims_not_renewed", error)
 
@@ -182,7 +185,7 @@ class Runner:
             for clock in clocks
         ]
         async with self._sessions.begin() as session:
-            return await jobs.claim(session, due, limit=limit, lease=LEASE, only=row)
+            return await jobs.claim(session, due, limit=limit, lease=self._lease, only=row)
 
     async def _do(self, claim: Claim) -> int:
         """Do what was claimed, write down how it went, and return what it did; nothing that happens here escapes."""
@@ -209,8 +212,10 @@ class Runner:
                 count = await self._work(job, claim, now)
         except LeaseLostError:
             raise
-        except Exception as error:
-            log.exception("job_failed", kind=claim.kind, key=claim.key, tries=claim.tries)
+        except Exception as error:  # noqa: BLE001 - written down, and told
+            # What was asked for is tried again and given up loudly; what repeats may fail for ever.
+            tell = log.error if isinstance(job, Periodic) else log.warning
+            tell("job_failed", kind=claim.kind, key=claim.key, tries=claim.tries, exc_info=error)
             await self._put_off(job, claim, error)
             # A try of single work is something that happened: its next one has a time of its own.
             return int(isinstance(job, Once))

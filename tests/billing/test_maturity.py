@@ -101,10 +101,19 @@ async def test_debts_are_repaid_from_earnings_that_were_never_at_risk(earner: Ea
     await earner.owe(4_000)
     await earner.teach(3_000)
 
-    counts = [await maturity.sweep(earner.sessions, earner.now + n * SECOND) for n in range(2)]
+    counts = [await maturity.sweep(earner.sessions, earner.now) for _ in range(2)]
 
     assert counts == [1, 0]
     assert await earner.has(*WHERE) == [0, 0, -1_000]
+
+
+async def test_debts_are_repaid_at_the_same_moment_as_often_as_there_is_something(earner: Earner) -> None:
+    await earner.owe(4_000)
+    for _ in range(2):
+        await earner.teach(1_000)
+        await maturity.sweep(earner.sessions, earner.now)
+
+    assert await earner.has(*WHERE) == [0, 0, -2_000]
 
 
 async def test_a_frozen_share_does_not_mature_until_it_is_freed(earner: Earner) -> None:

@@ -1,13 +1,14 @@
 """Withdrawals: reserved when asked for, out once or back once, by two people where it is much."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
-from billing import payout_accounts, withdrawals
+from billing import maturity, payout_accounts, withdrawals
 from billing.errors import (
     BillingError,
     IdempotencyMismatchError,
@@ -22,11 +23,11 @@ from billing.errors import (
     WithdrawalStateError,
     WithdrawalTooSmallError,
 )
-from billing.models import AccountKind, PayoutAccount
+from billing.models import AccountKind, PayoutAccount, SourceKind
 from billing.money import Money
 from billing.payout_accounts import BankData
 from billing.vault import Vault
-from tests.billing.earner import BANK, Earner
+from tests.billing.earner import BANK, RISK, Earner
 from tests.billing.world import Sessions, events, violations
 
 WHERE = (AccountKind.EARNINGS, AccountKind.WITHDRAWAL, AccountKind.BANK)
@@ -312,4 +313,55 @@ async def test_rejected_and_completed_at_once_is_one_of_both(earner: Earner) -> 
 
     back = ends.count("rejected") * 1_000
     assert await earner.has(*WHERE) == [back, 0, rounds * 1_000 - back]
+    assert await violations(earner.sessions) == []
+
+
+async def test_whatever_happens_at_once_no_cent_is_lost_and_nobody_waits_in_a_ring(
+    earner: Earner, full: bool
+) -> None:
+    """Deadlocks would come out as an error of the database, which no deed here answers."""
+    dice = random.Random(7)
+    await earner.set_bank()
+    holds = [await earner.teach(1_000, kind=SourceKind.BOOKING) for _ in range(6)]
+    await earner.teach(20_000)
+    earner.passes(RISK)
+    asked: list[UUID] = []
+
+    async def ask() -> None:
+        asked.append(await earner.ask(dice.randrange(1_000, 4_000)))
+
+    async def mature() -> None:
+        async with earner.sessions.begin() as session:
+            await maturity.mature(session, dice.choice(holds), now=earner.now)
+
+    async def spend() -> None:
+        async with earner.sessions.begin() as session:
+            money = Money(dice.randrange(1, 500))
+            await withdrawals.spend(session, earner.tutor, money, key=str(uuid4()), now=earner.now)
+
+    async def repay() -> None:
+        await maturity.sweep(earner.sessions, earner.now)
+
+    async def owe() -> None:
+        await earner.owe(dice.randrange(1, 300))
+
+    def to_one(deed: Callable[[UUID], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+        return lambda: deed(dice.choice(asked or [uuid4()]))
+
+    of_one: tuple[Callable[[UUID], Awaitable[object]], ...] = (
+        earner.approve,
+        earner.complete,
+        earner.reject,
+        earner.hold,
+        earner.let_go,
+    )
+    deeds = (ask, ask, mature, spend, repay, owe, *map(to_one, of_one))
+
+    async def live() -> None:
+        for _ in range(400 if full else 25):
+            await refused(dice.choice(deeds)())
+
+    await asyncio.gather(*(live() for _ in range(6)))
+
+    assert asked
     assert await violations(earner.sessions) == []

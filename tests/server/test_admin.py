@@ -1,6 +1,7 @@
 """What administrators see of the machinery, and do about it."""
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -68,7 +69,7 @@ async def test_only_what_was_given_up_is_revived(stage: Stage) -> None:
     await ask(stage, "waits")
 
     [job] = (await stage.do("job.list", admin))["items"]
-    for job_id in (job["id"], "999999"):
+    for job_id in (job["id"], uuid4()):
         with pytest.raises(JobNotFoundError):
             await stage.do("job.retry", admin, job_id=job_id, reason="Just to be sure.")
 

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -483,7 +483,7 @@ async def test_work_that_was_given_up_is_tried_anew_when_somebody_says_so_or_ask
 
     async with sessions.begin() as session:
         told = await session.scalar(select(JobRow.id).where(JobRow.key == "told"))
-        await jobs.revive(session, told or 0)
+        await jobs.revive(session, UUID(int=told or 0))
     await ask(sessions, "asked")
     await single(sessions, clock, diary).run_due()
 
@@ -552,6 +552,36 @@ async def test_no_more_than_its_slots_run_at_once_in_a_process(sessions: Session
             await asyncio.sleep(0.01)
 
     assert most == runner.SLOTS
+
+
+async def test_work_that_goes_on_keeps_its_claim(sessions: Sessions, clock: Clock) -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def last(means: Means, claim: Claim, now: datetime) -> None:
+        began.set()
+        await may_end.wait()
+        async with means.sessions.begin() as session:
+            await jobs.finish(session, claim)
+
+    await ask(sessions, run_at=clock.wall())
+    ours = Runner(
+        Means(sessions, cast(Any, None)),
+        (Once("errand", last, "wall"),),
+        clock=clock,
+        metrics=Metrics(CollectorRegistry()),
+        lease=timedelta(seconds=5),
+    )
+    async with running(ours):
+        await began.wait()
+        first = (await row_of(sessions)).leased_until
+        while (await row_of(sessions)).leased_until == first:  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.05)
+        renewed = await row_of(sessions)
+        may_end.set()
+        async with ours.paused():
+            left = await rows(sessions)
+
+    assert (renewed.tries, left) == (1, 0)
 
 
 async def test_nothing_runs_by_itself_while_it_is_paused(

@@ -1,7 +1,5 @@
 """The commands of the machinery."""
 
-from uuid import UUID
-
 import msgspec
 
 from billing import jobs
@@ -13,8 +11,7 @@ from server.features.admin.messages import JobPage, ListJobs, RetryJob
 
 async def list_jobs(ctx: Context, command: ListJobs) -> JobPage:
     """Return what runs by itself: waiting, running, or given up."""
-    before = None if command.cursor is None else int(command.cursor)
-    found = await jobs.find(ctx.session, state=command.state, limit=command.limit + 1, before=before)
+    found = await jobs.find(ctx.session, state=command.state, limit=command.limit + 1, before=command.cursor)
     shown = found[: command.limit]
     return JobPage(tuple(shown), shown[-1].id if len(found) > len(shown) else None)
 
@@ -25,14 +22,12 @@ async def retry_job(ctx: Context, command: RetryJob) -> Revived:
     Raises:
         JobNotFoundError: There is no such work, or it was not given up.
     """
-    job_id = int(command.job_id)
-    revived = await jobs.revive(ctx.session, job_id)
+    revived = await jobs.revive(ctx.session, command.job_id)
     audit.record(
         ctx.session,
         "job.retry",
         actor_id=ctx.user.user_id,
-        # Rows of jobs are numbered; the log is read by ids.
-        target_id=UUID(int=job_id),
+        target_id=command.job_id,
         before=msgspec.to_builtins(revived),
         after={},
         reason=command.reason,
