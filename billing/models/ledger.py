@@ -82,6 +82,8 @@ class JournalKind(StrEnum):
     GOODWILL = "goodwill"
     EXPIRY = "expiry"
     """Lessons of a package that nobody took."""
+    BANK_TRANSFER = "bank_transfer"
+    """Between our balance at Stripe and our bank."""
     REVERSAL = "reversal"
     """The whole of another journal, backwards."""
 

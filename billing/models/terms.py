@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Integer
+from sqlalchemy import CheckConstraint, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from billing.models.base import REASON_LEAST, Base
@@ -20,6 +20,11 @@ class PolicyRow(Base):
         CheckConstraint("attendance_percent between 0 and 100", name="percent_range"),
         CheckConstraint("min_price > 0", name="min_price_positive"),
         CheckConstraint("course_risk_days >= 0 and booking_risk_days >= 0", name="risk_not_negative"),
+        CheckConstraint(
+            "withdrawal_least > 0 and withdrawal_two_people_above >= 0 and payout_freeze_hours >= 0",
+            name="withdrawal_sane",
+        ),
+        CheckConstraint("top_up_least > 0 and top_up_least <= top_up_most", name="top_up_range"),
         CheckConstraint(f"length(reason) >= {REASON_LEAST}", name="reason_given"),
     )
 
@@ -31,5 +36,10 @@ class PolicyRow(Base):
     min_price: Mapped[int]
     course_risk_days: Mapped[int] = mapped_column(Integer)
     booking_risk_days: Mapped[int] = mapped_column(Integer)
+    top_up_least: Mapped[int] = mapped_column(server_default=text("500"))
+    top_up_most: Mapped[int] = mapped_column(server_default=text("1000000"))
+    withdrawal_least: Mapped[int] = mapped_column(server_default=text("1000"))
+    withdrawal_two_people_above: Mapped[int] = mapped_column(server_default=text("100000"))
+    payout_freeze_hours: Mapped[int] = mapped_column(Integer, server_default=text("72"))
     actor: Mapped[str]
     reason: Mapped[str]

@@ -135,7 +135,7 @@ def _say(kinds: tuple[str, ...], floorless: tuple[str, ...], journals: tuple[str
         name = f"ck_{table}_kind_known"
         op.drop_constraint(name, table)
         op.create_check_constraint(name, table, f"kind in ({_listed(known)})")
-    op.execute(POST.replace("__FLOORLESS__", _listed(floorless)))
+    op.execute(POST.replace("__FLOORLESS__", _listed((*floorless, "tutor_debt"))))
 
 
 def _listed(words: tuple[str, ...]) -> str:

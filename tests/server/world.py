@@ -23,6 +23,8 @@ from server.http import door, problem
 from server.http.edge import Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator
+from server.integrations.stripe_fake.fake import StripeFake
+from tests.billing.payments import KEY, SECRET, api_of
 
 PASSWORD = "Correct-horse-7"
 
@@ -81,8 +83,16 @@ async def open_world(
     rooms: Registry | None = None,
 ) -> AsyncIterator[World]:
     """Build an edge; without `rooms`, commands that need a room fail."""
+    fake = StripeFake(key=KEY, secret=SECRET, now=clock.now)
     parts = Parts(
-        settings, clock, sessions, redis, cast(Registry, rooms), Locator(None), publish=lambda *_: None
+        settings,
+        clock,
+        sessions,
+        redis,
+        cast(Registry, rooms),
+        Locator(None),
+        publish=lambda *_: None,
+        payments=api_of(fake),
     )
     authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis, wall=clock.wall)
     litestar = Litestar(
