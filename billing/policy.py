@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.models import PolicyRow, SourceKind
@@ -51,6 +51,13 @@ async def current(session: AsyncSession, now: datetime) -> Policy:
     )
     assert row is not None, "the first version is in force since 1970"
     return _policy(row)
+
+
+async def next_change(session: AsyncSession, now: datetime) -> datetime | None:
+    """Return when other terms come into force after `now`, as far as that is known."""
+    return await session.scalar(
+        select(func.min(PolicyRow.effective_from)).where(PolicyRow.effective_from > now)
+    )
 
 
 async def versions(session: AsyncSession, wanted: Iterable[int]) -> dict[int, Policy]:

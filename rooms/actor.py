@@ -20,7 +20,8 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms import commits, finish, journal, messages as m, ownership, published, wishes
+from rooms import commits, finish, inbox, journal, messages as m, ownership, published, wishes
+from rooms.attendance import Known
 from rooms.commits import CommitLostError, Commits, NotTogetherError
 from rooms.effects import Effects
 from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
@@ -126,8 +127,9 @@ class _Turn:
 
     def write(self, armed: dict[str, Timer]) -> Write:
         """Return what it leaves behind in a room with these timers."""
-        wanted = wishes.timers(self.state, now=self.now, wall=self.wall)
-        return Write(self.before, self.state, self.decisions, armed, wanted, self.read)
+        is_talk = bool(self.decisions) and all(decision.is_talk for _, decision in self.decisions)
+        wanted = armed if is_talk else wishes.timers(self.state, now=self.now, wall=self.wall)
+        return Write(self.before, self.state, self.decisions, armed, wanted, self.read, is_talk)
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -139,6 +141,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     wall: Callable[[], datetime]
     publish: Callable[[UUID, Sequence[PublicEvent]], None]
     effects: Effects
+    terms: finish.Terms
     spawn: Callable[..., object]
     is_paused: Callable[[], bool]
     """True while this node may have lost its lease."""
@@ -152,7 +155,7 @@ class Actor:
     """The single writer of one room."""
 
     __slots__ = (
-        "_around", "_at_hand", "_backoff_s", "_crashes", "_idlers", "_is_careful", "_is_doubtful", "_is_running", "_memory", "_sockets", "_system", "_user",
+        "_around", "_at_hand", "_backoff_s", "_crashes", "_idlers", "_is_careful", "_is_doubtful", "_is_running", "_known", "_memory", "_sockets", "_system", "_user",
         "business_entry", "claim", "is_dirty", "is_gone", "looks", "used_at", "visit_entry", "wall_entry",
     )  # fmt: skip
 
@@ -179,6 +182,8 @@ class Actor:
         # Webhooks are read one by one once some of them could not be taken in.
         self._is_careful = False
         self._at_hand: Sequence[str] = ()
+        # What the stored evidence of a running lesson tells, from its first look on; None: the rows have to be read.
+        self._known: Known | None = None
         self._idlers: list[asyncio.Future[None]] | None = None
         self._backoff_s = BACKOFF_FIRST_S
 
@@ -210,14 +215,6 @@ class Actor:
     def armed(self, armed: dict[str, Timer]) -> None:
         self._remembered().armed = armed
 
-    @property
-    def _latest(self) -> datetime:
-        return self._remembered().latest
-
-    @_latest.setter
-    def _latest(self, latest: datetime) -> None:
-        self._remembered().latest = latest
-
     def _remembered(self) -> Memory:
         memory = self._memory
         if isinstance(memory, bytes):
@@ -232,6 +229,7 @@ class Actor:
         if memory.state.seats or memory.state.queue or time.monotonic() - self.used_at < FOLD_AFTER_S:
             return
         self._memory = fold(memory)
+        self._known = None
 
     @property
     def is_folded(self) -> bool:
@@ -250,10 +248,16 @@ class Actor:
         return not self._is_running and not self._system and not self._user
 
     @property
+    def is_certain(self) -> bool:
+        """Whether `state` is what the database has; not after a commit of which nobody knows what became."""
+        return not self._is_doubtful and not self.is_gone
+
+    @property
     def is_quarantined(self) -> bool:
         """Whether the room failed too often lately to be written to."""
-        since = time.monotonic() - CRASH_WINDOW_S
-        return len(self._crashes) >= CRASHES_MAX and self._crashes[-CRASHES_MAX] > since
+        if len(self._crashes) < CRASHES_MAX:
+            return False
+        return self._crashes[-CRASHES_MAX] > time.monotonic() - CRASH_WINDOW_S
 
     # --- Mail -----------------------------------------------------------------------------------------------
 
@@ -280,7 +284,7 @@ class Actor:
         if self._system is not None and len(self._system) >= LANE_MAX:
             self.is_dirty = True
             return
-        if self._system and _say_the_same(self._system[-1], letter):
+        if self._system and _joined(self._system[-1], letter):
             return
         self._system = self._system if self._system is not None else deque()
         self._system.append(letter)
@@ -366,17 +370,40 @@ class Actor:
         """Decide a turn that needs neither stored rows nor a transaction of its own; None: it needs a task."""
         if self._is_doubtful or self._around.is_paused():
             return None
-        if any(_reads_rows(letter.message) for letter in batch):
-            return None
         turn = self._begin(batch)
         try:
             for letter in batch:
                 now = turn.now = self._time(letter, turn.now)
-                self._decide(turn, letter, (letter.message,), now)
+                messages = self._prepare_lightly(letter.message, now, turn.read)
+                if messages is None:
+                    return None
+                self._decide(turn, letter, messages, now)
             write = turn.write(self.armed)
         except Exception:  # noqa: BLE001  (the task meets it again, and deals with it)
             return None
         return (turn, write) if write.is_empty or write.is_light else None
+
+    def _prepare_lightly(
+        self, message: m.Message, now: datetime, read: list[str]
+    ) -> Sequence[m.Message] | None:
+        """Do what `_prepare` does without stored rows; None: they are needed."""
+        match message:
+            case m.ReadAttendance():
+                return None
+            case m.InboxChanged(deliveries):
+                # Those of a lesson that is over wait for its settlement, and those that failed are tried one by one.
+                are_here = deliveries and not self._is_careful and self.state.outcome is None
+                return _take_in(deliveries, read) if are_here else None
+            case m.TimerDue("look") if self.state.status is RoomStatus.LIVE:
+                percent = self._around.terms.percent(now)
+                if self._known is None or percent is None:
+                    return None
+                people = finish.measure(self.state, self._known, until=now, threshold_percent=percent)
+                return (m.Assessed(people),)
+            case m.TimerDue("finish") if self.state.finish_at is not None:
+                return None
+            case _:
+                return (message,)
 
     def _settled(self, batch: list[Letter], turn: _Turn, write: Write, outcome: Exception | None) -> None:
         """Hear what became of a turn that shared its commit."""
@@ -442,7 +469,8 @@ class Actor:
         return turn, write
 
     def _begin(self, batch: list[Letter]) -> _Turn:
-        return _Turn(self.state, now=self._latest, wall=self._around.wall(), at=batch[-1].at)
+        memory = self._remembered()
+        return _Turn(memory.state, now=memory.latest, wall=self._around.wall(), at=batch[-1].at)
 
     def _decide(self, turn: _Turn, letter: Letter, messages: Sequence[m.Message], now: datetime) -> None:
         answer: m.Reply | RoomError | None = None
@@ -469,6 +497,7 @@ class Actor:
             await journal.require_fence(session, self.claim)
             self.state = await journal.load(session, self.room_id)
             self.armed = await journal.armed_timers(session, self.room_id)
+        self._known = None
         self._is_doubtful = False
 
     async def _prepare(
@@ -481,9 +510,9 @@ class Actor:
             case m.InboxChanged():
                 return await self._read_inbox(session, read)
             case m.TimerDue("look") if self.state.status is RoomStatus.LIVE:
-                return (await finish.assess(session, self.state, now=now),)
+                return (await self._look(session, now),)
             case m.TimerDue("finish") if self.state.finish_at is not None:
-                if await journal.has_news(session, self.room_id):
+                if await inbox.has_unread(session, self.room_id):
                     # What lies unread is evidence too: turns of their own store it first, however much it is.
                     self.tell(Letter(m.InboxChanged(), at=now))
                     self.tell(Letter(message, at=now))
@@ -491,6 +520,13 @@ class Actor:
                 return (await finish.assess(session, self.state, now=now, finish=True),)
             case _:
                 return (message,)
+
+    async def _look(self, session: AsyncSession, now: datetime) -> m.Assessed:
+        """Compute everybody's attendance up to now, and remember what it needs: the next look reads nothing."""
+        percent = await self._around.terms.read(session, now)
+        if self._known is None:
+            self._known = Known(await journal.evidence_of(session, self.room_id))
+        return m.Assessed(finish.measure(self.state, self._known, until=now, threshold_percent=percent))
 
     def _note_sockets(self, message: m.Message, now: datetime) -> None:
         """Remember which sockets were spoken of, and when."""
@@ -511,15 +547,14 @@ class Actor:
     async def _read_inbox(self, session: AsyncSession, read: list[str]) -> Sequence[m.MediaChanged]:
         if self.state.outcome is not None and not self.state.settled:
             return ()  # evidence that comes after the end is judged after the settlement
-        limit = 1 if self._is_careful else journal.INBOX_PAGE
-        webhooks = await journal.inbox(session, self.room_id, limit=limit)
-        self._at_hand = [webhook.event_id for webhook in webhooks]
-        read.extend(self._at_hand)
-        if len(webhooks) == limit:
+        limit = 1 if self._is_careful else inbox.PAGE
+        unread = await inbox.unread(session, self.room_id, limit=limit)
+        self._at_hand = [delivery.event_id for delivery in unread]
+        if len(unread) == limit:
             self.is_dirty = True
         else:
             self._is_careful = False
-        return journal.changes(webhooks)
+        return _take_in(unread, read)
 
     async def _write(self, session: AsyncSession, write: Write) -> None:
         if write.is_empty:
@@ -528,13 +563,16 @@ class Actor:
         for now, decision in write.decisions:
             if decision.assessed is not None:
                 await finish.record(session, write.after, decision.assessed, now=now)
-        came_late = write.before.settled and any(d.evidence for _, d in write.decisions)
-        if came_late:
+        if write.reopens:
             await finish.reconsider(session, write.after, now=write.decisions[-1][0])
 
     def _committed(self, turn: _Turn, write: Write) -> None:
         """Believe, show, answer and pursue what was committed. Synchronous, so nothing comes between."""
-        self.state, self.armed, self._latest = turn.state, dict(write.wanted), turn.now
+        memory = self._remembered()
+        memory.state, memory.latest = turn.state, turn.now
+        if not write.is_talk:
+            memory.armed = dict(write.wanted)
+        self._remember_evidence(turn)
         try:
             self._show(turn)
         except Exception:
@@ -545,6 +583,8 @@ class Actor:
                 letter.fail(answer)
             else:
                 letter.succeed(answer)
+        if write.is_talk:
+            return  # it waits for the same, and wants the same
         self._plan_looks()
         if any(d.look for _, d in turn.decisions) and "look" in self.looks:
             self.tell(Letter(m.TimerDue("look"), at=turn.at))
@@ -552,6 +592,15 @@ class Actor:
             self.tell(Letter(m.InboxChanged(), at=turn.at))
         self.pursue([effect for _, d in turn.decisions for effect in d.effects], at=turn.at)
         self._around.changed(self)
+
+    def _remember_evidence(self, turn: _Turn) -> None:
+        """Keep what is known in step with the rows, for as long as somebody looks."""
+        if turn.state.status is not RoomStatus.LIVE:
+            self._known = None
+        if self._known is not None:
+            for _, decision in turn.decisions:
+                for fact in decision.evidence:
+                    self._known.add(fact)
 
     def _show(self, turn: _Turn) -> None:
         events = [
@@ -606,8 +655,8 @@ class Actor:
         await self._keep_dead_letter(letter, error)
 
     async def _keep_dead_letter(self, letter: Letter, error: Exception) -> None:
-        message = msgspec.to_builtins(letter.message)
         is_inbox = isinstance(letter.message, m.InboxChanged)
+        message = msgspec.to_builtins(m.InboxChanged() if is_inbox else letter.message)
         if is_inbox:
             message |= {"webhooks": self._at_hand}
             self.is_dirty = True  # the others are still to be read
@@ -620,7 +669,7 @@ class Actor:
             async with self._around.sessions.begin() as session:
                 await session.execute(insert(DeadLetter), [row])
                 if is_inbox:
-                    await journal.mark_read(session, self._at_hand)
+                    await inbox.give_up(session, self._at_hand)
         except DATABASE_AWAY as away:
             log.warning("dead_letter_lost", room_id=str(self.room_id), error=str(away))
 
@@ -707,17 +756,26 @@ async def rest(actors: Sequence[Actor]) -> None:
             actor.stop()
 
 
-def _say_the_same(one: Letter, other: Letter) -> bool:
-    """Whether one look at the stored rows answers both: it finds everything that was there when it began."""
-    both = isinstance(one.message, m.InboxChanged) and isinstance(other.message, m.InboxChanged)
-    return both and one.at == other.at
+def _take_in(deliveries: Sequence[m.Delivery], read: list[str]) -> Sequence[m.MediaChanged]:
+    """Return what webhooks say, and note in `read` that they are taken in, also those that say nothing."""
+    read.extend(delivery.event_id for delivery in deliveries)
+    return [delivery.change for delivery in deliveries if delivery.change is not None]
 
 
-def _reads_rows(message: m.Message) -> bool:
-    """Whether what a message means stands in stored rows (see `Actor._prepare`)."""
-    if isinstance(message, m.TimerDue):
-        return message.name in ("look", "finish")
-    return isinstance(message, m.InboxChanged | m.ReadAttendance)
+def _joined(one: Letter, other: Letter) -> bool:
+    """Let a letter about the inbox say what another says too, and whether it does now."""
+    first, second = one.message, other.message
+    if not (isinstance(first, m.InboxChanged) and isinstance(second, m.InboxChanged) and one.at == other.at):
+        return False
+    if not (first.deliveries and second.deliveries):
+        # One look at the stored rows answers both: it finds everything that was there when it began.
+        one.message = m.InboxChanged()
+        return True
+    together = {delivery.event_id: delivery for delivery in (*first.deliveries, *second.deliveries)}
+    if len(together) > inbox.PAGE:
+        return False
+    one.message = m.InboxChanged(tuple(together.values()))
+    return True
 
 
 async def _commit(session: AsyncSession) -> None:

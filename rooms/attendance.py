@@ -16,8 +16,8 @@ come from the best evidence there is:
 Silence alone is no contradiction: a person whose joined webhook came is in until something says otherwise.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -49,6 +49,8 @@ BEAT = timedelta(seconds=5)
 
 CONNECTION_TIMEOUT = "CONNECTION_TIMEOUT"
 SERVER_SHUTDOWN = "SERVER_SHUTDOWN"
+# Goodbyes that the person did not say: where they were then, other evidence has to tell.
+_UNSURE = (CONNECTION_TIMEOUT, SERVER_SHUTDOWN)
 
 
 class Confidence(StrEnum):
@@ -77,37 +79,55 @@ NOT_SEEN = Attended(intervals=(), attended_s=0, confidence=Confidence.EXACT)
 """The attendance of a person without any evidence."""
 
 
-def attendance(
-    evidence: Iterable[Evidence],
-    *,
-    provider: EvidenceMode,
-    starts_at: datetime,
-    ends_at: datetime,
-    until: datetime,
-) -> dict[Identity, Attended]:
-    """Return who of all identities in the evidence was there, clipped to `[starts_at, ends_at)`.
+class Known:
+    """What evidence tells, without the evidence: it comes in any order and any number of times.
 
-    Only the evidence of the room's provider makes time: with LiveKit our own sockets never add any.
-    `until` is now while the lesson runs and the moment of its end afterwards; who is still in counts until then.
-    An outage begins at the last moment known to be well; without `until` it goes on. A poll that got no answer
-    is an outage of the media server of its own, with no length.
+    A fact costs the same whatever is known already, and so does the attendance however many facts there were.
     """
-    facts = set(evidence)
-    outages = [
-        _Outage(fact.at, fact.until or until, of_media=fact.source == "media")
-        for fact in facts
-        if fact.kind == "outage"
-    ]
-    room = _room(facts)
-    end = max(starts_at, min(ends_at, until))
-    found: dict[Identity, Attended] = {}
-    for identity, own in _by_identity(facts).items():
-        if provider == "livekit":
-            spans = _livekit_spans(own, room, outages, until)
-        else:
-            spans = _socket_spans(own, outages)
-        found[identity] = _attended(spans, starts_at, end)
-    return found
+
+    __slots__ = ("_outages", "_people", "_room")
+
+    def __init__(self, evidence: Iterable[Evidence] = ()) -> None:
+        self._people: dict[Identity, _Person] = {}
+        self._room = _Room()
+        self._outages: set[tuple[datetime, datetime | None, bool]] = set()
+        for fact in evidence:
+            self.add(fact)
+
+    def add(self, fact: Evidence) -> None:
+        """Take in one fact."""
+        if fact.kind == "outage":
+            self._outages.add((fact.at, fact.until, fact.source == "media"))
+        elif fact.kind == "started":
+            self._room.started.add((fact.generation, fact.at))
+        elif fact.kind == "finished":
+            self._room.finished.add((fact.generation, fact.at))
+        if fact.identity is not None:
+            person = self._people.get(fact.identity)
+            if person is None:
+                person = self._people[fact.identity] = _Person()
+            person.add(fact)
+
+    def attendance(
+        self, *, provider: EvidenceMode, starts_at: datetime, ends_at: datetime, until: datetime
+    ) -> dict[Identity, Attended]:
+        """Return who of all identities in the evidence was there, clipped to `[starts_at, ends_at)`.
+
+        Only the evidence of the room's provider makes time: with LiveKit our own sockets never add any.
+        `until` is now while the lesson runs and the moment of its end afterwards; who is still in counts until then.
+        An outage begins at the last moment known to be well; without `until` it goes on. A poll that got no answer
+        is an outage of the media server of its own, with no length.
+        """
+        outages = [_Outage(start, end or until, of_media) for start, end, of_media in self._outages]
+        end = max(starts_at, min(ends_at, until))
+        found: dict[Identity, Attended] = {}
+        for identity, person in self._people.items():
+            if provider == "livekit":
+                spans = _livekit_spans(person, self._room, outages, until)
+            else:
+                spans = _socket_spans(person, outages)
+            found[identity] = _attended(spans, starts_at, end)
+        return found
 
 
 def total_s(starts_at: datetime, ends_at: datetime, *, ended_by_tutor_at: datetime | None) -> int:
@@ -178,43 +198,115 @@ class _Visit(msgspec.Struct, frozen=True):
     sources: frozenset[str]
 
 
-class _Room(msgspec.Struct, frozen=True):
+class _Room(msgspec.Struct):
     """What is known about the media rooms of a room, by generation."""
 
-    started: Sequence[tuple[int, datetime]]
-    finished: Sequence[tuple[int, datetime]]
+    started: set[tuple[int, datetime]] = msgspec.field(default_factory=set)
+    finished: set[tuple[int, datetime]] = msgspec.field(default_factory=set)
 
 
-def _by_identity(facts: Iterable[Evidence]) -> dict[Identity, list[Evidence]]:
-    people: defaultdict[Identity, list[Evidence]] = defaultdict(list)
-    for fact in facts:
-        if fact.identity is not None:
-            people[fact.identity].append(fact)
-    return people
+class _Session(msgspec.Struct):
+    """What the facts about one LiveKit session of a person come to; each field is the extreme of what was told."""
+
+    generation: int
+    first: datetime
+    """The oldest sign of it."""
+    joined: datetime | None = None
+    told: datetime | None = None
+    """When it joined, as others than the joined webhook tell."""
+    was_polled: bool = False
+    """Whether a poll told that."""
+    last_seen: datetime | None = None
+    """The newest joined or track."""
+    last_poll: datetime | None = None
+    left: tuple[bool, datetime, str] | None = None
+    """The best goodbye: whether a time-out noticed it late, when, and why."""
+    was_aborted: bool = False
+
+    def add(self, fact: Evidence) -> None:
+        """Take in one fact."""
+        self.generation = max(self.generation, fact.generation)
+        self.first = min(self.first, fact.at)
+        if fact.joined_at is not None:
+            self.told = fact.joined_at if self.told is None else min(self.told, fact.joined_at)
+        match fact.kind:
+            case "joined" | "track":
+                self.last_seen = fact.at if self.last_seen is None else max(self.last_seen, fact.at)
+                if fact.kind == "joined":
+                    self.joined = fact.at if self.joined is None else min(self.joined, fact.at)
+            case "seen":
+                self.last_poll = fact.at if self.last_poll is None else max(self.last_poll, fact.at)
+                self.was_polled = self.was_polled or fact.joined_at is not None
+            case "left":
+                # What was noticed at the very moment comes before what a time-out noticed late.
+                left = (fact.reason == CONNECTION_TIMEOUT, fact.at, fact.reason or "")
+                self.left = left if self.left is None else min(self.left, left)
+            case "aborted":
+                self.was_aborted = True
+            case "absent" | "stay" | "outage" | "started" | "finished":
+                pass  # says nothing about one session
 
 
-def _room(facts: Collection[Evidence]) -> _Room:
-    return _Room(
-        started=[(fact.generation, fact.at) for fact in facts if fact.kind == "started"],
-        finished=[(fact.generation, fact.at) for fact in facts if fact.kind == "finished"],
-    )
+class _Stay(msgspec.Struct):
+    """What the facts about one socket stay come to."""
+
+    start: datetime
+    end: datetime
+    goodbye: datetime | None = None
+
+    def add(self, fact: Evidence) -> None:
+        """Take in one fact."""
+        end = fact.until or fact.at
+        self.start, self.end = min(self.start, fact.at), max(self.end, end)
+        if fact.reason is not None:
+            self.goodbye = end if self.goodbye is None else min(self.goodbye, end)
+
+
+class _Person:
+    """What is known about one person."""
+
+    __slots__ = ("absences", "sessions", "stays")
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, _Session] = {}
+        self.stays: dict[str, _Stay] = {}
+        self.absences: set[tuple[str, datetime]] = set()
+        """Session, or "" for any, and moment of each poll that missed them."""
+
+    def add(self, fact: Evidence) -> None:
+        """Take in one fact."""
+        if fact.kind == "absent":
+            self.absences.add((fact.session, fact.at))
+        elif fact.kind == "stay":
+            stay = self.stays.get(fact.session)
+            if stay is None:
+                stay = self.stays[fact.session] = _Stay(fact.at, fact.until or fact.at)
+            stay.add(fact)
+        elif fact.session:
+            session = self.sessions.get(fact.session)
+            if session is None:
+                session = self.sessions[fact.session] = _Session(fact.generation, fact.at)
+            session.add(fact)
 
 
 # LiveKit ------------------------------------------------------------------------------------------------------
 
 
 def _livekit_spans(
-    own: Sequence[Evidence], room: _Room, outages: Sequence[_Outage], until: datetime
+    person: _Person, room: _Room, outages: Sequence[_Outage], until: datetime
 ) -> Iterable[_Span]:
     """Yield the visits of one person, and the outages between them that were not theirs."""
-    visits = _visits(own, room)
-    absences = [fact for fact in own if fact.kind == "absent"]
-    for session, visit in visits.items():
-        others = [other for key, other in visits.items() if key != session]
+    found = {key: _visit(known, room) for key, known in person.sessions.items() if not known.was_aborted}
+    for session, visit in found.items():
+        if visit.left is not None and visit.left_reason not in _UNSURE:
+            # Nearly every visit that is over: nothing else says anything about its end.
+            yield _span(visit, (), (), (), room, until)
+            continue
+        others = [other for key, other in found.items() if key != session]
         missing = sorted(
-            fact.at
-            for fact in absences
-            if fact.session in ("", session) and fact.at - POLL_SETTLES > visit.last_mark
+            at
+            for missed, at in person.absences
+            if missed in ("", session) and at - POLL_SETTLES > visit.last_mark
         )
         breaks = _breaks(visit, others, missing, room, outages)
         span = _span(visit, others, missing, breaks, room, until)
@@ -225,54 +317,34 @@ def _livekit_spans(
             yield _counted(span.end, returned, "ours", Confidence.OURS)
 
 
-def _visits(own: Sequence[Evidence], room: _Room) -> dict[str, _Visit]:
-    sessions: defaultdict[str, list[Evidence]] = defaultdict(list)
-    for fact in own:
-        if fact.session and fact.kind not in {"absent", "stay"}:
-            sessions[fact.session].append(fact)
-    visits = {session: _visit(facts, room) for session, facts in sessions.items()}
-    return {session: visit for session, visit in visits.items() if visit is not None}
-
-
-def _visit(facts: Sequence[Evidence], room: _Room) -> _Visit | None:
-    """Read one session's own evidence; nothing comes of one that never had media."""
-    if any(fact.kind == "aborted" for fact in facts):
-        return None
-    generation = max(fact.generation for fact in facts)
-    opened = [at for started, at in room.started if started == generation]
-    start, start_confidence = _start(facts, opened)
-    polls = [fact.at for fact in facts if fact.kind == "seen"]
-    seen = [fact.at for fact in facts if fact.kind in {"joined", "track"}]
-    leaves = [fact for fact in facts if fact.kind == "left"]
-    left = min(leaves, key=_exact_first, default=None)
+def _visit(known: _Session, room: _Room) -> _Visit:
+    """Read one session's own evidence; nothing comes of an aborted one, which never had media."""
+    start, start_confidence = _start(known, room)
+    marks = [start] if known.last_seen is None else [start, known.last_seen]
+    has_webhook = known.last_seen is not None or known.left is not None
+    polls = [] if known.last_poll is None else [known.last_poll]
     return _Visit(
-        generation=generation,
+        generation=known.generation,
         start=start,
         start_confidence=start_confidence,
-        proven=max([start, *seen, *(poll - BLIND for poll in polls)]),
-        last_mark=max([start, *seen, *polls]),
-        last_poll=max(polls, default=None),
-        left=left.at if left else None,
-        left_reason=left.reason if left else None,
-        sources=frozenset({"poll"} if polls else ()) | frozenset({"webhook"} if seen or leaves else ()),
+        proven=max([*marks, *(poll - BLIND for poll in polls)]),
+        last_mark=max([*marks, *polls]),
+        last_poll=known.last_poll,
+        left=known.left[1] if known.left else None,
+        left_reason=known.left[2] if known.left else None,
+        sources=frozenset({"poll"} if polls else ()) | frozenset({"webhook"} if has_webhook else ()),
     )
 
 
-def _start(facts: Sequence[Evidence], opened: Sequence[datetime]) -> tuple[datetime, Confidence]:
+def _start(known: _Session, room: _Room) -> tuple[datetime, Confidence]:
     """Return when the visit began; nobody was in a media room before it was first made."""
-    joined = [fact.at for fact in facts if fact.kind == "joined"]
-    if joined:
-        return min(joined), Confidence.EXACT
-    polled = any(fact.kind == "seen" and fact.joined_at for fact in facts)
-    told = [fact.joined_at for fact in facts if fact.joined_at]
-    if told:
-        return max([min(told), *sorted(opened)[:1]]), Confidence.RECONCILED if polled else Confidence.INFERRED
-    return min(fact.at for fact in facts), Confidence.INFERRED
-
-
-def _exact_first(left: Evidence) -> tuple[bool, datetime, str]:
-    """Order goodbyes of one visit: those at the very moment before those that a time-out noticed late."""
-    return left.reason == CONNECTION_TIMEOUT, left.at, left.reason or ""
+    if known.joined is not None:
+        return known.joined, Confidence.EXACT
+    if known.told is None:
+        return known.first, Confidence.INFERRED
+    opened = [at for generation, at in room.started if generation == known.generation]
+    confidence = Confidence.RECONCILED if known.was_polled else Confidence.INFERRED
+    return max(known.told, min(opened, default=known.told)), confidence
 
 
 def _breaks(
@@ -367,9 +439,9 @@ def _still_in(visit: _Visit, room: _Room, until: datetime) -> _Span:
 # Our sockets --------------------------------------------------------------------------------------------------
 
 
-def _socket_spans(own: Sequence[Evidence], outages: Sequence[_Outage]) -> Iterable[_Span]:
+def _socket_spans(person: _Person, outages: Sequence[_Outage]) -> Iterable[_Span]:
     """Yield the stays of one person, the gaps within the seat grace, and the outages that were not theirs."""
-    stays = _stays(own)
+    stays = [_stay(known) for known in person.stays.values()]
     for stay in stays:
         yield stay
         if stay.end_confidence is Confidence.EXACT:
@@ -392,21 +464,10 @@ def _socket_spans(own: Sequence[Evidence], outages: Sequence[_Outage]) -> Iterab
             yield _counted(stay.end, returned, "ours", Confidence.OURS)
 
 
-def _stays(own: Sequence[Evidence]) -> list[_Span]:
-    connections: defaultdict[str, list[Evidence]] = defaultdict(list)
-    for fact in own:
-        if fact.kind == "stay":
-            connections[fact.session].append(fact)
-    return [_stay(facts) for facts in connections.values()]
-
-
-def _stay(facts: Sequence[Evidence]) -> _Span:
-    start = min(fact.at for fact in facts)
-    goodbyes = [fact.until or fact.at for fact in facts if fact.reason is not None]
-    end = min(goodbyes) if goodbyes else max(fact.until or fact.at for fact in facts)
-    confidence = Confidence.EXACT if goodbyes else Confidence.INFERRED
-    end = max(start, end)
-    return _Span(start, end, frozenset({"socket"}), Confidence.EXACT, confidence, proven=end)
+def _stay(known: _Stay) -> _Span:
+    confidence = Confidence.INFERRED if known.goodbye is None else Confidence.EXACT
+    end = max(known.start, known.goodbye or known.end)
+    return _Span(known.start, end, frozenset({"socket"}), Confidence.EXACT, confidence, proven=end)
 
 
 # Both ---------------------------------------------------------------------------------------------------------
@@ -428,13 +489,15 @@ def _counted(start: datetime, end: datetime, source: str, confidence: Confidence
 
 def _attended(spans: Iterable[_Span], starts_at: datetime, ends_at: datetime) -> Attended:
     """Return the union of the spans, clipped to the window."""
-    spans = [span for span in spans if span.start <= ends_at and span.end >= starts_at]
+    spans = sorted((span for span in spans if span.start <= ends_at and span.end >= starts_at), key=_start_of)
     edges = sorted({min(max(edge, starts_at), ends_at) for span in spans for edge in (span.start, span.end)})
     intervals: list[Interval] = []
+    coming, there = deque(spans), list[_Span]()
     for start, end in pairwise(edges):
-        sources = frozenset[str]().union(
-            *(span.sources for span in spans if span.start <= start and end <= span.end)
-        )
+        while coming and coming[0].start <= start:
+            there.append(coming.popleft())
+        there = [span for span in there if span.end >= end]
+        sources = frozenset[str]().union(*(span.sources for span in there))
         if not sources:
             continue
         named = tuple(sorted(sources))
@@ -445,6 +508,10 @@ def _attended(spans: Iterable[_Span], starts_at: datetime, ends_at: datetime) ->
     return Attended(
         tuple(intervals), attended // timedelta(seconds=1), _confidence(spans, starts_at, ends_at)
     )
+
+
+def _start_of(span: _Span) -> datetime:
+    return span.start
 
 
 def _confidence(spans: Sequence[_Span], starts_at: datetime, ends_at: datetime) -> Confidence:

@@ -22,6 +22,7 @@ from billing.checks import ROWS_MOST, Check, Violation
 from billing.facts import Interval, LessonFacts, Presence
 from billing.models import FactsRow, OwnerId, PresenceRow
 from rooms import finish, journal, media, messages as m, published, room, wishes
+from rooms.attendance import Known
 from rooms.messages import Evidence, Identity, RoomStatus
 from rooms.models import Attendance, EvidenceRow, Room, RoomEvent, RoomSeat, RoomSnapshot, RoomTimer
 from rooms.state import VERSION, State
@@ -394,7 +395,7 @@ def _measured(
         return [m.Assessed((), finish=True)]
     found: list[m.Assessed] = []
     for moment in (closed_at, *sorted({at for at, _ in known if at > closed_at})):
-        by_then = [evidence for at, evidence in known if at <= moment]
+        by_then = Known(evidence for at, evidence in known if at <= moment)
         people = finish.measure(state, by_then, until=state.ended_at, threshold_percent=threshold_percent)
         found.append(m.Assessed(people, finish=True))
     return found

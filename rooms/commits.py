@@ -126,7 +126,13 @@ class _Lane:
                 # One of them does not fit: each for itself, so that it harms nobody else.
                 log.warning("group_refused", rooms=len(group), sqlstate=error.sqlstate, error=str(error))
                 _settle(group, NotTogetherError())
-        except (asyncpg.InterfaceError, SQLAlchemyError, OSError, TimeoutError) as error:
+        except (
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,  # the connection ends while a statement begins
+            SQLAlchemyError,
+            OSError,
+            TimeoutError,
+        ) as error:
             await self._lose(group, error)
         except Exception as error:  # noqa: BLE001  (a turn that cannot be encoded meets it again on its own)
             log.warning("group_not_made", rooms=len(group), error=repr(error))

@@ -5,7 +5,8 @@ outbox commit together or not at all. `settle` moves the money right after, in a
 process dies between the two, the adopting node asks again, and the sweeper asks in any case.
 """
 
-from collections.abc import Iterable
+import math
+import time
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,29 +18,59 @@ from billing import facts, outbox, policy, settlement
 from billing.errors import LessonNotSettledError
 from billing.models import OwnerId
 from rooms import attendance as times, journal, messages as m
-from rooms.attendance import NOT_SEEN, Attended
-from rooms.messages import AttendanceRow, Evidence, Identity
+from rooms.attendance import NOT_SEEN, Attended, Known
+from rooms.messages import AttendanceRow, Identity
 from rooms.models import Attendance
 from rooms.state import State
 
+# An owner who changes the terms sees them in running lessons this much later; each node reads them as often.
+TERMS_KEPT_S = 30.0
+
+
+class Terms:
+    """The share of a lesson that counts as having been there, as it was read not long ago.
+
+    For what people see while a lesson runs; what decides about money reads it anew.
+    """
+
+    def __init__(self) -> None:
+        self._percent = 0
+        self._read_at = -math.inf
+        self._since: datetime | None = None
+        self._until: datetime | None = None
+
+    def percent(self, now: datetime) -> int | None:
+        """Return what is in force at `now`, None when that has to be read."""
+        is_known = (
+            self._since is not None and self._since <= now and (self._until is None or now < self._until)
+        )
+        is_fresh = time.monotonic() - self._read_at < TERMS_KEPT_S
+        return self._percent if is_known and is_fresh else None
+
+    async def read(self, session: AsyncSession, now: datetime) -> int:
+        """Read what is in force at `now`."""
+        terms = await policy.current(session, now)
+        self._percent, self._since = terms.attendance_percent, now
+        self._until = await policy.next_change(session, now)
+        self._read_at = time.monotonic()
+        return self._percent
+
 
 async def assess(session: AsyncSession, state: State, *, now: datetime, finish: bool = False) -> m.Assessed:
-    """Compute everybody's attendance up to now, or to the end of the lesson."""
+    """Compute everybody's attendance up to now, or to the end of the lesson, from what is stored."""
     until = state.ended_at or now
     terms = await policy.current(session, until)
-    evidence = await journal.evidence_of(session, state.spec.id)
-    people = measure(state, evidence, until=until, threshold_percent=terms.attendance_percent)
+    known = Known(await journal.evidence_of(session, state.spec.id))
+    people = measure(state, known, until=until, threshold_percent=terms.attendance_percent)
     return m.Assessed(people, finish)
 
 
 def measure(
-    state: State, evidence: Iterable[Evidence], *, until: datetime, threshold_percent: int
+    state: State, known: Known, *, until: datetime, threshold_percent: int
 ) -> tuple[AttendanceRow, ...]:
     """Return everybody's attendance as the evidence proves it, the tutor's first. Pure."""
     starts_at, ends_at = state.window
-    found = times.attendance(
-        evidence, provider=state.spec.evidence, starts_at=starts_at, ends_at=ends_at, until=until
-    )
+    found = known.attendance(provider=state.spec.evidence, starts_at=starts_at, ends_at=ends_at, until=until)
     everybody = [state.spec.owner, *sorted((found.keys() | state.seats.keys()) - {state.spec.owner})]
     return tuple(
         _row(state, identity, found.get(identity, NOT_SEEN), threshold_percent) for identity in everybody

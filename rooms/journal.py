@@ -4,30 +4,29 @@ One turn of an actor is one transaction. The first statement of each checks the 
 the commit, so a node that lost a room while it slept writes nothing at all.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import get_args
 from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import Text, cast, delete, func, insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import outbox
-from rooms import media, messages as m, published, room
+from rooms import messages as m, published, room
 from rooms.errors import FencedError, RoomNotFoundError
 from rooms.messages import Evidence, Identity, PublicEvent, RoomStatus
 from rooms.models import (
     EvidenceRow,
-    MediaEvent,
     Room,
     RoomBan,
     RoomEvent,
     RoomOwner,
     RoomSeat,
-    RoomSnapshot,
-    RoomTimer,
 )
 from rooms.state import VERSION, Seat, State
 from rooms.turn import Decision
@@ -35,12 +34,10 @@ from rooms.wishes import Timer, timers
 
 # Replay of 200 events takes a few ms; a smaller distance writes the whole state more often.
 SNAPSHOT_EVERY = 200
-# One turn reads at most so many webhooks; the rest comes with the next.
-INBOX_PAGE = 200
 
 _event_decoder = msgspec.json.Decoder(m.Event)
-_event_encoder = msgspec.json.Encoder()
 _row_encoder = msgspec.json.Encoder()
+_TAGS = {kind: kind.__struct_config__.tag for kind in get_args(m.Event)}
 _state_encoder = msgspec.msgpack.Encoder()
 _state_decoder = msgspec.msgpack.Decoder(State)
 
@@ -73,6 +70,8 @@ class Write(msgspec.Struct, frozen=True):
     wanted: Mapping[str, Timer]
     read: Sequence[str] = ()
     """Ids of the webhooks that were taken in."""
+    is_talk: bool = False
+    """All of its decisions are (`rooms.turn.Decision`)."""
 
     @property
     def is_empty(self) -> bool:
@@ -85,10 +84,15 @@ class Write(msgspec.Struct, frozen=True):
         """Whether one statement can write it, so that it may share one with the turns of other rooms."""
         return (
             self.before.banned is self.after.banned
-            and not self.read
-            and not any(d.evidence or d.assessed for _, d in self.decisions)
+            and not any(d.assessed for _, d in self.decisions)
             and not self.passes_seats
+            and not self.reopens
         )
+
+    @property
+    def reopens(self) -> bool:
+        """Whether it brings evidence of a settled lesson, which has to be judged again."""
+        return self.before.settled and any(d.evidence for _, d in self.decisions)
 
     @property
     def passes_seats(self) -> bool:
@@ -144,9 +148,6 @@ async def append(session: AsyncSession, claim: Claim, write: Write) -> None:
         seats_before = {who: seat for who, seat in seats_before.items() if who not in freed}
     await _append(session, claim, write, seats_before=seats_before)
     await _write_bans(session, spec.id, write.after.banned - write.before.banned)
-    await _write_evidence(session, spec.id, [e for _, d in write.decisions for e in d.evidence])
-    if write.read:
-        await mark_read(session, write.read)
     if write.is_milestone:
         await save_snapshots(session, [write.after])
 
@@ -156,7 +157,8 @@ async def _append(
 ) -> None:
     rows = _Rows()
     rows.add(claim, write, seats_before)
-    written = await session.scalars(_APPEND, rows.parameters(claim.node_id, session.info.get(outbox.NODE)))
+    statement = _APPEND_WITNESSED if rows.are_witnessed else _APPEND
+    written = await session.scalars(statement, rows.parameters(claim.node_id, session.info.get(outbox.NODE)))
     if claim.room_id not in written:
         raise FencedError(claim.room_id)
     if rows.told:
@@ -168,12 +170,14 @@ async def append_together(
 ) -> set[UUID]:
     """Write light turns of different rooms at once; return the rooms that were written.
 
-    The others belong to another node, or somebody is about to change that: nothing of them was written.
+    The others belong to another node, or somebody is about to change that, or took in a webhook that another turn had
+    taken in: nothing of them was written.
     """
     rows = _Rows()
     for claim, write in writes:
         rows.add(claim, write, write.before.seats)
-    found = await connection.fetch(_APPEND_TOGETHER, *rows.parameters(node_id, node_id).values())
+    statement = _APPEND_TOGETHER_WITNESSED if rows.are_witnessed else _APPEND_TOGETHER
+    found = await connection.fetch(statement, *rows.parameters(node_id, node_id).values())
     return {row[0] for row in found}
 
 
@@ -181,7 +185,7 @@ class _Rows:
     """What turns leave behind, as rows of the tables; each list goes to the database as one JSON text."""
 
     __slots__ = (
-        "armed", "claims", "cleared", "events", "freed", "shown", "spans", "taken", "told",
+        "armed", "claims", "cleared", "events", "facts", "freed", "read", "shown", "spans", "stays", "taken", "told",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -194,6 +198,14 @@ class _Rows:
         self.armed: list[object] = []
         self.told: list[object] = []
         self.spans: list[object] = []
+        self.facts: list[object] = []
+        self.stays: list[object] = []
+        self.read: list[object] = []
+
+    @property
+    def are_witnessed(self) -> bool:
+        """Whether there is evidence among them, or webhooks that were taken in."""
+        return bool(self.facts or self.stays or self.read)
 
     def add(self, claim: Claim, write: Write, seats_before: Mapping[Identity, Seat]) -> None:
         """Add one turn."""
@@ -202,20 +214,20 @@ class _Rows:
         offs: list[int] = []
         for at, decision in write.decisions:
             for numbered in decision.events:
-                data = msgspec.Raw(_event_encoder.encode(numbered.event))
-                tag = type(numbered.event).__struct_config__.tag
-                row = {"room_id": room_id, "seq": numbered.seq, "off": numbered.off, "type": tag}
-                self.events.append({**row, "data": data, "at": at})
-                if numbered.off is not None:
-                    offs.append(numbered.off)
-            for event in decision.domain:
-                self.told.append(
-                    {"room_id": room_id, "no": len(self.told) + 1, "at": at, **outbox.row(event)}
-                )
+                event, off = numbered.event, numbered.off
+                row = {"room_id": room_id, "seq": numbered.seq, "off": off, "type": _TAGS[type(event)]}
+                row |= {"data": event, "at": at}
+                self.events.append(row)
+                if off is not None:
+                    offs.append(off)
+            for told in decision.domain:
+                self.told.append({"room_id": room_id, "no": len(self.told) + 1, "at": at, **outbox.row(told)})
         if offs:
             newest = write.decisions[-1][0]
             self.spans.append({"room_id": room_id, "first_off": offs[0], "last_off": offs[-1], "at": newest})
-        self._add_projections(room_id, write, seats_before)
+        if not write.is_talk:
+            self._add_projections(room_id, write, seats_before)
+        self._add_evidence(room_id, write)
 
     def _add_projections(self, room_id: UUID, write: Write, seats_before: Mapping[Identity, Seat]) -> None:
         """Add what others read of the room, where it changed."""
@@ -237,9 +249,23 @@ class _Rows:
                 if write.armed.get(name) != timer
             )
 
+    def _add_evidence(self, room_id: UUID, write: Write) -> None:
+        self.read += ({"room_id": room_id, "event_id": event_id} for event_id in write.read)
+        stays: dict[tuple[Identity | None, str], Evidence] = {}
+        for _, decision in write.decisions:
+            for fact in decision.evidence:
+                if fact.kind == "stay":
+                    # One statement may touch a row only once: several beats of one turn become the longest.
+                    key = (fact.identity, fact.session)
+                    stays[key] = _longer(stays[key], fact) if key in stays else fact
+                else:
+                    self.facts.append({"room_id": room_id, **msgspec.structs.asdict(fact)})
+        self.stays += ({"room_id": room_id, **msgspec.structs.asdict(stay)} for stay in stays.values())
+
     def parameters(self, owner: UUID | None, teller: UUID | None) -> dict[str, object]:
         """Return the parameters of the statement, in its order."""
-        lists = {name: _json(getattr(self, name)) for name in _LISTS}
+        names = _LISTS_WITNESSED if self.are_witnessed else _LISTS
+        lists = {name: _json(getattr(self, name)) for name in names}
         return {"owner": owner, "teller": teller, "published": m.RoomPublished.__struct_config__.tag, **lists}
 
 
@@ -258,7 +284,14 @@ def _seats_moved(
     return freed, taken
 
 
+def _longer(one: Evidence, other: Evidence) -> Evidence:
+    assert one.until is not None, "a stay has an end"
+    assert other.until is not None, "a stay has an end"
+    return replace(one, until=max(one.until, other.until), reason=one.reason or other.reason)
+
+
 _LISTS = ("claims", "events", "shown", "freed", "taken", "cleared", "armed", "told", "spans")
+_LISTS_WITNESSED = (*_LISTS, "facts", "stays", "read")
 
 # All rows of a turn, or of the turns of many rooms, in one statement. The fence of each room is checked, and kept from
 # changing, by the very statement that writes. An owner's row is locked before any row of the room is written, so a room
@@ -269,6 +302,7 @@ _SQL = """
         from json_to_recordset(cast({claims} as json)) as c (room_id uuid, fence bigint)
         join room_owner o on o.room_id = c.room_id and o.fence = c.fence
             and o.node_id is not distinct from cast({owner} as uuid)
+        {unread}
         for share of o {locked}
     ), written as (
         insert into room_event (room_id, seq, off, fence, type, data, at)
@@ -329,15 +363,54 @@ _SQL = """
             join ours o on o.room_id = t.room_id
         ) n
         order by n.no
-    )
+    ) {witnessed}
     select room_id from ours
 """
-_PARAMETERS = ("owner", "teller", "published", *_LISTS)
-_APPEND = text(_SQL.format(locked="", **{name: f":{name}" for name in _PARAMETERS}))
-# An owner's row that somebody else holds is passed over, so that no room waits for the fence of another.
-_APPEND_TOGETHER = _SQL.format(
-    locked="skip locked", **{name: f"${no}" for no, name in enumerate(_PARAMETERS, start=1)}
+# What is taken in was not taken in before: webhooks that a room was handed may have been read from their rows meanwhile.
+_UNREAD = """
+        where not exists (
+            select from json_to_recordset(cast({read} as json)) as r (room_id uuid, event_id text)
+            join media_event e on e.event_id = r.event_id
+            where r.room_id = o.room_id and e.read_at is not null
+        )
+"""
+_EVIDENCE = (
+    "room_id uuid, kind text, at timestamptz, identity text, session text, until timestamptz, generation bigint, "
+    "source text, reason text, room_sid text, joined_at timestamptz, received_at timestamptz, ref text"
 )
+_KEEP = f"""
+        insert into evidence as kept ({", ".join(column.split()[0] for column in _EVIDENCE.split(", "))})
+        select e.* from json_to_recordset(cast({{rows}} as json)) as e ({_EVIDENCE})
+        join ours o on o.room_id = e.room_id
+        on conflict"""  # noqa: S608  (made of the names above alone)
+_WITNESSED = f"""
+    , facts as ({_KEEP.replace("rows", "facts")} (ref) do nothing
+    ), stays as ({_KEEP.replace("rows", "stays")} (room_id, identity, session) where kind = 'stay' do update
+        set until = greatest(kept.until, excluded.until), reason = coalesce(kept.reason, excluded.reason)
+    ), read as (
+        update media_event e set read_at = now()
+        from json_to_recordset(cast({{read}} as json)) as r (room_id uuid, event_id text)
+        join ours o on o.room_id = r.room_id
+        where e.event_id = r.event_id
+    )
+"""  # noqa: S608  (likewise)
+
+
+def _statement(form: str, *, locked: str, witnessed: bool) -> str:
+    """Return the statement with its parameters in a form like `:{name}` or `${no}`."""
+    names = ("owner", "teller", "published", *(_LISTS_WITNESSED if witnessed else _LISTS))
+    places = {name: form.format(name=name, no=no) for no, name in enumerate(names, start=1)}
+    unread, kept = (_UNREAD, _WITNESSED) if witnessed else ("", "")
+    return _SQL.format(
+        locked=locked, unread=unread.format(**places), witnessed=kept.format(**places), **places
+    )
+
+
+_APPEND = text(_statement(":{name}", locked="", witnessed=False))
+_APPEND_WITNESSED = text(_statement(":{name}", locked="", witnessed=True))
+# An owner's row that somebody else holds is passed over, so that no room waits for the fence of another.
+_APPEND_TOGETHER = _statement("${no}", locked="skip locked", witnessed=False)
+_APPEND_TOGETHER_WITNESSED = _statement("${no}", locked="skip locked", witnessed=True)
 
 
 async def require_fence(session: AsyncSession, claim: Claim) -> None:
@@ -398,51 +471,6 @@ async def _write_bans(session: AsyncSession, room_id: UUID, banned: Iterable[Ide
         await session.execute(insert(RoomBan), rows)
 
 
-async def _write_evidence(session: AsyncSession, room_id: UUID, evidence: Iterable[Evidence]) -> None:
-    stays: dict[tuple[Identity | None, str], Evidence] = {}
-    facts: list[Evidence] = []
-    for fact in evidence:
-        if fact.kind == "stay":
-            # One statement may touch a row only once: several beats of one turn become the longest.
-            key = (fact.identity, fact.session)
-            stays[key] = _longer(stays[key], fact) if key in stays else fact
-        else:
-            facts.append(fact)
-    if stays:
-        await session.execute(_KEEP_STAYS, {"rows": _evidence_json(room_id, stays.values())})
-    if facts:
-        await session.execute(_KEEP_FACTS, {"rows": _evidence_json(room_id, facts)})
-
-
-def _longer(one: Evidence, other: Evidence) -> Evidence:
-    assert one.until is not None, "a stay has an end"
-    assert other.until is not None, "a stay has an end"
-    return replace(one, until=max(one.until, other.until), reason=one.reason or other.reason)
-
-
-def _evidence_json(room_id: UUID, evidence: Iterable[Evidence]) -> str:
-    return _json([{"room_id": room_id, **msgspec.structs.asdict(fact)} for fact in evidence])
-
-
-# As one JSON text: a beat of five hundred people is one parameter, not five thousand, which took 50 ms to put together.
-_EVIDENCE = """
-    insert into evidence as kept (
-        room_id, kind, at, identity, session, until, generation, source, reason, room_sid, joined_at, received_at, ref
-    )
-    select * from json_to_recordset(cast(:rows as json)) as told (
-        room_id uuid, kind text, at timestamptz, identity text, session text, until timestamptz, generation bigint,
-        source text, reason text, room_sid text, joined_at timestamptz, received_at timestamptz, ref text
-    )
-    on conflict
-"""
-_KEEP_STAYS = text(
-    _EVIDENCE
-    + """(room_id, identity, session) where kind = 'stay' do update
-    set until = greatest(kept.until, excluded.until), reason = coalesce(kept.reason, excluded.reason)"""
-)
-_KEEP_FACTS = text(_EVIDENCE + "(ref) do nothing")
-
-
 # --- Reading ------------------------------------------------------------------------------------------------
 
 
@@ -452,24 +480,55 @@ async def load(session: AsyncSession, room_id: UUID) -> State:
     Raises:
         RoomNotFoundError: There is no such room.
     """
-    kept = select(RoomSnapshot.state).where(RoomSnapshot.room_id == room_id, RoomSnapshot.version == VERSION)
-    snapshot = await session.scalar(kept)
-    state = None if snapshot is None else _state_decoder.decode(snapshot)
-    tail = (
-        select(cast(RoomEvent.data, Text))
-        .where(RoomEvent.room_id == room_id, RoomEvent.seq > (state.seq if state else 0))
-        .order_by(RoomEvent.seq)
-    )
-    events = [_event_decoder.decode(data) for data in await session.scalars(tail)]
-    if state is None and not events:
+    found = await load_all(session, [room_id])
+    if room_id not in found:
         raise RoomNotFoundError(room_id)
-    return room.replay(state, events)
+    return found[room_id]
+
+
+_SNAPSHOTS = text("""
+    select room_id, state from room_snapshot
+    where room_id = any(cast(:room_ids as uuid[])) and version = :version
+""")
+# Beginning where the snapshots that were read end: meanwhile there may be newer ones.
+_TAILS = text("""
+    select e.room_id, cast(e.data as text)
+    from unnest(cast(:room_ids as uuid[]), cast(:seqs as bigint[])) as s (room_id, seq)
+    join room_event e on e.room_id = s.room_id and e.seq > s.seq
+    order by e.room_id, e.seq
+""")
+
+
+async def load_all(session: AsyncSession, room_ids: Sequence[UUID]) -> dict[UUID, State]:
+    """Return the states of those rooms that exist."""
+    kept = await session.execute(_SNAPSHOTS, {"room_ids": list(room_ids), "version": VERSION})
+    states: dict[UUID, State] = {room_id: _state_decoder.decode(state) for room_id, state in kept}
+    seqs = [states[room_id].seq if room_id in states else 0 for room_id in room_ids]
+    tails: dict[UUID, list[m.Event]] = {}
+    for room_id, data in await session.execute(_TAILS, {"room_ids": list(room_ids), "seqs": seqs}):
+        tails.setdefault(room_id, []).append(_event_decoder.decode(data))
+    for room_id, events in tails.items():
+        states[room_id] = room.replay(states.get(room_id), events)
+        await asyncio.sleep(0)  # a replay takes up to a few ms: nobody else waits for all of them
+    return states
 
 
 async def armed_timers(session: AsyncSession, room_id: UUID) -> dict[str, Timer]:
     """Return the timers of a room as they are stored."""
-    rows = await session.scalars(select(RoomTimer).where(RoomTimer.room_id == room_id))
-    return {row.name: msgspec.convert({"due_at": row.due_at, "clock": row.clock}, Timer) for row in rows}
+    return (await all_armed_timers(session, [room_id]))[room_id]
+
+
+_TIMERS = text("""
+    select room_id, name, due_at, clock from room_timer where room_id = any(cast(:room_ids as uuid[]))
+""")
+
+
+async def all_armed_timers(session: AsyncSession, room_ids: Sequence[UUID]) -> dict[UUID, dict[str, Timer]]:
+    """Return the timers of rooms as they are stored."""
+    found: dict[UUID, dict[str, Timer]] = {room_id: {} for room_id in room_ids}
+    for room_id, name, due_at, clock in await session.execute(_TIMERS, {"room_ids": list(room_ids)}):
+        found[room_id][name] = Timer(due_at, clock)
+    return found
 
 
 async def nature(session: AsyncSession, room_id: UUID) -> Nature:
@@ -505,33 +564,32 @@ async def head(session: AsyncSession, room_id: UUID) -> tuple[str, int]:
     return row[0], row[1]
 
 
-async def heads(session: AsyncSession, room_ids: Sequence[UUID]) -> dict[UUID, tuple[str, int]]:
-    """Return epoch and newest offset of the channels of those rooms that exist."""
-    newest = (
-        select(func.coalesce(func.max(RoomEvent.off), 0))
-        .where(RoomEvent.room_id == Room.id)
-        .correlate(Room)
-        .scalar_subquery()
-    )
-    found = await session.execute(select(Room.id, Room.epoch, newest).where(Room.id.in_(room_ids)))
-    return {room_id: (epoch, off) for room_id, epoch, off in found}
+# One row for each of these rooms that exists: its place among them, epoch and newest offset of its channel.
+HEADS = """
+    select a.no, r.epoch, (select coalesce(max(e.off), 0) from room_event e where e.room_id = r.id)
+    from unnest($1::uuid[]) with ordinality as a (room_id, no)
+    join room r on r.id = a.room_id
+"""
+
+
+_PUBLIC_EVENTS = text("""
+    select e.off, e.at, cast(e.data as text), r.kind
+    from room_event e
+    join room r on r.id = e.room_id
+    where e.room_id = :room_id and e.off > :since_off
+    order by e.off
+    limit :most
+""")
 
 
 async def public_events(
     session: AsyncSession, room_id: UUID, since_off: int, limit: int
 ) -> list[PublicEvent]:
     """Return the events of a room's channel after `since_off`, in order; deleted messages without their text."""
-    query = (
-        select(RoomEvent.off, RoomEvent.at, cast(RoomEvent.data, Text), Room.kind)
-        .join(Room, Room.id == RoomEvent.room_id)
-        .where(RoomEvent.room_id == room_id, RoomEvent.off > since_off)
-        .order_by(RoomEvent.off)
-        .limit(limit)
-    )
+    wanted = {"room_id": room_id, "since_off": since_off, "most": limit}
     found = [
         (off, at, _event_decoder.decode(data), kind)
-        for off, at, data, kind in await session.execute(query)
-        if off is not None
+        for off, at, data, kind in await session.execute(_PUBLIC_EVENTS, wanted)
     ]
     gone = await _deleted(session, room_id, [event for _, _, event, _ in found])
     return [
@@ -558,52 +616,6 @@ def _blanked(event: m.Event, gone: set[UUID]) -> m.Event:
     if isinstance(event, m.MessageCreated | m.MessageUpdated) and event.id in gone:
         return replace(event, text="")
     return event
-
-
-async def inbox(session: AsyncSession, room_id: UUID, *, limit: int) -> list[MediaEvent]:
-    """Return the unread webhooks of a room in order of their happening."""
-    unread = (
-        select(MediaEvent)
-        .where(MediaEvent.room_id == room_id, MediaEvent.read_at.is_(None))
-        .order_by(MediaEvent.created_at, MediaEvent.received_at, MediaEvent.event_id)
-        .limit(limit)
-    )
-    return list(await session.scalars(unread))
-
-
-async def has_news(session: AsyncSession, room_id: UUID) -> bool:
-    """Return whether webhooks of a room wait to be read."""
-    return bool(await inbox(session, room_id, limit=1))
-
-
-def changes(webhooks: Iterable[MediaEvent]) -> list[m.MediaChanged]:
-    """Return what stored webhooks say."""
-    return [change for row in webhooks if (change := _media_changed(row)) is not None]
-
-
-async def mark_read(session: AsyncSession, event_ids: Sequence[str]) -> None:
-    """Note that webhooks were taken in, or never can be."""
-    rows = update(MediaEvent).where(MediaEvent.event_id.in_(event_ids))
-    await session.execute(rows.values(read_at=func.now()))
-
-
-def _media_changed(row: MediaEvent) -> m.MediaChanged | None:
-    kind = media.EVIDENCE_KINDS.get(row.type)
-    if kind is None or row.generation is None:
-        return None
-    evidence = Evidence(
-        kind=kind,
-        at=row.created_at,
-        identity=Identity(row.identity) if row.identity is not None else None,
-        session=row.participant_sid or "",
-        generation=row.generation,
-        reason=row.reason,
-        room_sid=row.room_sid,
-        joined_at=row.joined_at,
-        received_at=row.received_at,
-        ref=row.event_id,
-    )
-    return m.MediaChanged(evidence, row.counted)
 
 
 async def evidence_of(session: AsyncSession, room_id: UUID) -> list[Evidence]:

@@ -381,8 +381,26 @@ class SocketsSeen(msgspec.Struct, frozen=True, tag="sockets_seen"):
     """When the last frame of a person was received (business clock); presence reaches to it and no further."""
 
 
+class MediaChanged(msgspec.Struct, frozen=True, tag="media_changed"):
+    """One stored webhook, read from the inbox."""
+
+    evidence: Evidence
+    counted: bool = True
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A stored webhook as its room reads it."""
+
+    event_id: str
+    change: MediaChanged | None = None
+    """None: it says nothing about who is there."""
+
+
 class InboxChanged(msgspec.Struct, frozen=True, tag="inbox_changed"):
     """Webhook rows of this room are waiting to be read."""
+
+    deliveries: tuple[Delivery, ...] = ()
+    """What they say, in order of their happening; empty: unknown, so the rows have to be read."""
 
 
 class TimerDue(msgspec.Struct, frozen=True, tag="timer_due"):
@@ -416,13 +434,6 @@ class PollFailed(msgspec.Struct, frozen=True, tag="poll_failed"):
     generation: int
     at: datetime
     """When the poll was begun."""
-
-
-class MediaChanged(msgspec.Struct, frozen=True, tag="media_changed"):
-    """One stored webhook, read from the inbox."""
-
-    evidence: Evidence
-    counted: bool = True
 
 
 class Adopt(msgspec.Struct, frozen=True, tag="adopt"):

@@ -11,12 +11,26 @@ from typing import TypeVarTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import CompoundSelect, Select, delete, exists, func, or_, select, text, union_all, update
+from sqlalchemy import (
+    CompoundSelect,
+    Select,
+    Uuid,
+    any_,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.elements import ColumnElement
 
-from rooms.errors import RoomNotFoundError
 from rooms.journal import Claim
 from rooms.models import MediaEvent, Node, Room, RoomOwner, RoomTimer
 
@@ -26,6 +40,9 @@ Columns = TypeVarTuple("Columns")
 ADOPT_PAGE = 50
 # Out of so many: more, or an order, and PostgreSQL reads the owners of all rooms instead of looking up those it needs.
 ADOPT_FROM = 2 * ADOPT_PAGE
+# A room is told of its webhooks at once, under a flood within half a second. What is unread for longer was not heard of;
+# a smaller number would have rooms read rows that they were just handed.
+UNTOLD_AFTER = timedelta(seconds=2)
 # Rows of dead nodes say since when a room was without owner; after a day nothing asks any more.
 NODE_KEPT = timedelta(days=1)
 
@@ -47,6 +64,8 @@ class Elsewhere(msgspec.Struct, frozen=True):
     """A living node runs the room."""
 
     node_id: UUID
+    lease_left: timedelta
+    """By then the node has renewed its lease, or anybody may take the room."""
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -95,36 +114,52 @@ async def forget_old_nodes(session: AsyncSession) -> None:
     await session.execute(delete(Node).where(old, ~owns))
 
 
-async def claim(session: AsyncSession, room_id: UUID, node_id: UUID) -> Taken | Elsewhere:
-    """Take a room unless a living other node has it. Every claim raises the fence.
+async def claim(
+    session: AsyncSession, room_ids: Sequence[UUID], node_id: UUID
+) -> dict[UUID, Taken | Elsewhere]:
+    """Take rooms unless living other nodes have them. Every claim raises the fence.
 
-    Raises:
-        RoomNotFoundError: There is no such room.
+    A single room that somebody is about to take, or to write into, is waited for. Of several, such are passed over, so
+    that none waits for another's: they are missing from the answer, as are rooms that do not exist.
     """
     # First the lock, then the look. One statement that waits for another node's claim would take the new owner from
     # the row it waited for, and whether that node lives from before the wait: it would take the owner for dead.
-    lock = select(RoomOwner.room_id).where(RoomOwner.room_id == room_id)
-    await session.execute(lock.with_for_update(key_share=True))
+    lock = select(RoomOwner.room_id).where(_among(RoomOwner.room_id, room_ids))
+    locked = list(await session.scalars(lock.with_for_update(key_share=True, skip_locked=len(room_ids) > 1)))
     query = (
         select(
+            RoomOwner.room_id,
             RoomOwner.node_id,
             RoomOwner.fence,
-            _is_alive(),
+            Node.expires_at - func.clock_timestamp(),
             # An owner that died was last alive at its last beat; one that let go, when it did.
             func.clock_timestamp() - func.coalesce(RoomOwner.released_at, Node.renewed_at),
         )
         .outerjoin(Node, Node.id == RoomOwner.node_id)
-        .where(RoomOwner.room_id == room_id)
+        .where(_among(RoomOwner.room_id, locked))
     )
-    row = (await session.execute(query)).first()
-    if row is None:
-        raise RoomNotFoundError(room_id)
-    owner, fence, is_alive, silent_for = row
-    if owner is not None and owner != node_id and is_alive:
-        return Elsewhere(owner)
-    taken = update(RoomOwner).where(RoomOwner.room_id == room_id)
-    await session.execute(taken.values(node_id=node_id, fence=fence + 1, released_at=None))
-    return Taken(Claim(room_id, node_id, fence + 1), None if owner == node_id else silent_for)
+    found: dict[UUID, Taken | Elsewhere] = {}
+    for room_id, owner, fence, lease_left, silent_for in await session.execute(query):
+        if owner is not None and owner != node_id and lease_left is not None and lease_left > timedelta():
+            found[room_id] = Elsewhere(owner, lease_left)
+        else:
+            claimed = Claim(room_id, node_id, fence + 1)
+            found[room_id] = Taken(claimed, None if owner == node_id else silent_for)
+    taken = [room_id for room_id, one in found.items() if isinstance(one, Taken)]
+    if taken:
+        rows = update(RoomOwner).where(_among(RoomOwner.room_id, taken))
+        await session.execute(
+            rows.values(node_id=node_id, fence=RoomOwner.fence + 1, released_at=None),
+            execution_options={"synchronize_session": False},
+        )
+    return found
+
+
+async def next_end(session: AsyncSession) -> timedelta | None:
+    """Return after what time the first lease of a node runs out, if it is not renewed."""
+    left = func.min(Node.expires_at) - func.clock_timestamp()
+    found: timedelta | None = await session.scalar(select(left).where(_is_alive()))
+    return found
 
 
 _RELEASE = text("""
@@ -172,7 +207,8 @@ async def abandoned(session: AsyncSession, *, now: datetime, wall: datetime) -> 
 async def with_news(session: AsyncSession, node_id: UUID) -> list[UUID]:
     """Return this node's rooms whose inbox has something unread: the message that said so was lost."""
     query = select(MediaEvent.room_id).join(RoomOwner, RoomOwner.room_id == MediaEvent.room_id)
-    unread = query.where(MediaEvent.read_at.is_(None), RoomOwner.node_id == node_id).distinct()
+    is_left = MediaEvent.read_at.is_(None) & (MediaEvent.recorded_at < func.clock_timestamp() - UNTOLD_AFTER)
+    unread = query.where(is_left, RoomOwner.node_id == node_id).distinct()
     return [room_id for room_id in await session.scalars(unread) if room_id is not None]
 
 
@@ -198,6 +234,11 @@ def _runnable(query: Select[*Columns], node_id: UUID) -> Select[*Columns]:
         RoomTimer.clock == "business",
         or_(RoomOwner.node_id.is_(None), RoomOwner.node_id == node_id, ~_is_alive()),
     )
+
+
+def _among(column: InstrumentedAttribute[UUID], ids: Sequence[UUID]) -> ColumnElement[bool]:
+    """Return a condition that is the same text for any number of ids, so that its plan is kept."""
+    return column == any_(literal(list(ids), postgresql.ARRAY(Uuid)))
 
 
 def _is_alive() -> ColumnElement[bool]:

@@ -370,8 +370,8 @@ def _measure(receipt: Receipt, told: Measured) -> Measured:
     window = receipt.window
     if window is None:
         raise ReceiptError("attendance without a window")
-    found = attendance.attendance(
-        [witness for witness in receipt.evidence if witness.known_at <= told.known_until],
+    known = attendance.Known(witness for witness in receipt.evidence if witness.known_at <= told.known_until)
+    found = known.attendance(
         provider=window.evidence,
         starts_at=window.starts_at,
         ends_at=window.ends_at,

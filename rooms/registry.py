@@ -5,30 +5,32 @@ Whoever needs a room asks here. If a living other node runs it, the message trav
 """
 
 import asyncio
-import heapq
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
-import msgspec
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms import errors, journal, messages as m, ownership, published
+from rooms import journal, messages as m, ownership, published
 from rooms.actor import DATABASE_AWAY, FOLD_AFTER_S, Actor, Asker, Letter, Surroundings, rest
+from rooms.agenda import Agenda
 from rooms.commits import LANES, Commits
 from rooms.effects import Effects
-from rooms.errors import FencedError, OverloadedError, RoomError, UnknownOutcomeError
+from rooms.envelopes import Answer, Envelope, decode_answer, decode_envelope, encode, error_of
+from rooms.errors import FencedError, OverloadedError, RoomError, RoomNotFoundError, UnknownOutcomeError
+from rooms.finish import Terms
 from rooms.journal import Nature
 from rooms.media import Media
 from rooms.messages import PublicEvent, Snapshot
 from rooms.ownership import Elsewhere, Leases, Taken
-from rooms.wishes import Clock
+from rooms.state import State
+from rooms.wishes import Timer
 
 log = structlog.get_logger()
 
@@ -42,44 +44,34 @@ Publish = Callable[[UUID, Sequence[PublicEvent]], None]
 TICK_S = 0.1
 # A client waits this long for an answer; then it repeats with the same key (PROTOCOL 3).
 ASK_TIMEOUT_S = 5.0
+# Of that, what taking a dead node's room and asking it may need; a lease that ends later is not waited for.
+TAKE_OVER_S = 1.0
+# A room may move, its node may turn out to be dead, and another may be quicker to take it; more is not chance.
+ASK_TRIES = 4
 # A room that nobody used for so long lets go of its memory; loading it again takes a few ms.
 REST_AFTER_S = 120.0
 # So many rooms are let go of in one transaction; more would hold their rows for longer than one who wants a room waits.
 REST_PAGE = 100
-# Entries in the order of a clock that count no more, beside as many as there are rooms; sorting them out costs as much as
-# adding them did.
-STALE_MAX = 1_000
-# Rooms of other nodes whose nature is remembered: some 3 MB, and more than are joined through one node at a time.
-NATURES_MAX = 10_000
+# Rooms of other nodes of which something is remembered: some MB, and more than are in use through one node at a time.
+ELSEWHERE_MAX = 10_000
 # CreateRoom takes 2 ms, and 3 s when LiveKit looks for a node; a longer wait is a client's time-out.
 MEDIA_LOOK_S = 0.05
 MEDIA_LOOKS = 60
 # How long a stopping process gives its rooms to finish what they have begun.
 DRAIN_TIMEOUT_S = 10.0
-# Rooms that move at the same time, in or out. Each needs one connection of the pool's twenty for some ms: 5,000 rooms
+# Rooms that are handed over at the same time. Each needs one connection of the pool's twenty for some ms: 5,000 rooms
 # are handed over in the time above, and those that get commands meanwhile are not kept waiting.
 MOVES = 8
+# Groups of rooms that are opened at the same time, each on one connection of the pool.
+OPENERS = 4
+# Rooms that are opened in one transaction: seven statements for all of them instead of for each. The first waits for the
+# last, a few ms; larger groups would save little more.
+OPEN_MAX = 16
+# A lease is looked at this long after its end: in the same moment it might just not be over, by the rounding of a clock.
+LEASE_OVER_S = 0.01
 # LiveKit calls give up after 5 s; a room that is busy for longer is stuck.
 QUIET_TIMEOUT_S = 8.0
 FORGET_NODES_EVERY_S = 3600.0
-
-
-class Envelope(msgspec.Struct, frozen=True):
-    """A message to a room on another node."""
-
-    room_id: UUID
-    command: m.Command | None = None
-    signal: m.Signal | None = None
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What the other node says."""
-
-    reply: m.Reply | None = None
-    error: str | None = None
-    """Name of the error's class."""
-    words: str = ""
-    facts: dict[str, Any] = {}
 
 
 class _StoppingError(OverloadedError):
@@ -89,9 +81,16 @@ class _StoppingError(OverloadedError):
         super().__init__("the server is stopping")
 
 
-_envelopes = msgspec.msgpack.Decoder(Envelope)
-_answers = msgspec.msgpack.Decoder(Answer)
-_encoder = msgspec.msgpack.Encoder()
+class _UnreachableError(OverloadedError):
+    """The node that runs the room cannot be reached; it did nothing."""
+
+    def __init__(self, node_id: UUID) -> None:
+        super().__init__("its node cannot be reached")
+        self.node_id = node_id
+
+
+Found = Actor | Elsewhere | Exception
+"""What became of opening a room."""
 
 
 class Registry:
@@ -140,14 +139,20 @@ class Registry:
         self._leases = leases or Leases()
         self._rest_after_s = rest_after_s
         self._actors: dict[UUID, Actor] = {}
-        self._opening: dict[UUID, asyncio.Task[Actor | Elsewhere | Exception | None]] = {}
+        self._opening: dict[UUID, asyncio.Future[Any]] = {}
+        """What whoever wants a room has to wait for: its opening, or that it has gone to rest."""
+        self._wanted: deque[UUID] = deque()
+        """Rooms to be opened, each with its future in `_opening`."""
+        self._has_wanted = asyncio.Event()
+        self._elsewhere: OrderedDict[UUID, Elsewhere] = OrderedDict()
+        """Where rooms were found. Whoever is asked wrongly says so, or cannot be reached."""
         self._natures: OrderedDict[UUID, Nature] = OrderedDict()
         self._asking: dict[UUID, asyncio.Task[Nature | Exception]] = {}
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
         self._lanes: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[Any]] = set()
-        self._agenda = _Agenda(self._actors)
+        self._agenda = Agenda(self._actors)
         self._is_draining = False
         self._is_stopped = False
         self._renewed = 0.0
@@ -160,6 +165,7 @@ class Registry:
             wall=wall,
             publish=publish,
             effects=self._effects,
+            terms=Terms(),
             spawn=self._spawn,
             is_paused=self._is_paused,
             changed=self._changed,
@@ -176,6 +182,7 @@ class Registry:
                 await ownership.outlive(session, self._predecessor)
         await self._tasks.__aenter__()
         self._lanes = [self._tasks.create_task(self._commits.run()) for _ in range(LANES)]
+        self._lanes += [self._tasks.create_task(self._open_forever()) for _ in range(OPENERS)]
         self._loops = [
             self._tasks.create_task(self._every(self._leases.beat_s, self._beat)),
             self._tasks.create_task(self._every(TICK_S, self._tick)),
@@ -280,6 +287,11 @@ class Registry:
         async with self._sessions() as session:
             return published.snapshot(await journal.load(session, room_id))
 
+    def here(self, room_id: UUID) -> State | None:
+        """Return what a room is like where it certainly runs here, None where only the database can say."""
+        actor = self._actors.get(room_id)
+        return actor.state if actor is not None and actor.is_certain and not self._is_paused() else None
+
     async def nature(self, room_id: UUID) -> Nature:
         """Return what never changes of a room. However many ask at once, the database is asked once.
 
@@ -311,7 +323,7 @@ class Registry:
         finally:
             del self._asking[room_id]
         self._natures[room_id] = found
-        if len(self._natures) > NATURES_MAX:
+        if len(self._natures) > ELSEWHERE_MAX:
             self._natures.popitem(last=False)
         return found
 
@@ -325,18 +337,20 @@ class Registry:
 
     async def handle_forwarded(self, payload: bytes) -> bytes:
         """Serve a message that another node forwarded to this one."""
-        envelope = _envelopes.decode(payload)
+        envelope = decode_envelope(payload)
         try:
-            self._require_lease()
             answer = Answer(await self._handle(envelope))
         except RoomError as error:
             answer = Answer(error=type(error).__name__, words=str(error), facts=error.facts)
         except Exception:
             log.exception("forwarded_message_failed", room_id=str(envelope.room_id))
             answer = Answer(error=OverloadedError.__name__, words="The room could not answer.")
-        return _encoder.encode(answer)
+        return encode(answer)
 
     async def _handle(self, envelope: Envelope) -> m.Reply | None:
+        if self._is_paused():
+            # The room may be another's by now; the sender looks again, and does not come back here out of habit.
+            raise FencedError(envelope.room_id)
         try:
             target = await self._open(envelope.room_id)
         except _StoppingError:
@@ -350,15 +364,44 @@ class Registry:
         return None if envelope.command is None else await self._ask_actor(target, envelope.command)
 
     async def _ask(self, room_id: UUID, command: m.Command) -> m.Reply:
-        for _ in range(3):
+        give_up_at = time.monotonic() + ASK_TIMEOUT_S - TAKE_OVER_S
+        for _ in range(ASK_TRIES):
             try:
-                target = await self._open(room_id)
+                target = await self._find(room_id)
                 if isinstance(target, Actor):
                     return await self._ask_actor(target, command)
                 return await self._ask_node(target.node_id, room_id, command)
             except FencedError:
-                continue  # the room has moved, or went to rest, between finding and asking it
+                # The room has moved, or went to rest, between finding and asking it.
+                self._elsewhere.pop(room_id, None)
+            except _UnreachableError as error:
+                self._elsewhere.pop(room_id, None)
+                await self._until_free(room_id, error.node_id, give_up_at)
         raise OverloadedError("the room is moving")
+
+    async def _until_free(self, room_id: UUID, node_id: UUID, give_up_at: float) -> None:
+        """Wait until the lease of a node that is dead has run out, if whoever asks has the time.
+
+        Raises:
+            OverloadedError: The node renews its lease, or it will not have run out in time.
+        """
+        found = await self._open(room_id)
+        if isinstance(found, Actor) or found.node_id != node_id:
+            return
+        left_s = found.lease_left.total_seconds()
+        missed_s = self._leases.ttl_s - left_s
+        if missed_s < 2 * self._leases.beat_s or time.monotonic() + left_s > give_up_at:
+            raise _UnreachableError(node_id)
+        await asyncio.sleep(left_s + LEASE_OVER_S)
+
+    async def _find(self, room_id: UUID) -> Actor | Elsewhere:
+        """Return who runs a room, as far as is known; `_open` asks the database."""
+        actor = self._actors.get(room_id)
+        known = self._elsewhere.get(room_id)
+        if known is None or (actor is not None and not actor.is_gone):
+            return await self._open(room_id)
+        self._require_service()
+        return known
 
     async def _ask_actor(self, actor: Actor, command: m.Command) -> m.Reply:
         answer: asyncio.Future[m.Reply] = asyncio.get_running_loop().create_future()
@@ -366,21 +409,21 @@ class Registry:
         return await answer
 
     async def _ask_node(self, node_id: UUID, room_id: UUID, command: m.Command) -> m.Reply:
-        answer = _answers.decode(await self._send(node_id, Envelope(room_id, command=command)))
+        answer = decode_answer(await self._send(node_id, Envelope(room_id, command=command)))
         if answer.error is not None:
-            raise _error(answer)
+            raise error_of(answer)
         assert answer.reply is not None, "a command has a reply"
         return answer.reply
 
     async def _send(self, node_id: UUID, envelope: Envelope) -> bytes:
         if self._forward is None:
-            raise OverloadedError("its node cannot be reached")
+            raise _UnreachableError(node_id)
         try:
-            return await self._forward(node_id, envelope.room_id, _encoder.encode(envelope))
+            return await self._forward(node_id, envelope.room_id, encode(envelope))
         except TimeoutError:
             raise
         except OSError as error:
-            raise OverloadedError("its node cannot be reached") from error
+            raise _UnreachableError(node_id) from error
 
     def _deliver(self, room_id: UUID, signal: m.Signal, at: datetime | None) -> None:
         actor = self._actors.get(room_id)
@@ -391,17 +434,34 @@ class Registry:
 
     async def _bring(self, room_id: UUID, signal: m.Signal, at: datetime | None) -> None:
         try:
-            target = await self._open(room_id)
-            if isinstance(target, Actor):
-                target.tell(Letter(signal, at=at))
-            else:
-                async with asyncio.timeout(ASK_TIMEOUT_S):
-                    await self._send(target.node_id, Envelope(room_id, signal=signal))
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                await self._tell(room_id, signal, at)
         except (RoomError, TimeoutError) as error:
             # Signals are repeated (beats) or stand in rows (webhooks, timers).
             log.info(
                 "signal_not_delivered", room_id=str(room_id), signal=type(signal).__name__, why=str(error)
             )
+
+    async def _tell(self, room_id: UUID, signal: m.Signal, at: datetime | None) -> None:
+        target = await self._find(room_id)
+        if isinstance(target, Actor):
+            target.tell(Letter(signal, at=at))
+            return
+        try:
+            await self._tell_node(target.node_id, room_id, signal)
+        except (FencedError, _UnreachableError):
+            # What was known of it may be out of date; the database knows better.
+            self._elsewhere.pop(room_id, None)
+            found = await self._open(room_id)
+            if isinstance(found, Actor):
+                found.tell(Letter(signal, at=at))
+            else:
+                await self._tell_node(found.node_id, room_id, signal)
+
+    async def _tell_node(self, node_id: UUID, room_id: UUID, signal: m.Signal) -> None:
+        answer = decode_answer(await self._send(node_id, Envelope(room_id, signal=signal)))
+        if answer.error is not None:
+            raise error_of(answer)
 
     # --- Opening and closing actors -------------------------------------------------------------------------
 
@@ -419,32 +479,73 @@ class Registry:
             self._require_service()
             opening = self._opening.get(room_id)
             if opening is None:
-                opening = self._opening[room_id] = self._task(self._load(room_id))
+                self._opening[room_id] = opening = asyncio.get_running_loop().create_future()
+                self._wanted.append(room_id)
+                self._has_wanted.set()
             # Shielded: whoever waits first may give up, the others still want the room.
-            found = await asyncio.shield(opening)
+            found: Found | None = await asyncio.shield(opening)
             if isinstance(found, Exception):
                 raise found
             if found is not None:
                 return found
 
-    async def _load(self, room_id: UUID) -> Actor | Elsewhere | Exception | None:
+    async def _open_forever(self) -> None:
+        """Open the rooms that are wanted: one at once, those that come while others are under way together."""
+        while True:
+            await self._has_wanted.wait()
+            group = [self._wanted.popleft() for _ in range(min(OPEN_MAX, len(self._wanted)))]
+            if not self._wanted:
+                self._has_wanted.clear()
+            if not group:
+                continue  # all openers hear the call, one of them takes what there is
+            found = await self._take(group)
+            for room_id in group:
+                self._opening.pop(room_id).set_result(found[room_id])
+
+    async def _take(self, room_ids: Sequence[UUID]) -> Mapping[UUID, Found]:
+        """Claim rooms and load them in one transaction; those that it leaves out have one of their own."""
+        if self._is_draining:
+            return dict.fromkeys(room_ids, _StoppingError())
         try:
             async with self._sessions.begin() as session:
-                taken = await ownership.claim(session, room_id, self.node_id)
-                if isinstance(taken, Elsewhere):
-                    return taken
-                state = await journal.load(session, room_id)
-                armed = await journal.armed_timers(session, room_id)
-        except RoomError as error:
-            return error
+                claimed = await ownership.claim(session, room_ids, self.node_id)
+                ours = [room_id for room_id, one in claimed.items() if isinstance(one, Taken)]
+                states = await journal.load_all(session, ours)
+                armed = await journal.all_armed_timers(session, ours)
+            found: dict[UUID, Found] = {}
+            for room_id, one in claimed.items():
+                if isinstance(one, Elsewhere):
+                    found[room_id] = self._remember(room_id, one)
+                elif room_id in states:
+                    found[room_id] = self._begin(one, states[room_id], armed[room_id])
         except DATABASE_AWAY as error:
-            log.warning("room_not_opened", room_id=str(room_id), error=str(error))
-            return OverloadedError("the database is away")
+            log.warning("rooms_not_opened", rooms=len(room_ids), error=str(error))
+            return dict.fromkeys(room_ids, OverloadedError("the database is away"))
         except Exception:
-            log.exception("room_unreadable", room_id=str(room_id))
-            return OverloadedError("it cannot be read")
-        finally:
-            del self._opening[room_id]
+            if len(room_ids) > 1:
+                return await self._take_each(room_ids)  # only the one at fault shall suffer
+            log.exception("room_unreadable", room_id=str(room_ids[0]))
+            return {room_ids[0]: OverloadedError("it cannot be read")}
+        missing = [room_id for room_id in room_ids if room_id not in found]
+        if len(room_ids) > 1:
+            return {**found, **await self._take_each(missing)}
+        return {**found, **{room_id: RoomNotFoundError(room_id) for room_id in missing}}
+
+    def _remember(self, room_id: UUID, found: Elsewhere) -> Elsewhere:
+        self._elsewhere[room_id] = found
+        if len(self._elsewhere) > ELSEWHERE_MAX:
+            self._elsewhere.popitem(last=False)
+        return found
+
+    async def _take_each(self, room_ids: Sequence[UUID]) -> dict[UUID, Found]:
+        found: dict[UUID, Found] = {}
+        for room_id in room_ids:
+            found |= await self._take([room_id])
+        return found
+
+    def _begin(self, taken: Taken, state: State, armed: dict[str, Timer]) -> Actor:
+        room_id = taken.claim.room_id
+        self._elsewhere.pop(room_id, None)
         actor = self._actors[room_id] = Actor(taken.claim, state, armed, self._around)
         self._greet(actor, taken)
         return actor
@@ -470,7 +571,7 @@ class Registry:
         for start in range(0, len(actors), REST_PAGE):
             page = actors[start : start + REST_PAGE]
             task = self._task(self._rest(page))
-            # Whoever asks for one of the rooms meanwhile waits for the end of this, and opens it again.
+            # Whoever asks for one of the rooms meanwhile waits for the end of this, and looks again.
             self._opening.update((actor.room_id, task) for actor in page)
 
     async def _rest(self, actors: Sequence[Actor]) -> None:
@@ -514,14 +615,21 @@ class Registry:
         if self._is_paused():
             raise OverloadedError("the database is away")
 
-    async def _watch(self) -> None:
-        """Hear what was not told, adopt what nobody runs."""
+    async def _watch(self) -> float:
+        """Hear what was not told, adopt what nobody runs; return in how many seconds to do it again.
+
+        That is at the very end of a lease that is not renewed: people wait for it.
+        """
         async with self._sessions() as session:
             with_news = await ownership.with_news(session, self.node_id)
         for room_id in with_news:
             self._deliver(room_id, m.InboxChanged(), None)
         while await self._adopt_page():
             pass
+        async with self._sessions() as session:
+            next_end = await ownership.next_end(session)
+        scan_s = self._leases.scan_s
+        return scan_s if next_end is None else min(scan_s, next_end.total_seconds() + LEASE_OVER_S)
 
     async def _adopt_page(self) -> bool:
         """Adopt some of the rooms that nobody runs; return whether it is worth looking for more at once."""
@@ -537,7 +645,9 @@ class Registry:
             except RoomError as error:
                 log.warning("room_not_adopted", room_id=str(room_id), why=str(error))
 
-        await _each(abandoned, adopt)
+        async with asyncio.TaskGroup() as tasks:
+            for room_id in abandoned:
+                tasks.create_task(adopt(room_id))
         return moved > 0 and len(abandoned) == ownership.ADOPT_PAGE
 
     async def _tick(self) -> None:
@@ -578,11 +688,14 @@ class Registry:
         async with self._sessions.begin() as session:
             await ownership.forget_old_nodes(session)
 
-    async def _every(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, period_s: float, work: Callable[[], Awaitable[float | None]]) -> None:
+        """Do something again and again; it may say itself how long to wait for the next time."""
+        wait_s: float | None = None
         while True:
-            await asyncio.sleep(period_s)
+            await asyncio.sleep(period_s if wait_s is None else wait_s)
+            wait_s = None
             try:
-                await work()
+                wait_s = await work()
             except DATABASE_AWAY as error:
                 log.warning("watch_interrupted", work=work.__name__, error=str(error))
             except Exception:
@@ -670,6 +783,9 @@ class Registry:
         for task in [*self._loops, *self._lanes, *self._running]:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+        for opening in self._opening.values():
+            if not opening.done():
+                opening.set_result(_StoppingError())
 
 
 class _FirstTry:
@@ -691,83 +807,6 @@ class _FirstTry:
             self._asker.set_exception(error)
 
 
-Moment = TypeVar("Moment", datetime, float)
-Slot = Literal["business_entry", "wall_entry", "visit_entry"]
-
-
-class _Order(Generic[Moment]):
-    """Rooms in the order in which a clock comes to them. The entry that counts is the one that its room names."""
-
-    def __init__(self, slot: Slot, actors: Mapping[UUID, Actor]) -> None:
-        self._slot = slot
-        self._actors = actors
-        self._heap: list[tuple[Moment, UUID]] = []
-
-    def put(self, actor: Actor, due: Moment) -> None:
-        """Let a room's turn come at `due`, unless it comes before."""
-        entry: tuple[Moment, UUID] | None = getattr(actor, self._slot)
-        if entry is not None and entry[0] <= due:
-            return
-        entry = (due, actor.room_id)
-        setattr(actor, self._slot, entry)
-        heapq.heappush(self._heap, entry)
-        if len(self._heap) > 2 * len(self._actors) + STALE_MAX:
-            self._heap = [entry for entry in self._heap if self._actor_of(entry) is not None]
-            heapq.heapify(self._heap)
-
-    def take(self, moment: Moment) -> list[Actor]:
-        """Take out the rooms whose turn has come."""
-        found: list[Actor] = []
-        while self._heap and self._heap[0][0] <= moment:
-            actor = self._actor_of(heapq.heappop(self._heap))
-            if actor is not None:
-                setattr(actor, self._slot, None)
-                found.append(actor)
-        return found
-
-    def _actor_of(self, entry: tuple[Moment, UUID]) -> Actor | None:
-        actor = self._actors.get(entry[1])
-        return actor if actor is not None and getattr(actor, self._slot) is entry else None
-
-
-class _Agenda:
-    """When which room has to be woken and looked after, instead of a sleeping task a timer or a walk over all rooms."""
-
-    def __init__(self, actors: Mapping[UUID, Actor]) -> None:
-        self._timers: dict[Clock, _Order[datetime]] = {
-            "business": _Order("business_entry", actors),
-            "wall": _Order("wall_entry", actors),
-        }
-        self._visits: _Order[float] = _Order("visit_entry", actors)
-
-    def plan(self, actor: Actor) -> None:
-        """Take over the timers of a room as they are now."""
-        for clock, order in self._timers.items():
-            if wakes := actor.wakes(clock):
-                order.put(actor, min(due_at for _, due_at in wakes))
-
-    def visit(self, actor: Actor, after_s: float) -> None:
-        """Look after a room in so many seconds, unless that is done before."""
-        self._visits.put(actor, time.monotonic() + after_s)
-
-    def due(self, *, now: datetime, wall: datetime) -> list[tuple[Actor, list[str]]]:
-        """Take out what is due."""
-        found: list[tuple[Actor, list[str]]] = []
-        moments: tuple[tuple[Clock, datetime], ...] = (("business", now), ("wall", wall))
-        for clock, moment in moments:
-            for actor in self._timers[clock].take(moment):
-                names = [name for name, due_at in actor.wakes(clock) if due_at <= moment]
-                if names:
-                    found.append((actor, names))
-                else:
-                    self.plan(actor)  # what it was planned for was cleared or put off
-        return found
-
-    def visits(self) -> list[Actor]:
-        """Take out the rooms to be looked after now."""
-        return self._visits.take(time.monotonic())
-
-
 async def _each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]]) -> None:
     """Do something with each item, `MOVES` at a time."""
     waiting = iter(items)
@@ -779,13 +818,3 @@ async def _each(items: Iterable[Item], work: Callable[[Item], Awaitable[None]]) 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(MOVES):
             tasks.create_task(take())
-
-
-def _error(answer: Answer) -> RoomError:
-    """Return the error that another node's room raised."""
-    kind = getattr(errors, answer.error or "", OverloadedError)
-    if not (isinstance(kind, type) and issubclass(kind, RoomError)):
-        kind = OverloadedError
-    error: RoomError = kind.__new__(kind)
-    RoomError.__init__(error, answer.words, **answer.facts)
-    return error

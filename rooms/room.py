@@ -64,9 +64,12 @@ def _follow(turn: Turn, before: State) -> None:
     if turn.state.takes_people:
         waiting.offer_seats(turn)
     lessons.follow(turn)
+    if turn.is_talk:
+        return
     waiting.tell_positions(turn, before)
-    if _listing(turn.state) != _listing(before):
-        turn.tell(_listing(turn.state))
+    listing = _listing(turn.state)
+    if listing != _listing(before):
+        turn.tell(listing)
 
 
 def _listing(state: State) -> m.RoomUpdated:

@@ -12,6 +12,9 @@ from rooms import messages as m, published
 from rooms.messages import Evidence, Identity
 from rooms.state import Seat, State, apply
 
+# What people say changes nothing else of a room: neither who is in it nor what it waits for.
+TALK = frozenset({m.MessageCreated, m.MessageUpdated, m.MessageDeleted, m.MessageRead})
+
 
 class Numbered(msgspec.Struct, frozen=True):
     """An event with its place in the journal and, when public, on the channel."""
@@ -35,6 +38,8 @@ class Decision(msgspec.Struct, frozen=True):
     """The lesson closes with this turn: attendance and what is due are written with it."""
     look: bool = False
     """Somebody came or went: attendance should be shown now, not at its next turn."""
+    is_talk: bool = False
+    """People said something, and that was all: timers, wishes and what others read of the room are as before."""
 
 
 class Turn:
@@ -47,6 +52,8 @@ class Turn:
         self.assessed: m.Assessed | None = None
         self.look = False
         self._events: list[Numbered] = []
+        self._said = 0
+        """How many of them are talk."""
         self._evidence: list[Evidence] = []
         self._domain: list[m.DomainEvent] = []
         self._effects: list[m.Effect] = []
@@ -54,9 +61,9 @@ class Turn:
     def emit(self, event: m.Event) -> None:
         """Let something happen."""
         is_public = published.is_public(event)
-        self.state = apply(self.state, event, is_public=is_public)
-        off = self.state.off if is_public else None
-        self._events.append(Numbered(self.state.seq, off, event))
+        self.state = state = apply(self.state, event, is_public=is_public)
+        self._events.append(Numbered(state.seq, state.off if is_public else None, event))
+        self._said += type(event) in TALK
 
     def witness(self, evidence: Evidence) -> None:
         """Keep a fact about who was there. Only lessons need any."""
@@ -91,6 +98,12 @@ class Turn:
         """Have something done outside that the state alone would not ask for."""
         self._effects.append(effect)
 
+    @property
+    def is_talk(self) -> bool:
+        """See `Decision`."""
+        follows = self._evidence or self._domain or self._effects or self.assessed or self.look
+        return 0 < self._said == len(self._events) and not follows
+
     def decision(self, reply: m.Reply | None) -> Decision:
         """Freeze what was collected."""
         return Decision(
@@ -102,4 +115,5 @@ class Turn:
             effects=tuple(self._effects),
             assessed=self.assessed,
             look=self.look,
+            is_talk=self.is_talk,
         )

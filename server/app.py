@@ -30,13 +30,14 @@ from server.gateway.history import TableHistory
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import Publication
-from server.gateway.socket import websocket_route
+from server.gateway.socket import with_sockets
 from server.http import contract, door, health, problem, share, test_payments
 from server.http.edge import ASGIApp, Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator, client_address
 from server.job import Means
 from server.payments import open_payments
+from server.reads import Reads
 from server.relay import Relay
 from server.runner import Runner
 from server.webhooks.livekit import livekit_route
@@ -87,7 +88,8 @@ async def running(
             runner.wake()
 
         sessions = _sessions(stack, settings.database_url, node, wake, wake_runner)
-        # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay.
+        # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay, and
+        # who somebody is.
         steady = _sessions(stack, settings.database_url, node, wake, wake_runner, pool_size=STEADY_POOL_SIZE)
         metrics = Metrics()
         clock, drift = await _clock(sessions, steady, metrics)
@@ -106,12 +108,6 @@ async def running(
         async def forward(node: UUID, _room_id: UUID, payload: bytes) -> bytes:
             return await bridge.forward(gateway.bus, node, payload)
 
-        def address_of(scope: Mapping[str, Any]) -> str | None:
-            return client_address(scope, settings.trusted_proxies)
-
-        async def recheck(changed: AccountChanged) -> None:
-            await gateway.recheck(changed.user_id)
-
         media = await _media(stack, settings, shift)
 
         rooms = Registry(
@@ -125,14 +121,15 @@ async def running(
             node_id=node,
             predecessor=predecessor,
         )
-        authenticator = Authenticator(
-            secret=settings.secret_key, sessions=sessions, redis=redis, wall=clock.wall
-        )
+        reads = Reads(steady)
+        await stack.enter_async_context(reads.running())
+        authenticator = Authenticator(secret=settings.secret_key, reads=reads, redis=redis, wall=clock.wall)
         payments = await stack.enter_async_context(open_payments(settings, steady, clock))
         parts = Parts(
             settings,
             clock,
             sessions,
+            reads,
             redis,
             rooms,
             locator,
@@ -142,9 +139,12 @@ async def running(
         gateway = Gateway(
             node=str(node),
             redis=redis,
-            doors=bridge.Doors(authenticator, sessions, clock),
+            doors=bridge.Doors(authenticator, parts),
             seats=bridge.Seats(rooms, clock),
-            histories={"user:": TableHistory(sessions), bridge.ROOM: bridge.RoomHistory(sessions)},
+            histories={
+                "user:": TableHistory(sessions, reads),
+                bridge.ROOM: bridge.RoomHistory(sessions, reads, rooms),
+            },
             rows=[row for row in commands.TABLE if row.on_socket],
             execute=bridge.executor(parts, authenticator),
             asks=bridge.asks(parts, commands.TABLE),
@@ -159,7 +159,11 @@ async def running(
             node=node,
             publish=gateway.publish,
             reactions=reactions.TABLE,
-            after={AccountChanged: recheck, **errands.table(sessions, rooms)},
+            together=reactions.TOGETHER,
+            after={
+                AccountChanged: lambda changed: gateway.recheck(changed.user_id),
+                **errands.table(sessions, reads, rooms),
+            },
             wall=clock.wall,
         )
         integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
@@ -178,20 +182,20 @@ async def running(
         await stack.enter_async_context(_forever(relay.run(), runner.run(), drift.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
+        routes: list[ControllerRouterHandler] = [
+            *_door_routes(parts, authenticator),
+            livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
+            stripe_route(sessions, clock, secrets=payments.secrets, is_live=payments.api.is_live),
+            *test_payments.routes(payments.fake),
+            *health.routes(state, integrity),
+            *(travel.routes(parts, relay, runner) if time_travel else ()),
+        ]
         _spare_the_collector()
         asgi = payments.tells(
-            _edge(
-                settings,
-                [
-                    *_door_routes(parts, authenticator),
-                    websocket_route(gateway, address_of=address_of),
-                    livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
-                    stripe_route(sessions, clock, secrets=payments.secrets, is_live=payments.api.is_live),
-                    *test_payments.routes(payments.fake),
-                    *health.routes(state, integrity),
-                    *(travel.routes(parts, relay, runner) if time_travel else ()),
-                ],
-                Limiter(redis),
+            with_sockets(
+                _edge(settings, routes, Limiter(redis)),
+                gateway,
+                address_of=lambda scope: client_address(scope, settings.trusted_proxies),
             )
         )
         yield Application(asgi, gateway, rooms, state)

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import journal
-from rooms.errors import BannedError, RoomNotFoundError
+from rooms.errors import BannedError
 from rooms.messages import ConnectionId, Identity, PublicEvent, Reply, SocketGone, SocketsSeen
 from rooms.registry import Registry
 from server import errors, outage
@@ -24,6 +24,7 @@ from server.gateway.connection import Login
 from server.gateway.dispatch import Call, Execute
 from server.gateway.protocol import CommandError, Position, Publication
 from server.gateway.questions import Answer, Ask
+from server.reads import Lookup, Reads
 
 ROOM = "room:"
 # A room on another node answers within this time, or the caller is told to come back; less than the 5 s after which
@@ -34,17 +35,15 @@ FORWARD_TIMEOUT_S = 4.0
 class Doors:
     """Who somebody is, and what they may follow."""
 
-    def __init__(
-        self, authenticator: Authenticator, sessions: async_sessionmaker[AsyncSession], clock: Clock
-    ) -> None:
+    def __init__(self, authenticator: Authenticator, parts: Parts) -> None:
         self._authenticator = authenticator
-        self._sessions = sessions
-        self._clock = clock
+        self._parts = parts
+        self._clock = parts.clock
 
     async def authenticate(self, token: str) -> Login:
         """See `gateway.Doors`."""
-        person = await self._authenticator.authenticate(token)
-        return Login(person, self._in_own_time(self._authenticator.expires_at(token)))
+        person, expires_at = await self._authenticator.log_in(token)
+        return Login(person, self._in_own_time(expires_at))
 
     async def redeem(self, ticket: str) -> Login:
         """See `gateway.Doors`."""
@@ -68,13 +67,12 @@ class Doors:
         room_id = _room_id(channel)
         if room_id is None:
             return False
-        async with self._sessions() as session:
-            try:
-                return await access.may_read(session, room_id, login.person)
-            except BannedError as error:
-                raise CommandError(errors.BANNED, str(error)) from None
-            except (NotFoundError, RoomNotFoundError):
-                return False
+        try:
+            return await access.may_read(self._parts, room_id, login.person)
+        except BannedError as error:
+            raise CommandError(errors.BANNED, str(error)) from None
+        except NotFoundError:
+            return False
 
 
 class Seats:
@@ -106,18 +104,35 @@ class Seats:
         return self._clock.now() - max(timedelta(), self._clock.own() - heard_at)
 
 
+_HEAD = Lookup(journal.HEADS)
+
+
 class RoomHistory:
     """The past of `room:` channels: the journal, so it survives every process and the loss of Valkey."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], reads: Reads, rooms: Registry) -> None:
         self._sessions = sessions
+        self._reads = reads
+        self._rooms = rooms
 
     async def heads(self, channels: Sequence[str]) -> Mapping[str, Position]:
-        """See `gateway.History`."""
-        rooms = {room_id: channel for channel in channels if (room_id := _room_id(channel))}
-        async with self._sessions() as session:
-            found = await journal.heads(session, list(rooms))
-        return {rooms[room_id]: Position(epoch, off) for room_id, (epoch, off) in found.items()}
+        """See `gateway.History`: of a room that runs here, what it says itself."""
+        found: dict[str, Position] = {}
+        elsewhere: dict[UUID, str] = {}
+        for channel in channels:
+            room_id = _room_id(channel)
+            if room_id is None:
+                continue
+            state = self._rooms.here(room_id)
+            if state is None:
+                elsewhere[room_id] = channel
+            else:
+                found[channel] = Position(state.epoch, state.off)
+        rows = await self._reads.find_all(_HEAD, [(room_id,) for room_id in elsewhere])
+        for channel, row in zip(elsewhere.values(), rows, strict=True):
+            if row is not None:
+                found[channel] = Position(row[1], row[2])
+        return found
 
     async def read(self, channel: str, *, after: int, limit: int) -> Sequence[Publication]:
         """See `gateway.History`."""
@@ -197,7 +212,7 @@ class _Shown:
         self.cancelled = answer.cancelled
 
     def set_result(self, reply: Reply, /) -> None:
-        self._answer.set_result(msgspec.Raw(msgspec.json.encode(self._show(reply))))
+        self._answer.set_result(self._show(reply))
 
     def set_exception(self, error: Exception, /) -> None:
         self._answer.set_exception(outage.refusal_of(error) or error)

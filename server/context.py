@@ -22,6 +22,7 @@ from server.config import Settings
 from server.errors import UnauthenticatedError
 from server.gateway.protocol import Publication
 from server.integrations.geo import Locator
+from server.reads import Reads
 
 
 class Role(StrEnum):
@@ -76,6 +77,7 @@ class Parts(msgspec.Struct, frozen=True):
     settings: Settings
     clock: Clock
     sessions: async_sessionmaker[AsyncSession]
+    reads: Reads
     redis: Redis
     rooms: Registry
     locator: Locator

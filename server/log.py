@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from typing import Any
 
+import msgspec
 import structlog
 
 
@@ -12,7 +14,7 @@ def configure(*, level: str = "info", colours: bool | None = None) -> None:
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if colours
-        else structlog.processors.JSONRenderer()
+        else structlog.processors.JSONRenderer(serializer=_json)
     )
     structlog.configure(
         processors=[
@@ -30,3 +32,8 @@ def configure(*, level: str = "info", colours: bool | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
     # uvicorn warns of each request that is none: whoever sends thousands would fill the disk. They are counted.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+
+
+def _json(event: dict[str, Any], **_: object) -> str:
+    """Return one object; what JSON has no word for stands as Python shows it."""
+    return msgspec.json.encode(event, enc_hook=repr).decode()

@@ -28,9 +28,8 @@ def state_of(error: BaseException) -> str:
 
 def is_disconnect(error: BaseException) -> bool:
     """Return whether the connection was lost, so that nobody knows what became of a commit."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or state_of(error).startswith(("08", "57P"))
-    return isinstance(error, OSError)
+    was_cut = isinstance(error, DBAPIError) and error.connection_invalidated
+    return was_cut or state_of(error).startswith(("08", "57P")) or isinstance(error, OSError)
 
 
 def is_away(error: BaseException) -> bool:

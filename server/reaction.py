@@ -35,6 +35,11 @@ class Post(msgspec.Struct, frozen=True):
 Reaction = Callable[[Occasion, Any], Awaitable[Sequence[Post]]]
 """`async def react(occasion, event) -> posts`; the second argument is the event's own Struct."""
 
+Together = Callable[[AsyncSession, Sequence[Any]], Awaitable[None]]
+"""`async def react(session, events) -> None`: one reaction to all events of a type that the relay has at hand, where
+people come and go by the hundred. It publishes nothing, and repeating it changes nothing.
+"""
+
 
 def to_user(user_id: UUID | str, ev: str, data: object) -> Post:
     """Return a post for one person's own channel; `data` is anything that JSON can say."""

@@ -11,10 +11,10 @@ from server.features.courses.reactions import REACTIONS as COURSES
 from server.features.earnings.reactions import REACTIONS as EARNINGS
 from server.features.lessons.reactions import REACTIONS as LESSONS
 from server.features.notifications.reactions import REACTIONS as NOTIFICATIONS
-from server.features.talks.reactions import REACTIONS as TALKS
+from server.features.talks.reactions import REACTIONS as TALKS, TOGETHER as TALKS_TOGETHER
 from server.features.top_ups.reactions import REACTIONS as TOP_UPS
 from server.features.wallet.reactions import REACTIONS as WALLET
-from server.reaction import Reaction
+from server.reaction import Reaction, Together
 
 FEATURES = (TALKS, COURSES, LESSONS, WALLET, EARNINGS, TOP_UPS, NOTIFICATIONS)
 
@@ -30,3 +30,6 @@ def _joined(
 
 
 TABLE = _joined(FEATURES)
+
+TOGETHER: Mapping[type[msgspec.Struct], Together] = TALKS_TOGETHER
+"""What comes before all of that, once for many events of a type."""

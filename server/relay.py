@@ -5,7 +5,8 @@ Each event goes through three states, so that a crash between any two steps lose
 1. recorded: the row was committed with what happened;
 2. reacted: one transaction ran the reactions, stored what is to be published with its offsets, and marked the row
    with the very instant that its publications carry, so that they are found again;
-3. gone: the publications were pushed, what follows outside was done, and the row deleted.
+3. gone: the publications were pushed, what follows outside was done, and the row deleted. Where there is nothing to
+   push or to do, the transaction of the reactions deletes it.
 
 A node takes its own rows at once, and rows that nobody finished for two seconds from any node. Pushing is
 repeatable: receivers drop an offset that they have.
@@ -22,7 +23,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from sqlalchemy import Select, Text, cast, delete, func, or_, select, update
+from sqlalchemy import Select, Text, cast, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -34,7 +35,7 @@ from server.gateway import history
 from server.gateway.history import Draft
 from server.gateway.models import StoredPublication
 from server.gateway.protocol import Publication
-from server.reaction import Occasion, Post, Reaction
+from server.reaction import Occasion, Post, Reaction, Together
 from server.upkeep import RelayFailure
 
 log = structlog.get_logger()
@@ -62,6 +63,27 @@ REST_S = 0.02
 PUBLISHED = RoomPublished.__struct_config__.tag
 _published = msgspec.json.Decoder(RoomPublished)
 
+_CLAIM = text("""
+    select o.id, o.type, cast(o.data as text), o.at, o.node
+    from outbox o
+    left join relay_failure f on f.outbox_id = o.id
+    where o.reacted_at is null and o.type <> :published
+        and (o.node = :node or o.node is null or o.recorded_at < now() - :stale)
+        and (f.outbox_id is null or f.retry_at <= :now)
+        and (cast(:only as bigint) is null or o.id = :only)
+    order by o.id
+    limit :batch
+    for update of o skip locked
+""").bindparams(published=PUBLISHED, stale=STALE, batch=BATCH)
+_MARK = text("""
+    with forgiven as (delete from relay_failure where outbox_id = any(cast(:ids as bigint[])))
+    update outbox set reacted_at = :moment where id = any(cast(:ids as bigint[]))
+""")
+_FORGET = text("""
+    with forgiven as (delete from relay_failure where outbox_id = any(cast(:ids as bigint[])))
+    delete from outbox where id = any(cast(:ids as bigint[]))
+""")
+
 
 class Row(msgspec.Struct, frozen=True):
     """A claimed row of the outbox."""
@@ -74,6 +96,15 @@ class Row(msgspec.Struct, frozen=True):
     node: UUID | None
 
 
+class _Batch(msgspec.Struct, frozen=True):
+    """What one transaction of the relay did."""
+
+    size: int
+    left: Sequence[Row]
+    """Those that are marked: what they publish is to be pushed, and what follows outside to be done."""
+    published: Sequence[tuple[str, Publication]]
+
+
 class Relay:
     """Relays the events of one node, and those that other nodes left.
 
@@ -82,6 +113,7 @@ class Relay:
         node: Id of this process, as its sessions record it.
         publish: Delivers to everybody who follows a channel, on every node (the gateway's).
         reactions: What follows, by the event's type.
+        together: What comes before that, once for all events of a type in a batch.
         after: What follows outside of the database once the reactions are committed, by the event's type. It may
             run twice, and like a reaction it is tried again when it fails.
         wall: The wall clock.
@@ -94,6 +126,7 @@ class Relay:
         node: UUID,
         publish: Callable[[str, Sequence[Publication]], None],
         reactions: Mapping[type[msgspec.Struct], Sequence[Reaction]],
+        together: Mapping[type[msgspec.Struct], Together],
         after: Mapping[type[msgspec.Struct], Callable[[Any], Awaitable[None]]],
         wall: Callable[[], datetime],
     ) -> None:
@@ -101,8 +134,10 @@ class Relay:
         self._node = node
         self._publish = publish
         self._reactions = dict(reactions)
+        self._together = dict(together)
         self._after = dict(after)
-        self._decoders = {_tag(event): msgspec.json.Decoder(event) for event in {*reactions, *after}}
+        heard = {*reactions, *together, *after}
+        self._decoders = {_tag(event): msgspec.json.Decoder(event) for event in heard}
         self._wall = wall
         self._awake = asyncio.Event()
         # One batch at a time, so that `flush` and the loop keep the order of events.
@@ -118,7 +153,9 @@ class Relay:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                await self.flush()
+                # What was committed meanwhile has woken it.
+                while await self.turn() == BATCH:
+                    pass
                 if loop.time() >= sweep_at:
                     await self.sweep()
                     sweep_at = loop.time() + SWEEP_S
@@ -137,16 +174,16 @@ class Relay:
         while await self.turn():
             pass
 
-    async def turn(self) -> bool:
-        """Run the reactions of one batch and push what they publish; return whether there was a batch."""
+    async def turn(self) -> int:
+        """Run the reactions of one batch and push what they publish; return how many events it had."""
         async with self._busy:
             self._awake.clear()
             try:
-                rows, published = await self._react()
+                batch = await self._react()
             except Exception:  # noqa: BLE001 - one of them is poison: each for itself, so that it keeps nobody
                 return await self._react_singly()
-            await self._finish(rows, published)
-            return bool(rows)
+            await self._finish(batch.left, batch.published)
+            return batch.size
 
     async def sweep(self) -> None:
         """Finish what nobody finished in time: publications never pushed, rows never deleted."""
@@ -156,56 +193,50 @@ class Relay:
             while await self._tidy_rooms():
                 pass
 
-    async def _react(self, *, only: int | None = None) -> tuple[list[Row], list[tuple[str, Publication]]]:
+    async def _react(self, *, only: int | None = None) -> _Batch:
         async with self._sessions.begin() as session:
-            rows = await self._claim(session, only=only)
-            return rows, await self._run(session, rows)
+            return await self._run(session, await self._claim(session, only=only))
 
-    async def _react_singly(self) -> bool:
+    async def _react_singly(self) -> int:
         async with self._sessions.begin() as session:
             waiting = await self._claim(session)
         for row in waiting:
             try:
-                rows, published = await self._react(only=row.id)
+                batch = await self._react(only=row.id)
             except Exception as error:
                 if outage.is_away(error):
                     raise
                 await self._note_failure(row, error)
             else:
-                await self._finish(rows, published)
-        return bool(waiting)
+                await self._finish(batch.left, batch.published)
+        return len(waiting)
 
     async def _claim(self, session: AsyncSession, *, only: int | None = None) -> list[Row]:
         """Lock rows that wait for their reactions, oldest first."""
-        query = (
-            self._rows()
-            .outerjoin(RelayFailure, RelayFailure.outbox_id == Outbox.id)
-            .where(
-                Outbox.reacted_at.is_(None),
-                Outbox.type != PUBLISHED,
-                or_(
-                    Outbox.node == self._node, Outbox.node.is_(None), Outbox.recorded_at < func.now() - STALE
-                ),
-                or_(RelayFailure.outbox_id.is_(None), RelayFailure.retry_at <= self._wall()),
-            )
-            .with_for_update(of=Outbox, skip_locked=True)
-        )
-        if only is not None:
-            query = query.where(Outbox.id == only)
-        return [Row(*found) for found in await session.execute(query)]
+        wanted = {"node": self._node, "now": self._wall(), "only": only}
+        return [Row(*found) for found in await session.execute(_CLAIM, wanted)]
 
     @staticmethod
     def _rows() -> Select[int, str, str, datetime, UUID | None]:
         columns = (Outbox.id, Outbox.type, cast(Outbox.data, Text), Outbox.at, Outbox.node)
         return select(*columns).order_by(Outbox.id).limit(BATCH)
 
-    async def _run(self, session: AsyncSession, rows: Sequence[Row]) -> list[tuple[str, Publication]]:
-        """Run the reactions of rows in order, store their publications and mark the rows."""
+    async def _run(self, session: AsyncSession, rows: Sequence[Row]) -> _Batch:
+        """Run the reactions of rows in order, store their publications and mark the rows.
+
+        Of which nothing is left to do, those are forgotten at once.
+        """
         if not rows:
-            return []
+            return _Batch(0, (), ())
+        events = [self._event_of(row) for row in rows]
+        await self._react_together(session, [event for event in events if event is not None])
         posts: list[Post] = []
-        for row in rows:
-            posts += await self._posts_of(session, row)
+        left: list[Row] = []
+        for row, event in zip(rows, events, strict=True):
+            own = await self._posts_of(session, row, event)
+            posts += own
+            if own or type(event) in self._after:
+                left.append(row)
         # Cut to milliseconds, so that the mark equals the publications' timestamp (see the module's docstring).
         moment = self._wall()
         moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
@@ -213,27 +244,41 @@ class Relay:
         published = await history.append(
             session, [Draft(post.channel, post.ev, ts, bytes(post.data)) for post in posts]
         )
-        ids = [row.id for row in rows]
-        await session.execute(update(Outbox).where(Outbox.id.in_(ids)).values(reacted_at=moment))
-        await session.execute(delete(RelayFailure).where(RelayFailure.outbox_id.in_(ids)))
-        return published
+        ids = {row.id for row in left}
+        if left:
+            await session.execute(_MARK, {"moment": moment, "ids": list(ids)})
+        await _forget(session, [row for row in rows if row.id not in ids])
+        return _Batch(len(rows), left, published)
 
-    async def _posts_of(self, session: AsyncSession, row: Row) -> list[Post]:
-        if row.type not in self._decoders:
-            return []
-        event = self._decoders[row.type].decode(row.data)
+    async def _react_together(self, session: AsyncSession, events: Iterable[msgspec.Struct]) -> None:
+        by_type: dict[type[msgspec.Struct], list[msgspec.Struct]] = {}
+        for event in events:
+            if type(event) in self._together:
+                by_type.setdefault(type(event), []).append(event)
+        for kind, some in by_type.items():
+            await self._together[kind](session, some)
+
+    async def _posts_of(
+        self, session: AsyncSession, row: Row, event: msgspec.Struct | None
+    ) -> Sequence[Post]:
+        reactions = self._reactions.get(type(event), ()) if event is not None else ()
+        if not reactions:
+            return ()
         occasion = Occasion(session, key=str(row.id), at=row.at)
-        reactions = self._reactions.get(type(event), ())
         return [post for react in reactions for post in await react(occasion, event)]
+
+    def _event_of(self, row: Row) -> msgspec.Struct | None:
+        """Return the event, None if nothing follows from its kind."""
+        decoder = self._decoders.get(row.type)
+        return None if decoder is None else decoder.decode(row.data)
 
     async def _finish(self, rows: Sequence[Row], published: Iterable[tuple[str, Publication]]) -> None:
         """Show and do what follows the commit of the reactions, then forget the rows."""
         self._push(published)
-        done = [row.id for row in rows if await self._do_after(row)]
+        done = [row for row in rows if await self._do_after(row)]
         if done:
             async with self._sessions.begin() as session:
-                await session.execute(delete(RelayFailure).where(RelayFailure.outbox_id.in_(done)))
-                await session.execute(delete(Outbox).where(Outbox.id.in_(done)))
+                await _forget(session, done)
 
     async def _do_after(self, row: Row) -> bool:
         """Do what follows outside; return False when it failed and the row stays, to be found by a sweep."""
@@ -335,6 +380,11 @@ class Relay:
                 await self._awake.wait()
         except TimeoutError:
             return
+
+
+async def _forget(session: AsyncSession, rows: Sequence[Row]) -> None:
+    if rows:
+        await session.execute(_FORGET, {"ids": [row.id for row in rows]})
 
 
 async def parked(session: AsyncSession) -> int:

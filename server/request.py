@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -67,6 +68,8 @@ def check_values(request: msgspec.Struct) -> None:
 def _trouble(value: object, depth: int = 0) -> str | None:
     if depth > DEPTH_MAX:
         return "This is nested too deep."
+    if value is None or isinstance(value, UUID):
+        return None
     if isinstance(value, str):
         return "The character NUL is not allowed." if "\0" in value else None
     if isinstance(value, int):

@@ -22,6 +22,7 @@ from server.features.courses.rules import PriceType
 from server.features.talks import handlers as talks
 from server.features.talks.messages import CreateTalk, Level
 from server.integrations.geo import Locator
+from server.reads import Reads
 
 # The demo world is for looking at: everybody may know it.
 PASSWORD = "Try-fourtalk-1"  # noqa: S105
@@ -61,7 +62,9 @@ async def plant(sessions: async_sessionmaker[AsyncSession], settings: Settings) 
         # Nothing of this asks a room or Valkey: rooms are rows until somebody enters.
         redis = Redis.from_url(settings.redis_url or "unix:///nowhere")
         rooms = Registry(sessions, now=clock.now, wall=clock.wall, publish=lambda *_: None)
-        parts = Parts(settings, clock, sessions, redis, rooms, Locator(None), publish=lambda *_: None)
+        parts = Parts(
+            settings, clock, sessions, Reads(sessions), redis, rooms, Locator(None), publish=lambda *_: None
+        )
         await _course(_context(parts, session, users["thao@demo.example"]))
         for host, (title, language, level, topic) in zip(("minh", "rosa", "ken"), TALKS, strict=True):
             ctx = _context(parts, session, users[f"{host}@demo.example"])

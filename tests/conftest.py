@@ -17,6 +17,8 @@ from server.clock import Clock
 TEMPLATE = "template_fourtalk"
 # `record_property(FIGURES, …)`: what a test measured is shown at the end of the run.
 FIGURES = "figures"
+# Folders that are run first, the longest before the others.
+LONG = {name: place for place, name in enumerate(("livekit", "simulation", "chaos", "journeys", "load"))}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the long form of tests that have one: thousands of rounds instead of dozens",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose files take a minute or more: at the end, one of them would keep everybody waiting."""
+    items.sort(key=lambda item: LONG.get(item.path.parent.name, len(LONG)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -37,7 +37,7 @@ class Returning:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this scenario's options."""
     parser.add_argument(
-        "--rooms", type=int, default=330, help="talks of four; three of each are cut (default 330)"
+        "--rooms", type=int, default=150, help="talks of four; three of each are cut (default 150)"
     )
     parser.add_argument(
         "--messages", type=int, default=5, help="said in each room while they are away (default 5)"

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import msgspec
+
 from server.gateway.outlet import Outlet
 from server.gateway.protocol import Codec, Publication
 
@@ -23,23 +25,23 @@ class Receiver(Protocol):
         """Take a frame, or keep it while the socket is full; with `conflate` a later one of the same name replaces it."""
 
 
-class Pending:
+class Pending(msgspec.Struct):
     """A publication on its way out, encoded once a codec."""
 
-    __slots__ = ("_frames", "json", "publication")
-
-    def __init__(self, publication: Publication, json: bytes) -> None:
-        self.publication = publication
-        self.json = json
-        self._frames: dict[Codec, bytes] | None = None
+    off: int | None
+    """None: volatile."""
+    ev: str
+    json: bytes
+    """The whole event."""
+    frames: dict[Codec, bytes] | None = None
 
     def frame(self, codec: Codec) -> bytes:
         """Return the frame with this publication alone."""
-        if self._frames is None:
-            self._frames = {}
-        found = self._frames.get(codec)
+        if self.frames is None:
+            self.frames = {}
+        found = self.frames.get(codec)
         if found is None:
-            found = self._frames[codec] = codec.frame((self.json,))
+            found = self.frames[codec] = codec.frame((self.json,))
         return found
 
 
@@ -75,8 +77,8 @@ class Channel:
 
     def __init__(self, name: str, ready: asyncio.Future[None]) -> None:
         self.name = name
-        self.ready = ready
-        """Done when the position is known and other nodes are heard."""
+        self.ready: asyncio.Future[None] | None = ready
+        """Has a result when the position is known and other nodes are heard; None from then on."""
         self.epoch = ""
         self.last = -1
         self.target = -1
@@ -97,7 +99,7 @@ class Channel:
     @property
     def is_open(self) -> bool:
         """Return whether the position is known."""
-        return self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
+        return self.ready is None
 
     def outlets(self) -> Mapping[Codec, tuple[Outlet, ...]]:
         """Return the fast members' ways out by codec, made anew only when somebody came or went."""
@@ -111,6 +113,8 @@ class Channel:
     def put_fast(self, member: Member) -> None:
         """Give a member the channel's own frames from now on."""
         self.held.pop(member.receiver, None)
+        if not self.held:
+            self.held = {}  # an emptied dict keeps its table, and almost every channel has one
         self.fast[member.receiver] = member
         self._outlets = None
 

@@ -152,9 +152,9 @@ class Connection:
             if limits.are_rates_on and self._flood.take(now):
                 self.close(CloseCode.FLOOD, "flood")
                 return
-            self._take(request)
+            self._take(request, now)
 
-    def _take(self, request: Request | BadMessage) -> None:
+    def _take(self, request: Request | BadMessage, now: float) -> None:
         if self.is_ended:
             return
         if isinstance(request, BadMessage):
@@ -163,7 +163,7 @@ class Connection:
             if request.id is not UNSET:
                 self.fail(request.id, CommandError(errors.BAD_REQUEST, "op is missing"))
         elif self.state == "open":
-            self._gateway.dispatch.take(self, request)
+            self._gateway.dispatch.take(self, request, request.op, now)
         elif request.op == "connect":
             self._begin(request)
         elif self.state == "connecting" and len(self._early or ()) < EARLY:
@@ -189,7 +189,7 @@ class Connection:
     def opened(self, login: Login, share: Share) -> None:
         """Note whose connection this is."""
         self.login, self.share = login, share
-        self.user_id = str(login.person.user_id)
+        self.user_id = share.user_id
 
     def admitted(self) -> None:
         """Begin with what came after `connect`; its answer is sent."""
@@ -198,7 +198,7 @@ class Connection:
         self._plan()
         early, self._early = self._early, None
         for request in early or ():
-            self._take(request)
+            self._take(request, self._gateway.monotonic())
 
     def renew(self, login: Login) -> None:
         """Go on with a newer token or a changed account."""

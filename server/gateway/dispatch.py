@@ -7,7 +7,8 @@ time, at most eight a connection: in a task of the gateway, or without one where
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from uuid import UUID
 
 import msgspec
@@ -39,6 +40,9 @@ OWN_OPS = frozenset(
     }
 )
 
+
+# Channels whose fields are remembered (half a MB): those in which somebody writes at the moment.
+NAMES_KEPT = 1_000
 
 # With these nothing happened.
 _REFUSALS = frozenset({ErrorKind.FORBIDDEN, ErrorKind.NOT_FOUND, ErrorKind.CONFLICT})
@@ -157,12 +161,14 @@ class Dispatch:
             gateway, asks, decode=self._decode, then=self._start, too_late=self._too_late
         )
 
-    def take(self, connection: Connection, request: Request) -> None:
+    def take(self, connection: Connection, request: Request, op: str, now: float) -> None:
         """Answer what needs no waiting, and start or enqueue the rest."""
-        op = request.op
-        assert isinstance(op, str), "heartbeats end in the connection"
+        share = connection.share
+        assert share is not None, "an open connection has a share"
         try:
-            self._limit(connection, op)
+            bucket, wait_s = share.take(op, now)
+            if wait_s:
+                self._refuse_for(bucket, wait_s)
             if op == "room.send":
                 self._send_to_room(connection, request)
                 return
@@ -184,16 +190,13 @@ class Dispatch:
         except CommandError as error:
             connection.fail(request.id, error)
 
-    def _limit(self, connection: Connection, op: str) -> None:
-        assert connection.share is not None, "an open connection has a share"
-        bucket, wait_s = connection.share.take(op, self._gateway.monotonic())
-        if wait_s:
-            self._gateway.metrics.limited.labels(bucket).inc()
-            raise CommandError(
-                errors.TOO_MANY_REQUESTS,
-                f"too many requests ({bucket})",
-                retry_after_ms=round(wait_s * 1000) + 1,
-            )
+    def _refuse_for(self, bucket: str, wait_s: float) -> NoReturn:
+        self._gateway.metrics.limited.labels(bucket).inc()
+        raise CommandError(
+            errors.TOO_MANY_REQUESTS,
+            f"too many requests ({bucket})",
+            retry_after_ms=round(wait_s * 1000) + 1,
+        )
 
     def _check_channel(self, request: Request) -> None:
         if request.ch is not UNSET and not self._gateway.hub.knows(request.ch):
@@ -213,8 +216,8 @@ class Dispatch:
             self._check_channel(request)
             raise CommandError(errors.BAD_REQUEST, f"more than {self._gateway.limits.message_bytes} bytes")
         name, said = self._said(connection, request)
-        d = protocol.encode(protocol.RoomMessage(connection.user_id, said.kind, said.data))
-        self._gateway.hub.say(name, "room.message", d)
+        message = protocol.RoomMessage(connection.user_id, said.kind, said.data)
+        self._gateway.hub.say(name, "room.message", message)
         if request.id is not UNSET:
             connection.reply(request.id, Done())
 
@@ -239,8 +242,8 @@ class Dispatch:
         command = decode(_TYPING, request)
         name = self._bound(connection, command.room_id)
         if connection.is_typing_news(command.room_id, is_typing=is_typing):
-            d = protocol.encode({"user_id": connection.user_id, "typing": is_typing})
-            self._gateway.hub.say(name, "typing", d)
+            shown = protocol.TypingShown(connection.user_id, is_typing)
+            self._gateway.hub.say(name, "typing", shown)
         connection.reply(request.id, Done())
 
     def _bound(self, connection: Connection, room_id: UUID) -> str:
@@ -396,12 +399,16 @@ def decode(decoder: msgspec.json.Decoder[Any], request: Request) -> Any:
 
 def _with_channel(d: bytes, channel: str) -> bytes:
     """Put the channel first, so that a field of the same name in `d` (the last of two) wins."""
+    rest = d[1:].lstrip()
+    return b"{" + _fields_of(channel) + (b"}" if rest == b"}" else b"," + rest)
+
+
+@lru_cache(NAMES_KEPT)
+def _fields_of(channel: str) -> bytes:
+    """Return the fields that a channel's name stands for."""
     fields = b'"ch":' + protocol.encode(channel)
     prefix, _, name = channel.partition(":")
-    if prefix == "room":
-        fields += b',"room_id":' + protocol.encode(name)
-    rest = d[1:].lstrip()
-    return b"{" + fields + (b"}" if rest == b"}" else b"," + rest)
+    return fields + b',"room_id":' + protocol.encode(name) if prefix == "room" else fields
 
 
 def _nothing() -> None:

@@ -484,6 +484,10 @@ class Gateway:
         self.presence.reconnected()
         self.start(self._recheck_all())
 
+    def missed(self, channels: Iterable[str]) -> None:
+        """See `bus.Listener`."""
+        self.hub.check_soon(channels)
+
     def forgotten(self, node: str) -> None:
         """Let the people of a node that has ended be gone."""
         self.presence.forgotten(node)

@@ -11,9 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from server.gateway.models import ChannelHead, StoredPublication
 from server.gateway.protocol import Position, Publication
+from server.reads import Lookup, Reads
 
 # A transaction of the relay may write to hundreds of channels; PostgreSQL takes at most 32,767 parameters.
 INSERT_ROWS = 2_000
+
+_HEAD = Lookup("""
+    select a.no, h.epoch, h.off
+    from unnest($1::text[]) with ordinality as a (channel, no)
+    join channel_head h on h.channel = a.channel
+""")
 
 
 class History(Protocol):
@@ -40,18 +47,27 @@ class Draft(msgspec.Struct, frozen=True):
 class TableHistory:
     """The history that `append` writes."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], reads: Reads) -> None:
         self._sessions = sessions
+        self._reads = reads
 
     async def heads(self, channels: Sequence[str]) -> Mapping[str, Position]:
         """Return the heads; a channel without one gets it now, so that its epoch never changes."""
-        async with self._sessions.begin() as session:
-            found = await _heads(session, channels)
-            missing = sorted(set(channels) - found.keys())
-            if missing:
+        found = await self._heads(channels)
+        missing = sorted(set(channels) - found.keys())
+        if missing:
+            async with self._sessions.begin() as session:
                 await _create_heads(session, missing)
-                found = await _heads(session, channels)
+            found |= await self._heads(missing)
         return found
+
+    async def _heads(self, channels: Sequence[str]) -> dict[str, Position]:
+        rows = await self._reads.find_all(_HEAD, [(channel,) for channel in channels])
+        return {
+            channel: Position(row[1], row[2])
+            for channel, row in zip(channels, rows, strict=True)
+            if row is not None
+        }
 
     async def read(self, channel: str, *, after: int, limit: int) -> Sequence[Publication]:
         """See `History`."""
@@ -112,12 +128,6 @@ async def forget(session: AsyncSession, *, before_ms: int, limit: int) -> int:
         delete(StoredPublication).where(keys.in_(old)).returning(StoredPublication.off)
     )
     return len(removed.all())
-
-
-async def _heads(session: AsyncSession, channels: Sequence[str]) -> dict[str, Position]:
-    query = select(ChannelHead.channel, ChannelHead.epoch, ChannelHead.off)
-    rows = await session.execute(query.where(ChannelHead.channel.in_(channels)))
-    return {channel: Position(epoch, off) for channel, epoch, off in rows}
 
 
 async def _create_heads(session: AsyncSession, channels: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
-from msgspec import Raw
+from msgspec import Raw, Struct
 from sqlalchemy.exc import SQLAlchemyError
 
 from server import errors
@@ -24,6 +24,7 @@ from server.gateway.protocol import (
     Codec,
     CommandError,
     Control,
+    Event,
     HistoryPage,
     Position,
     Publication,
@@ -106,14 +107,14 @@ class Hub:
         if not is_volatile or channel is None or channel.is_shared:
             self._bus.publish(name, publications)
 
-    def say(self, name: str, ev: str, d: bytes) -> None:
-        """Publish one volatile message of now, the short way."""
-        publication = Publication(None, ev, time.time_ns() // 1_000_000, d)
+    def say(self, name: str, ev: str, d: Struct) -> None:
+        """Publish one volatile message of now, the short way: what no other node wants is encoded once, whole."""
+        ts = time.time_ns() // 1_000_000
         channel = self._channels.get(name)
         if channel is not None:
-            self._push(channel, publication)
+            self._push(channel, Pending(None, ev, encode(Event(name, ev, ts, d))))
         if channel is None or channel.is_shared:
-            self._bus.publish(name, (publication,))
+            self._bus.publish(name, (Publication(None, ev, ts, encode(d)),))
 
     def deliver(self, name: str, publications: Iterable[Publication]) -> None:
         """Deliver to this node's members: each offset once and in order, gaps filled from the history."""
@@ -124,19 +125,18 @@ class Hub:
             off = publication.off
             if off is None:
                 # Also while the channel opens: it waits in the buffers of those whose join was answered already.
-                self._push(channel, publication)
+                self._push(channel, _pending(channel, publication))
             elif not channel.is_open or off > channel.last + 1:
                 self._put_ahead(channel, publication)
             elif off == channel.last + 1:
                 channel.last = off
-                self._push(channel, publication)
+                self._push(channel, _pending(channel, publication))
                 if channel.ahead:
                     self._drain_ahead(channel)
 
-    def _push(self, channel: Channel, publication: Publication) -> None:
-        json = event_json(channel.name, publication)
-        channel.pending.append(Pending(publication, json))
-        channel.pending_bytes += len(json)
+    def _push(self, channel: Channel, item: Pending) -> None:
+        channel.pending.append(item)
+        channel.pending_bytes += len(item.json)
         if channel.pending_bytes >= WINDOW_BYTES:
             self._flush(channel)
             return
@@ -181,19 +181,19 @@ class Hub:
     def _give_held(self, member: Member, pending: list[Pending]) -> None:
         if member.buffer is not None:
             is_full = len(member.buffer) >= OPENING
-            member.buffer.extend(item for item in pending if not is_full or item.publication.off is not None)
+            member.buffer.extend(item for item in pending if not is_full or item.off is not None)
             return
         for item in pending:
             self._give(member, item)
         self._promote(member)
 
     def _give(self, member: Member, item: Pending) -> None:
-        off = item.publication.off
+        off = item.off
         if off is not None and (member.paging_until is not None or off <= member.last):
             return
         if off is not None:
             member.last = off
-        conflate = f"{member.channel.name} {item.publication.ev}" if off is None else None
+        conflate = f"{member.channel.name} {item.ev}" if off is None else None
         member.receiver.send(item.frame(member.receiver.codec), conflate=conflate)
 
     def _promote(self, member: Member) -> None:
@@ -239,7 +239,7 @@ class Hub:
             self._metrics.channels.inc()
         member = Member(channel, receiver)
         channel.held[receiver] = member
-        receiver.memberships[name] = member
+        receiver.memberships[channel.name] = member
         return member
 
     def leave(self, receiver: Receiver, name: str) -> bool:
@@ -386,28 +386,32 @@ class Hub:
     # --- Opening and closing ---
 
     async def _open(self, channel: Channel) -> None:
+        ready = channel.ready
+        assert ready is not None, "a channel opens once"
         if self._channels.get(channel.name) is not channel:
             return  # everybody left before it began
+        # Before the head is read: a channel that has to be compared sooner is said to be from then on.
+        channel.check_at = self._loop.time() + CHECK_S * random.uniform(0.5, 1.0)  # noqa: S311 - spreads checks
         try:
             await self._bus.subscribe(channel.name)
             head = await self._head(channel.name)
         except Exception as error:
             if not isinstance(error, CommandError):
                 log.exception("channel_open_failed", channel=channel.name)
-            if not channel.ready.done():
-                channel.ready.set_exception(error)
-                channel.ready.exception()  # seen, also when nobody waits any more
+            if not ready.done():
+                ready.set_exception(error)
+                ready.exception()  # seen, also when nobody waits any more
             return
-        if channel.ready.done():
+        if ready.done():
             return
         channel.epoch, channel.last = head.epoch, head.off
         channel.target = max(channel.target, head.off)
-        channel.check_at = self._loop.time() + CHECK_S * random.uniform(0.5, 1.0)  # noqa: S311 - spreads checks
-        channel.ready.set_result(None)
+        channel.ready = None
+        ready.set_result(None)
         self._drain_ahead(channel)
 
     def _close(self, channel: Channel) -> None:
-        if not channel.ready.done():
+        if channel.ready is not None:
             channel.ready.cancel()
         if self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
@@ -415,15 +419,15 @@ class Hub:
             self._metrics.channels.dec()
 
     async def _until_open(self, channel: Channel) -> None:
-        if not channel.ready.done():
-            try:
-                await asyncio.shield(channel.ready)
-            except asyncio.CancelledError:
-                if channel.ready.cancelled():
-                    raise CommandError(errors.NOT_AVAILABLE, "the subscription was given up") from None
-                raise
-        elif not channel.is_open:
-            await channel.ready
+        ready = channel.ready
+        if ready is None:
+            return
+        try:
+            await asyncio.shield(ready)
+        except asyncio.CancelledError:
+            if ready.cancelled():
+                raise CommandError(errors.NOT_AVAILABLE, "the subscription was given up") from None
+            raise
 
     # --- History, gaps, heads ---
 
@@ -438,7 +442,7 @@ class Hub:
         ahead = channel.ahead
         while (publication := ahead.pop(channel.last + 1, None)) is not None:
             channel.last += 1
-            self._push(channel, publication)
+            self._push(channel, _pending(channel, publication))
         if ahead:
             channel.ahead = {off: item for off, item in ahead.items() if off > channel.last}
         if channel.target > channel.last:
@@ -478,7 +482,7 @@ class Hub:
         for event in found:
             if event.off == channel.last + 1:
                 channel.last = event.off
-                self._push(channel, event)
+                self._push(channel, _pending(channel, event))
         self._drain_ahead(channel)
 
     def _reset(self, channel: Channel, position: Position) -> None:
@@ -585,8 +589,14 @@ class Hub:
 
     def check_all(self) -> None:
         """Compare every channel with its history within a second."""
-        for channel in self._channels.values():
-            channel.check_at = 0.0
+        self.check_soon(self._channels)
+
+    def check_soon(self, names: Iterable[str]) -> None:
+        """Compare channels with their history within a second."""
+        for name in names:
+            channel = self._channels.get(name)
+            if channel is not None:
+                channel.check_at = 0.0
 
     def share(self, names: Iterable[str]) -> list[str]:
         """Note that other nodes have members in these channels; return those that have some here."""
@@ -597,6 +607,10 @@ class Hub:
                 channel.is_shared = True
                 ours.append(name)
         return ours
+
+
+def _pending(channel: Channel, publication: Publication) -> Pending:
+    return Pending(publication.off, publication.ev, event_json(channel.name, publication))
 
 
 def _reset_json(channel: Channel, off: int) -> bytes:

@@ -132,9 +132,10 @@ class Bucket:
 
     def take(self, now: float) -> float:
         """Take one token; return 0, or the seconds until there is one again (then none was taken)."""
-        step = 1 / self.rate.per_s
-        full_at = max(self.full_at, now) + step
-        wait = full_at - now - self.rate.burst * step
+        rate = self.rate
+        step = 1 / rate.per_s
+        full_at = max(now, self.full_at) + step
+        wait = full_at - now - rate.burst * step
         if wait > 1e-9:
             return wait
         self.full_at = full_at

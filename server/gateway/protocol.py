@@ -6,6 +6,7 @@ are made from the JSON that everybody else gets, so the two cannot differ in mea
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from struct import Struct
 from typing import Annotated, Any, ClassVar, Final, Literal, NewType
 from uuid import UUID
 
@@ -167,6 +168,13 @@ class Typing(msgspec.Struct, frozen=True):
     room_id: UUID
 
 
+class TypingShown(msgspec.Struct, frozen=True):
+    """What everybody in the room gets of it, as `typing`."""
+
+    user_id: str
+    typing: bool
+
+
 PresenceState = Literal["online", "away", "busy"]
 
 
@@ -229,7 +237,7 @@ class Event(msgspec.Struct, frozen=True):
     ev: str
     ts: int
     """Milliseconds of the Unix epoch."""
-    d: Raw
+    d: Raw | msgspec.Struct
     off: int | UnsetType = UNSET
 
 
@@ -425,6 +433,8 @@ TEXT_FRAME: Final = 0x81
 BINARY_FRAME: Final = 0x82
 CLOSE_FRAME: Final = 0x88
 PONG_FRAME: Final = 0x8A
+# The head of a frame without a mask, by the width of its length.
+_SHORT, _LONG, _LONGEST = Struct("!BB").pack, Struct("!BBH").pack, Struct("!BBQ").pack
 
 
 def event_json(channel: str, publication: Publication) -> bytes:
@@ -478,10 +488,10 @@ def frame_of(first: int, payload: bytes) -> bytes:
     """Return an unmasked final frame (RFC 6455 §5.2): servers do not mask, so one frame serves every receiver."""
     size = len(payload)
     if size < 126:
-        return bytes((first, size)) + payload
+        return _SHORT(first, size) + payload
     if size < 65_536:
-        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+        return _LONG(first, 126, size) + payload
+    return _LONGEST(first, 127, size) + payload
 
 
 # --- Where one MessagePack value ends ------------------------------------------------------------

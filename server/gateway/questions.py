@@ -25,8 +25,8 @@ class Answer(Protocol):
     def cancelled(self) -> bool:
         """Return whether nobody waits for it any more, so that what was asked must not be begun."""
 
-    def set_result(self, result: msgspec.Raw) -> None:
-        """Answer with JSON."""
+    def set_result(self, result: object) -> None:
+        """Answer with something that has a JSON."""
 
     def set_exception(self, exception: Exception, /) -> None:
         """Answer that it failed."""
@@ -107,7 +107,7 @@ class _Question:
     def cancelled(self) -> bool:
         return self.is_over
 
-    def set_result(self, result: msgspec.Raw) -> None:
+    def set_result(self, result: object) -> None:
         if not self.is_over:
             self.is_over = True
             self._connection.reply(self.request.id, result)

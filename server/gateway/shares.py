@@ -2,7 +2,7 @@
 
 A message costs one comparison in memory. Nodes tell each other of it through Redis in the background, and only of
 users who have sockets on several nodes; without Redis every node counts for itself. A new socket costs one round trip,
-shared with all others that come at the same time, and none where no other node lives.
+shared with all others that come at the same time; where no other node lives nothing is asked, and nothing told.
 """
 
 import asyncio
@@ -121,6 +121,8 @@ class Shares:
         self._told_elsewhere = told_elsewhere
         self._shares: dict[str, Share] = {}
         self._changed: set[str] = set()
+        self._told: set[str] = set()
+        """Users of whom Redis may have a count of this node."""
         self._asking: list[tuple[Share, asyncio.Future[bool]]] = []
         self._asked = asyncio.Event()
 
@@ -141,9 +143,13 @@ class Shares:
     def release(self, share: Share) -> None:
         """Give a socket's place back."""
         share.sockets -= 1
-        if share.sockets == 0 and self._shares.get(share.user_id) is share:
-            del self._shares[share.user_id]
-        self._changed.add(share.user_id)
+        user_id = share.user_id
+        if share.sockets == 0 and self._shares.get(user_id) is share:
+            del self._shares[user_id]
+            if user_id not in self._told:
+                self._changed.discard(user_id)  # the others have never heard of them
+                return
+        self._changed.add(user_id)
 
     def note_elsewhere(self, user_id: str) -> None:
         """Note that another node has sockets of this user: from now on it hears what they spend here."""
@@ -182,6 +188,7 @@ class Shares:
         if self._is_alone():
             self._changed.add(share.user_id)
             return True
+        self._told.add(share.user_id)
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._asking.append((share, answer))
         self._asked.set()
@@ -221,6 +228,8 @@ class Shares:
             return found
 
     async def _tell_counts(self) -> None:
+        if self._is_alone():
+            return  # nobody asks; a node that comes is told of everybody before it has sockets
         while self._changed:
             users = [self._changed.pop() for _ in range(min(BATCH, len(self._changed)))]
             async with self._redis.pipeline(transaction=False) as pipeline:
@@ -228,8 +237,10 @@ class Shares:
                     share = self._shares.get(user_id)
                     key = PREFIX + "sockets:" + user_id
                     if share is None:
+                        self._told.discard(user_id)
                         _ = pipeline.hdel(key, self._node)
                     else:
+                        self._told.add(user_id)
                         _ = pipeline.hset(key, self._node, str(share.sockets))
                 await pipeline.execute()
 

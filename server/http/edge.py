@@ -43,7 +43,7 @@ EXPOSED = (
 
 
 class Edge:
-    """The outermost ASGI application; sockets pass through untouched."""
+    """The outermost ASGI application of HTTP; sockets to nowhere pass through untouched."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings, limiter: Limiter) -> None:
         self._app = app

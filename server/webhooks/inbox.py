@@ -6,15 +6,16 @@ a flood pays for one commit where it would have paid for hundreds.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
+import asyncpg
 import structlog
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from rooms import inbox
+from rooms.inbox import Stored
 from rooms.messages import InboxChanged
 from server import outage
 from server.errors import OverloadedError
@@ -29,47 +30,28 @@ GROUP_MAX = 200
 # reads up to 200 in one turn, and a turn costs as much as several deliveries. Longer would show people late who is in.
 TELL_EVERY_S = 0.5
 
-AWAY = (SQLAlchemyError, OSError, TimeoutError)
-
-# One array a column, whatever the number of rows: one statement to prepare, one line to send.
-_COLUMNS = {
-    "event_id": "text",
-    "room_id": "uuid",
-    "generation": "bigint",
-    "room_name": "text",
-    "room_sid": "text",
-    "type": "text",
-    "identity": "text",
-    "participant_sid": "text",
-    "counted": "boolean",
-    "created_at": "timestamptz",
-    "joined_at": "timestamptz",
-    "reason": "text",
-    "body": "text",
-    "received_at": "timestamptz",
-}
-_INSERT = text(f"""
-    insert into media_event ({", ".join(_COLUMNS)})
-    select {", ".join("cast(body as jsonb)" if name == "body" else name for name in _COLUMNS)}
-    from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _COLUMNS.items())})
-        as e ({", ".join(_COLUMNS)})
-    on conflict (event_id) do nothing
-""")  # noqa: S608  (made of the names above alone)
-
-Row = Mapping[str, Any]
-"""One event: the columns above, `body` as JSON."""
+AWAY = (
+    SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 class _Group:
     """Events that are stored in one commit."""
 
-    __slots__ = ("ended", "rows", "stored")
+    __slots__ = ("ended", "new", "stored", "webhooks")
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.webhooks: list[Stored] = []
         self.stored: set[str] = set()
         """Ids of those that are, known once `ended`."""
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.new: set[str] = set()
+        """Ids of those that were not there before."""
+        self.ended = asyncio.Event()
 
 
 class Inbox:
@@ -78,15 +60,18 @@ class Inbox:
     def __init__(
         self, sessions: async_sessionmaker[AsyncSession], *, tell: Callable[[UUID, InboxChanged], None]
     ) -> None:
-        self._sessions = sessions
+        engine = sessions.kw["bind"]
+        assert isinstance(engine, AsyncEngine), "sessions of a process have an engine"
+        self._engine = engine
         self._tell = tell
         self._open: _Group | None = None
         """The group that still takes events."""
         self._commit = asyncio.Lock()
-        self._untold: set[UUID] = set()
+        self._untold: dict[UUID, list[Stored] | None] = {}
+        """What each room has not heard of; None: that there is something."""
         self._told_at = 0.0
 
-    async def store(self, row: Row) -> None:
+    async def store(self, webhook: Stored) -> None:
         """Commit an event and tell its room, also of a repeat: the first may have been stored just before a crash.
 
         Raises:
@@ -94,18 +79,19 @@ class Inbox:
         """
         group = self._open
         try:
-            async with asyncio.timeout(STORE_TIMEOUT_S):
-                if group is None or len(group.rows) == GROUP_MAX:
-                    group = self._open = _Group()
-                    group.rows.append(row)
+            if group is None or len(group.webhooks) == GROUP_MAX:
+                group = self._open = _Group()
+                group.webhooks.append(webhook)
+                async with asyncio.timeout(STORE_TIMEOUT_S):
                     await self._lead(group)
-                else:
-                    group.rows.append(row)
-                    await asyncio.shield(group.ended)
+            else:
+                group.webhooks.append(webhook)
+                # Whoever leads ends the group in time, and began before us.
+                await group.ended.wait()
         except AWAY as error:
-            log.warning("livekit_webhook_not_stored", type=row["type"], error=type(error).__name__)
+            log.warning("livekit_webhook_not_stored", type=webhook.type, error=type(error).__name__)
             raise OverloadedError("The event could not be stored now.") from error
-        if row["event_id"] not in group.stored:
+        if webhook.event_id not in group.stored:
             raise OverloadedError("The event could not be stored now.")
 
     async def _lead(self, group: _Group) -> None:
@@ -116,12 +102,8 @@ class Inbox:
                 await self._insert(group)
         finally:
             self._close(group)
-            group.ended.set_result(None)
-            self._untold.update(
-                row["room_id"]
-                for row in group.rows
-                if row["room_id"] is not None and row["event_id"] in group.stored
-            )
+            group.ended.set()
+            self._note(group)
             self._tell_rooms()
 
     def _close(self, group: _Group) -> None:
@@ -130,39 +112,53 @@ class Inbox:
 
     async def _insert(self, group: _Group) -> None:
         try:
-            await self._insert_rows(group, group.rows)
-        except DBAPIError as error:
-            if outage.is_away(error) or len(group.rows) == 1:
+            await self._insert_together(group, group.webhooks)
+        except asyncpg.PostgresError as error:
+            if outage.is_away(error) or len(group.webhooks) == 1:
                 raise
             # The database is there and refuses: one row is at fault, not its neighbours.
-            for row in group.rows:
-                await self._insert_alone(group, row)
+            for webhook in group.webhooks:
+                await self._insert_alone(group, webhook)
 
-    async def _insert_alone(self, group: _Group, row: Row) -> None:
+    async def _insert_alone(self, group: _Group, webhook: Stored) -> None:
         try:
-            await self._insert_rows(group, [row])
-        except DBAPIError as error:
+            await self._insert_together(group, [webhook])
+        except asyncpg.PostgresError as error:
             if outage.is_away(error):
                 raise
-            log.warning("livekit_webhook_refused", type=row["type"], sqlstate=outage.state_of(error))
+            log.warning("livekit_webhook_refused", type=webhook.type, sqlstate=outage.state_of(error))
 
-    async def _insert_rows(self, group: _Group, rows: Sequence[Row]) -> None:
-        # In one order on every node: two that store the same events would else wait for each other.
-        rows = sorted(rows, key=_event_id)
-        async with self._sessions.begin() as session:
-            await session.execute(_INSERT, {name: [row[name] for row in rows] for name in _COLUMNS})
-        group.stored.update(row["event_id"] for row in rows)
+    async def _insert_together(self, group: _Group, webhooks: Sequence[Stored]) -> None:
+        # One statement is its own transaction: no session, no begin, no commit.
+        async with self._engine.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            assert raw is not None, "an open connection has its driver's"
+            group.new |= await inbox.store(raw, webhooks)
+        group.stored.update(webhook.event_id for webhook in webhooks)
+
+    def _note(self, group: _Group) -> None:
+        """Keep for each room what of a group is its own."""
+        new = group.new.copy()
+        for webhook in group.webhooks:
+            room_id, event_id = webhook.room_id, webhook.event_id
+            if room_id is None or event_id not in group.stored:
+                continue
+            untold = self._untold.setdefault(room_id, [])
+            if event_id in new:
+                new.remove(event_id)
+                if untold is not None:
+                    untold.append(webhook)
+            elif event_id not in group.new:
+                # A repeat: whether the first was read, only its row knows.
+                self._untold[room_id] = None
 
     def _tell_rooms(self) -> None:
         """Tell the rooms at once, or, while others wait to be stored, after the next commit: theirs are told with it."""
         now = time.monotonic()
         if self._open is not None and now - self._told_at < TELL_EVERY_S:
             return
-        rooms, self._untold, self._told_at = self._untold, set(), now
-        for room_id in rooms:
-            self._tell(room_id, InboxChanged())
-
-
-def _event_id(row: Row) -> str:
-    event_id: str = row["event_id"]
-    return event_id
+        rooms, self._untold, self._told_at = self._untold, {}, now
+        for room_id, webhooks in rooms.items():
+            deliveries = inbox.in_order(webhooks or ())
+            for start in range(0, len(deliveries) or 1, inbox.PAGE):
+                self._tell(room_id, InboxChanged(tuple(deliveries[start : start + inbox.PAGE])))

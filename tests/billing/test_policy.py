@@ -38,9 +38,11 @@ async def test_new_terms_are_in_force_from_their_moment(sessions: Sessions) -> N
         before = await policy.current(session, NOW - timedelta(microseconds=1))
         after = await policy.current(session, NOW)
         both = await policy.versions(session, [1, 2, 2])
+        changes = [await policy.next_change(session, at) for at in (NOW - timedelta(days=1), NOW)]
 
     assert (before.version, after.version) == (1, 2)
     assert both == {1: before, 2: after}
+    assert changes == [NOW, None]
 
 
 @pytest.mark.parametrize(

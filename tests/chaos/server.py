@@ -15,9 +15,8 @@ import asyncpg
 import msgspec
 from sqlalchemy import make_url
 
-from server import config, db, embedded
-from server.context import Role
-from server.features.accounts import registration
+from server import embedded
+from tests import beside
 
 # A first start makes a database cluster; on a busy machine with two cores that takes seconds.
 START_TIMEOUT_S = 60.0
@@ -89,6 +88,8 @@ class Server:
         Raises:
             RuntimeError: It ended instead, or took too long.
         """
+        if "DATABASE_URL" not in self._environment:
+            await asyncio.to_thread(beside.prepare, self.folder)
         self._process = await self._run("serve", *self._options)
         assert self._process.stdout is not None, "it was asked for"
         try:
@@ -135,28 +136,16 @@ class Server:
         resident_pages = int((process / "statm").read_text().split()[1])
         return Usage(resident_pages * os.sysconf("SC_PAGE_SIZE"), len(list((process / "fd").iterdir())))
 
-    async def command(self, *arguments: str) -> bytes:
-        """Run another `fourtalk` command on the same data dir, and return what it prints."""
-        process = await self._run(*arguments)
-        out, _ = await process.communicate()
-        return out
-
     async def mint(self, count: int, *, role: str = "student", ttl_s: int = TOKEN_S) -> list[Account]:
-        """Make accounts, as `fourtalk user mint` does, without the two seconds that a process takes to start."""
-        settings = config.from_env(self._environment, data_dir=self.folder)
-        engine = db.create_engine(self.database_url, pool_size=1)
-        try:
-            async with db.create_sessions(engine).begin() as session:
-                minted = await registration.mint(
-                    session, count=count, role=Role(role), ttl_s=ttl_s, settings=settings
-                )
-        finally:
-            await engine.dispose()
-        return [Account(str(one.user_id), one.access_token) for one in minted]
+        """Make accounts, as `fourtalk user mint` does."""
+        minted = await asyncio.to_thread(
+            beside.mint, self._environment, self.folder, count, role=role, ttl_s=ttl_s
+        )
+        return [Account(one["user_id"], one["access_token"]) for one in minted]
 
     async def violations(self) -> Any:
         """Return what `fourtalk check` finds wrong."""
-        return msgspec.json.decode(await self.command("check", "--json"))["violations"]
+        return await asyncio.to_thread(beside.violations, self._environment, self.folder)
 
     async def query(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database behind the server's back."""

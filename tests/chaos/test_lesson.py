@@ -34,7 +34,7 @@ PLANNED_S = 90 * 60
 # What the crash may cost, or give: beats come every 5 s (DESIGN §4).
 TOLERANCE_S = 10
 # Minutes after the beginning at which the server is killed; the lesson closes at 90 and settles 90 s later.
-KILLS = (30, 60)
+KILLS = (45,)
 KILLS_FULL = (2, 5, 13, 17, 30, 32, 45, 60, 62, 75)
 LEAVES_AT, LEAVES_EARLY = 80, 15
 

@@ -115,7 +115,7 @@ class Party:
 async def test_every_event_arrives_once_and_in_order_whatever_dies(
     tmp_path: Path, record_property: Callable[[str, object], None], *, full: bool
 ) -> None:
-    plan = Plan(cuts=300, kills=20) if full else Plan(cuts=30, kills=2)
+    plan = Plan(cuts=300, kills=20) if full else Plan(cuts=20, kills=1)
     server = Server(tmp_path / "data")
     async with running(server), town() as of:
         party = await _party(of, server)

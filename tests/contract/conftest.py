@@ -1,4 +1,4 @@
-"""One server for the whole walk through the protocol, and one that limits rates."""
+"""One server for each file of the walk through the protocol, and one that limits rates."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from tests.journeys.product import Product, countries
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     folder = tmp_path_factory.mktemp("contract")
     environment = {
@@ -18,7 +18,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
         yield product
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     with Product(tmp_path_factory.mktemp("limited"), environment={"RATE_LIMITS": "on"}) as product:
         yield product

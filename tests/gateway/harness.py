@@ -28,7 +28,7 @@ from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import ConnectionId, Position, Publication
 from server.gateway.questions import Ask
-from server.gateway.socket import websocket_route
+from server.gateway.socket import with_sockets
 from server.gateway.wire import protocol_class
 
 ORIGIN = "http://page.test"
@@ -273,7 +273,7 @@ async def serving(
         extra=extra or {},
         asks=asks or {},
     )
-    app = Litestar([websocket_route(running.gateway)], openapi_config=None)
+    app = with_sockets(Litestar([], openapi_config=None), running.gateway)
     config = uvicorn.Config(app, ws=protocol_class(), lifespan="off", log_level="critical", access_log=False)
     server = uvicorn.Server(config)
     listener = socket.socket()

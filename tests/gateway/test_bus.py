@@ -6,7 +6,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -242,6 +242,117 @@ async def test_a_node_that_is_alone_asks_nobody(redis_url: str) -> None:
         shares._ask = None  # type: ignore[assignment,method-assign]  # whoever calls it fails
 
         assert await shares.admit(str(uuid.uuid4()))
+
+
+class Gate:
+    """Holds a node's subscriptions back until it is opened, as a slow Valkey would."""
+
+    def __init__(self, node: Node) -> None:
+        self.open = asyncio.Event()
+        self.asked: list[Sequence[str]] = []
+        self._hear = node.gateway.bus._hear_channels
+        node.gateway.bus._hear_channels = self.hear  # type: ignore[method-assign]  # delays, and changes nothing
+
+    async def hear(self, pubsub: Any, names: Sequence[str]) -> None:
+        await self.open.wait()
+        self.asked.append(names)
+        await self._hear(pubsub, names)
+
+
+async def test_channels_that_are_wanted_at_once_are_subscribed_together(redis_url: str) -> None:
+    async with two_nodes(redis_url) as (here, _):
+        gate, bus = Gate(here), here.gateway.bus
+        names = [f"user:{uuid.uuid4()}" for _ in range(200)]
+        gate.open.set()
+
+        await asyncio.gather(*(bus.subscribe(name) for name in names))
+
+        assert gate.asked == [names]
+
+
+async def test_a_subscription_does_not_wait_for_what_is_being_published(redis_url: str) -> None:
+    async with two_nodes(redis_url) as (here, _):
+        bus, never = here.gateway.bus, asyncio.Event()
+        bus._flush = lambda _: never.wait()  # type: ignore[method-assign,assignment,return-value]  # stuck
+        bus.broadcast("recheck", str(uuid.uuid4()))
+
+        async with asyncio.timeout(0.9):  # less than it would wait for an answer that does not come
+            await bus.subscribe("user:somebody")
+
+        assert bus._confirmed["user:somebody"].done()
+
+
+async def test_who_is_alone_subscribes_without_waiting_and_misses_nothing(redis_url: str) -> None:
+    room_id = str(uuid.uuid4())
+    channel = f"room:{room_id}"
+    history = Memory()
+    async with serving(redis_url, history=history) as here, client(here) as one:
+        await eventually(lambda: here.gateway.bus.is_alone, 10)  # nodes of tests before are forgotten
+        gate = Gate(here)
+        async with asyncio.timeout(0.9):
+            await one.call("room.join", {"room_id": room_id})
+        async with serving(redis_url, history=history) as there:
+            await eventually(lambda: here.gateway.bus.node in there.gateway.bus._peers)
+            there.post(channel)  # nobody hears this
+            gate.open.set()
+
+            await one.until_offs(channel, [1])
+
+
+async def test_what_was_said_before_a_late_subscription_is_found_at_once(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room_id = str(uuid.uuid4())
+    channel = f"room:{room_id}"
+    async with two_nodes(redis_url) as (here, there), client(here) as one:
+        monkeypatch.setattr("server.gateway.bus.SUBSCRIBE_S", 0.05)
+        gate = Gate(here)
+        await one.call("room.join", {"room_id": room_id})
+        there.post(channel)
+        gate.open.set()
+
+        await one.until_offs(channel, [1])
+
+
+async def test_only_the_answer_to_the_newest_subscription_confirms_it(redis_url: str) -> None:
+    async with two_nodes(redis_url) as (here, _):
+        bus = here.gateway.bus
+        bus._unanswered["user:back"] = 1  # of a subscription that was given up since
+        again = asyncio.get_running_loop().create_task(bus.subscribe("user:back"))
+        await asyncio.sleep(0)
+
+        bus._confirm("user:back")
+        was_confirmed = bus._confirmed["user:back"].done()
+        await eventually(lambda: bus._unanswered.get("user:back") == 1 or again.done())
+        await again
+
+        assert not was_confirmed
+
+
+async def test_a_node_that_comes_later_is_told_of_the_sockets_that_are_there(redis_url: str) -> None:
+    user, gone = str(uuid.uuid4()), str(uuid.uuid4())
+    limits = Limits(connections=2)
+    async with serving(redis_url, limits=limits) as here:
+        await eventually(lambda: here.gateway.bus.is_alone, 10)
+        shares = here.gateway.shares
+        places = [await shares.admit(user), await shares.admit(user), await shares.admit(gone)]
+        assert all(places)
+        shares.release(cast(Share, places[2]))
+        assert gone not in shares._changed
+
+        async with serving(redis_url, limits=limits) as there:
+            await eventually(lambda: here.gateway.bus.node in there.gateway.bus._peers)
+            place: Share | None = None
+            # Written down by one node, and then known to the other: a few round trips.
+            for _ in range(100):
+                place = await there.gateway.shares.admit(user)
+                if place is None:
+                    break
+                there.gateway.shares.release(place)
+                await asyncio.sleep(0.05)
+
+            assert place is None
+            assert await there.gateway.shares.admit(gone) is not None
 
 
 async def test_call_and_answer(redis_url: str) -> None:

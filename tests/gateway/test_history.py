@@ -3,14 +3,24 @@
 import asyncio
 import time
 import uuid
+from collections.abc import AsyncIterator
 
+import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from server.gateway import history
 from server.gateway.history import Draft, TableHistory
+from server.reads import Reads
 from tests.gateway.harness import client, serving
 
 Sessions = async_sessionmaker[AsyncSession]
+
+
+@pytest.fixture
+async def reader(sessions: Sessions) -> AsyncIterator[TableHistory]:
+    reads = Reads(sessions)
+    async with reads.running():
+        yield TableHistory(sessions, reads)
 
 
 def draft(channel: str, number: int = 0, ts: int = 1) -> Draft:
@@ -27,7 +37,7 @@ async def test_offsets_count_from_one_per_channel(sessions: Sessions) -> None:
     assert [(channel, event.off) for channel, event in second] == [("user:b", 3)]
 
 
-async def test_rolled_back_events_leave_no_gap(sessions: Sessions) -> None:
+async def test_rolled_back_events_leave_no_gap(sessions: Sessions, reader: TableHistory) -> None:
     async with sessions() as session:
         await history.append(session, [draft("user:a")])
         await session.rollback()
@@ -35,7 +45,7 @@ async def test_rolled_back_events_leave_no_gap(sessions: Sessions) -> None:
         stored = await history.append(session, [draft("user:a", 7)])
 
     assert [event.off for _, event in stored] == [1]
-    assert await TableHistory(sessions).read("user:a", after=0, limit=10) == [event for _, event in stored]
+    assert await reader.read("user:a", after=0, limit=10) == [event for _, event in stored]
 
 
 async def test_nothing_appended_is_nothing(sessions: Sessions) -> None:
@@ -44,7 +54,7 @@ async def test_nothing_appended_is_nothing(sessions: Sessions) -> None:
 
 
 async def test_concurrent_writers_of_the_same_channels_neither_block_each_other_nor_leave_gaps(
-    sessions: Sessions,
+    sessions: Sessions, reader: TableHistory
 ) -> None:
     channels = [f"user:{number}" for number in range(5)]
 
@@ -58,14 +68,12 @@ async def test_concurrent_writers_of_the_same_channels_neither_block_each_other_
         for turn in range(4):
             tasks.create_task(write(turn))
 
-    reader = TableHistory(sessions)
     for channel in channels:
         assert [event.off for event in await reader.read(channel, after=0, limit=100)] == list(range(1, 41))
     assert {position.off for position in (await reader.heads(channels)).values()} == {40}
 
 
-async def test_epoch_is_fixed_from_the_first_look_on(sessions: Sessions) -> None:
-    reader = TableHistory(sessions)
+async def test_epoch_is_fixed_from_the_first_look_on(sessions: Sessions, reader: TableHistory) -> None:
 
     before = (await reader.heads(["user:new"]))["user:new"]
     async with sessions.begin() as session:
@@ -76,11 +84,11 @@ async def test_epoch_is_fixed_from_the_first_look_on(sessions: Sessions) -> None
     assert (before.off, after.off) == (0, 1)
 
 
-async def test_reading_begins_after_the_offset(sessions: Sessions) -> None:
+async def test_reading_begins_after_the_offset(sessions: Sessions, reader: TableHistory) -> None:
     async with sessions.begin() as session:
         await history.append(session, [draft("user:a", number) for number in range(10)])
 
-    page = await TableHistory(sessions).read("user:a", after=3, limit=4)
+    page = await reader.read("user:a", after=3, limit=4)
 
     assert [(event.off, event.d) for event in page] == [
         (4, b'{"n":3}'),
@@ -91,7 +99,7 @@ async def test_reading_begins_after_the_offset(sessions: Sessions) -> None:
 
 
 async def test_what_is_forgotten_cannot_be_recovered_but_offsets_go_on(
-    sessions: Sessions, redis_url: str
+    sessions: Sessions, reader: TableHistory, redis_url: str
 ) -> None:
     user = str(uuid.uuid4())
     channel = f"user:{user}"
@@ -102,7 +110,6 @@ async def test_what_is_forgotten_cannot_be_recovered_but_offsets_go_on(
         )
     async with sessions.begin() as session:
         forgotten = await history.forget(session, before_ms=20, limit=100)
-    reader = TableHistory(sessions)
     epoch = (await reader.heads([channel]))[channel].epoch
 
     async with serving(redis_url, extra={"user:": reader}) as node:

@@ -1,4 +1,4 @@
-"""One server for all stories that do not disturb each other; each has people, courses and talks of its own."""
+"""One server for the stories of a file, which do not disturb each other: each has people, courses and talks of its own."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from tests.journeys.product import Product, countries
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     folder = tmp_path_factory.mktemp("journeys")
     environment = {

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet  # type: ignore[import-untyped]  # it has no types
 
 from server import embedded
+from tests import beside
 
 READY = "fourtalk is ready"
 # What of our own environment a server needs; everything else would configure it by accident.
 KEPT = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR")
-# A command is a process that takes a second to start, so accounts are made in advance.
+# Each making waits for the database a few times, so accounts are made in advance.
 MINTED = 40
 MEDIA_KEY, MEDIA_SECRET = "journeys", "a secret of the media server, long enough"
 VIETNAM, AMERICA, NOWHERE = "14.160.0.1", "8.8.8.8", "192.0.2.1"
@@ -64,12 +64,17 @@ class Product:
         self.stop()
 
     @property
+    def _data_dir(self) -> Path:
+        return self.folder / "data"
+
+    @property
     def words(self) -> str:
         """Return the last of what the server has written to its log."""
         return (self.folder / "serve.log").read_text()[-3000:]
 
     def start(self) -> None:
         """Start it, and return once it says that it is ready."""
+        beside.prepare(self._data_dir)
         self._process = self._run("serve", *self._options)
         assert self._process.stdout is not None, "it was asked for"
         assert READY in self._process.stdout.readline(), self.words
@@ -93,9 +98,7 @@ class Product:
         """Return accounts that nobody has used, each with `user_id`, `email` and `access_token`."""
         unused = self._unused.setdefault(role, [])
         if len(unused) < count:
-            done = self.command("user", "mint", "--count", str(max(count, MINTED)), "--role", role)
-            assert done.returncode == 0, done.stderr
-            unused += map(msgspec.json.decode, done.stdout.splitlines())
+            unused += beside.mint(self._environment, self._data_dir, max(count, MINTED), role=role)
         taken, self._unused[role] = unused[:count], unused[count:]
         return taken
 
@@ -106,10 +109,7 @@ class Product:
 
     def violations(self) -> Any:
         """Return what `fourtalk check` finds wrong."""
-        done = self.command("check", "--json")
-        found = msgspec.json.decode(done.stdout)["violations"]
-        assert done.returncode == (1 if found else 0)
-        return found
+        return beside.violations(self._environment, self._data_dir)
 
     def errors(self) -> list[str]:
         """Return what the server has logged as an error."""
@@ -120,7 +120,7 @@ class Product:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "serve.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "server", *arguments, "--data-dir", str(self.folder / "data")],
+                [sys.executable, "-m", "server", *arguments, "--data-dir", str(self._data_dir)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

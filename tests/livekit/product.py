@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
@@ -19,6 +19,7 @@ from livekit import rtc
 from rooms.media import LiveKitMedia, room_name
 from server import embedded
 from server.demo.people import Body, Person, RefusedError, Town
+from tests import beside
 from tests.livekit.ear import KEY, SECRET
 from tests.livekit.participant import Participant
 
@@ -27,6 +28,8 @@ T = TypeVar("T")
 READY = b"fourtalk is ready"
 PRICE = 10_000
 LESSON = timedelta(hours=1)
+# What of our own environment a server needs; everything else would configure it by accident.
+KEPT = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR")
 # A condition is looked at this often; the server allows a user 20 operations a second.
 LOOK_S = 0.1
 
@@ -40,6 +43,15 @@ class Product:
         self._folder = folder
         self._pid_file = folder / "livekit.pid"
         self._log = folder / "serve.log"
+        self._data_dir = folder / "data"
+        self._environment = {
+            **{name: os.environ[name] for name in KEPT if name in os.environ},
+            "FOURTALK_LIVEKIT_BIN": str(folder / "livekit-server"),
+            "FOURTALK_LOG_LEVEL": "warning",
+            "LIVEKIT_API_KEY": KEY,
+            "LIVEKIT_API_SECRET": SECRET,
+            "PUBLIC_URL": self.base,
+        }
         self._serve: asyncio.subprocess.Process | None = None
         self._livekit: asyncio.subprocess.Process | None = None
 
@@ -62,6 +74,7 @@ class Product:
 
     async def start(self) -> None:
         """Start the server and wait until it is ready."""
+        await asyncio.to_thread(beside.prepare, self._data_dir)
         self._serve = await self._run("serve", "--port", self.base.rpartition(":")[2], "--time-travel")
         assert self._serve.stdout is not None
         assert READY in await self._serve.stdout.readline(), self._log.read_text()[-2000:]
@@ -72,12 +85,13 @@ class Product:
         self._serve.kill()
         await self._serve.wait()
 
-    async def command(self, *arguments: str) -> bytes:
-        """Run another command beside the server and return what it says."""
-        process = await self._run(*arguments)
-        out, _ = await process.communicate()
-        assert process.returncode == 0, out.decode()
-        return out
+    async def mint(self, count: int, *, role: str) -> list[dict[str, Any]]:
+        """Make accounts, as `fourtalk user mint` does."""
+        return await asyncio.to_thread(beside.mint, self._environment, self._data_dir, count, role=role)
+
+    async def violations(self) -> list[Any]:
+        """Return what `fourtalk check` finds wrong."""
+        return await asyncio.to_thread(beside.violations, self._environment, self._data_dir)
 
     def kill_livekit(self) -> None:
         """End LiveKit without a goodbye."""
@@ -85,7 +99,7 @@ class Product:
 
     async def restart_livekit(self) -> None:
         """Bring LiveKit back on the same ports, as a supervisor would; it has forgotten every room."""
-        config = self._folder / "data" / "livekit.json"
+        config = self._data_dir / "livekit.json"
         self._livekit = await asyncio.create_subprocess_exec(
             str(self._binary),
             "--config",
@@ -105,7 +119,6 @@ class Product:
             await eventually(answers, "LiveKit answers again")
 
     async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
-        keep = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR")
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -113,17 +126,10 @@ class Product:
                 "server",
                 *arguments,
                 "--data-dir",
-                str(self._folder / "data"),
+                str(self._data_dir),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={
-                    **{name: os.environ[name] for name in keep if name in os.environ},
-                    "FOURTALK_LIVEKIT_BIN": str(self._folder / "livekit-server"),
-                    "FOURTALK_LOG_LEVEL": "warning",
-                    "LIVEKIT_API_KEY": KEY,
-                    "LIVEKIT_API_SECRET": SECRET,
-                    "PUBLIC_URL": self.base,
-                },
+                env=self._environment,
                 preexec_fn=lambda: embedded.die_with_parent(signal.SIGTERM),
             )
 
@@ -148,8 +154,7 @@ class Stage:
 
     async def people(self, *names: str, role: str = "student") -> list[Person]:
         """Return new people, connected."""
-        minted = await self.product.command("user", "mint", "--count", str(len(names)), "--role", role)
-        accounts = [msgspec.json.decode(line) for line in minted.splitlines()]
+        accounts = await self.product.mint(len(names), role=role)
         people = [
             self._town.person(name, account["user_id"], account["access_token"])
             for name, account in zip(names, accounts, strict=True)
@@ -174,7 +179,7 @@ async def playing(binary: Path, folder: Path) -> AsyncIterator[Stage]:
     async with product.serving(), Town(product.base) as town, asyncio.TaskGroup() as tasks:
         try:
             yield Stage(product, town, tasks)
-            await product.command("check")
+            assert await product.violations() == []
         finally:
             await town.hang_up()
 

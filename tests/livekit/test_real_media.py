@@ -172,8 +172,8 @@ async def test_a_killed_person_is_noticed_late_and_paid_until_the_kill(
     assert left.reason == "CONNECTION_TIMEOUT"
     assert 18 <= late_s <= 23
     assert left.created_at is not None
-    [visit] = attendance.attendance(
-        [evidence(hook) for hook in ear.of(room) if hook.type in media.EVIDENCE_KINDS],
+    known = attendance.Known(evidence(hook) for hook in ear.of(room) if hook.type in media.EVIDENCE_KINDS)
+    [visit] = known.attendance(
         provider="livekit",
         starts_at=joined.created_at,
         ends_at=left.created_at,

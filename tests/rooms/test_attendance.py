@@ -53,8 +53,8 @@ def stay(start: float, end: float, seat: str = "1", *, goodbye: bool = False) ->
 def attended(
     *evidence: Evidence, provider: EvidenceMode = "livekit", until: float = PLANNED_S, who: Identity = MAI
 ) -> Attended:
-    found = attendance.attendance(
-        evidence, provider=provider, starts_at=START, ends_at=at(PLANNED_S), until=at(until)
+    found = attendance.Known(evidence).attendance(
+        provider=provider, starts_at=START, ends_at=at(PLANNED_S), until=at(until)
     )
     return found.get(who, attendance.NOT_SEEN)
 

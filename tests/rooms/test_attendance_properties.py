@@ -88,8 +88,8 @@ def lose(facts: list[Evidence], dice: random.Random) -> list[Evidence]:
 
 
 def attended(facts: Iterable[Evidence], *, window_s: int = WINDOW_S, until_s: int = HORIZON_S) -> Attended:
-    found = attendance.attendance(
-        facts, provider="livekit", starts_at=START, ends_at=at(window_s), until=at(until_s)
+    found = attendance.Known(facts).attendance(
+        provider="livekit", starts_at=START, ends_at=at(window_s), until=at(until_s)
     )
     return found.get(MAI, attendance.NOT_SEEN)
 
@@ -274,8 +274,8 @@ def test_sockets_alone_count_stays_and_graces(steps: list[tuple[int, int, bool]]
             Evidence("stay", at(start), MAI, str(number), until=at(clock), source="socket", reason=reason)
         )
 
-    found = attendance.attendance(
-        facts, provider="socket", starts_at=START, ends_at=at(WINDOW_S), until=at(HORIZON_S)
+    found = attendance.Known(facts).attendance(
+        provider="socket", starts_at=START, ends_at=at(WINDOW_S), until=at(HORIZON_S)
     )
 
     assert seconds(found[MAI]) == {second for second in expected if second < WINDOW_S}

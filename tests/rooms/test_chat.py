@@ -6,6 +6,7 @@ import pytest
 
 from rooms import errors, messages as m
 from rooms.chat import EDITABLE, TEXT_MAX
+from rooms.seats import GRACE
 from rooms.state import KEYS_KEPT, LINES_KEPT
 from tests.rooms.kit import ANN, BEN, HOST, SECOND, Room, talk
 
@@ -37,6 +38,60 @@ def test_a_message_copies_no_seat(room: Room) -> None:
     say(room, "hello")
 
     assert room.state.seats is seats
+
+
+def test_talk_changes_nothing_but_what_was_said(room: Room) -> None:
+    # given: a room as it was before each thing that people can say
+    line = say(room, "hello")
+    before = room.state
+    said = {"seq", "off", "lines", "keys", "read"}
+
+    for command in (
+        m.SendChat(ANN, "again"),
+        m.EditChat(ANN, line.id, "hullo"),
+        m.ReadChat(ANN, line.id),
+        m.DeleteChat(ANN, line.id),
+    ):
+        # when
+        room.send(command)
+
+        # then: nobody has to look at timers, wishes or lists again
+        assert room.last.is_talk
+        changed = {
+            name
+            for name in before.__struct_fields__
+            if getattr(room.state, name) is not getattr(before, name)
+        }
+        assert changed <= said
+
+
+def test_a_message_that_finds_a_lease_over_is_more_than_talk(room: Room) -> None:
+    # given: nobody has woken the room since Ann's grace ended
+    room.lose(ANN)
+    room.now += GRACE
+    room.wall += GRACE
+
+    say(room, "is she gone?", who=HOST)
+
+    assert room.of(m.SeatFreed)
+    assert not room.last.is_talk
+
+
+def test_a_repeated_message_is_no_talk(room: Room) -> None:
+    say(room, "hello", key="k")
+
+    say(room, "hello", key="k")
+
+    assert not room.last.is_talk
+
+
+def test_no_two_messages_share_an_id(room: Room) -> None:
+    other = Room(talk())
+    other.join(ANN)
+
+    ids = [say(where, "hello").id for where in (room, other) for _ in range(50)]
+
+    assert len(set(ids)) == 100
 
 
 def test_the_same_key_gives_the_first_answer(room: Room) -> None:

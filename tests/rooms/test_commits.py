@@ -191,10 +191,12 @@ async def test_a_commit_without_answer_is_found_out_by_the_next_try(
     async with talking(sessions, clock, 3) as (rooms, room_ids):
         monkeypatch.setattr(journal, "append_together", unheard)
         lost = await say(rooms, room_ids, key="k")
+        certain = [rooms.here(room_id) for room_id in room_ids]
         monkeypatch.setattr(journal, "append_together", append)
         answers = await say(rooms, room_ids, key="k")
 
     assert {type(answer) for answer in lost} == {errors.UnknownOutcomeError}
+    assert certain == [None] * 3  # only the database can say
     assert all(isinstance(answer, m.ChatMessage) for answer in answers)
     assert await messages(sessions) == {room_id: ["hello"] for room_id in room_ids}
 

@@ -10,7 +10,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from structlog.testing import capture_logs
 
-from rooms import errors, finish, journal, messages as m, room
+from rooms import errors, finish, inbox, journal, messages as m, room
 from rooms.media import room_name
 from rooms.messages import Identity, Presence, RoomStatus
 from rooms.models import MediaEvent
@@ -333,7 +333,7 @@ async def test_however_much_is_unread_counts_at_the_end(
     sessions: Sessions, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room_id = await create(sessions, lesson(evidence="livekit"), clock)
-    monkeypatch.setattr(journal, "INBOX_PAGE", 2)
+    monkeypatch.setattr(inbox, "PAGE", 2)
 
     async with registry(sessions, clock, media=LiveKit(), leases=Leases(scan_s=60)) as rooms:
         await rooms.ask(room_id, join(HOST))
@@ -404,3 +404,21 @@ async def killed(*_: object, **__: object) -> None:
 
 async def broken(*_: object, **__: object) -> None:
     raise ZeroDivisionError
+
+
+async def test_terms_are_remembered_until_others_come_into_force(sessions: Sessions) -> None:
+    terms, change = finish.Terms(), STARTS + 10 * MINUTE
+    async with sessions.begin() as session:
+        await session.execute(
+            text("insert into policy values (2, :at, 4000, 8000, 25, 200, 1, 8, 'admin:1', 'Better terms.')"),
+            {"at": change},
+        )
+
+        unread = terms.percent(STARTS)
+        read = await terms.read(session, STARTS)
+        remembered = [terms.percent(at) for at in (STARTS, change - SECOND, change, STARTS - SECOND)]
+        later = await terms.read(session, change)
+
+    assert (unread, read, later) == (None, 20, 25)
+    assert remembered == [20, 20, None, None]
+    assert terms.percent(change + 60 * MINUTE) == 25

@@ -7,8 +7,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import journal
+from rooms.journal import Claim, Write
 from rooms.messages import Evidence, Identity, RoomKind, RoomSpec
 from rooms.models import EvidenceRow
+from rooms.turn import Decision
 from server.clock import Clock
 
 
@@ -28,12 +30,13 @@ async def test_stay_is_extended_any_number_of_times_on_one_connection(
         evidence="socket",
     )
     async with sessions.begin() as session:
-        await journal.create(session, talk, now=start, wall=start)
+        state = await journal.create(session, talk, now=start, wall=start)
 
         for minute in range(20):
             until = start + timedelta(minutes=minute)
             stay = Evidence(kind="stay", at=start, identity=guest, session="1", until=until, source="socket")
-            await journal._write_evidence(session, room_id, [stay])
+            beat = (start, Decision(state, evidence=(stay,)))
+            await journal.append(session, Claim(room_id, None, 0), Write(state, state, [beat], {}, {}))
 
         rows = await session.scalars(select(EvidenceRow).where(EvidenceRow.room_id == room_id))
         assert [row.until for row in rows] == [start + timedelta(minutes=19)]

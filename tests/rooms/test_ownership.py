@@ -1,18 +1,20 @@
 """Rooms survive their node: adoption, restarts, timers, the order of time."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import errors, messages as m, ownership
+from rooms.actor import rest
 from rooms.messages import SeatStatus
-from rooms.models import RoomEvent
+from rooms.models import Node, RoomEvent, RoomOwner
 from rooms.ownership import Leases
-from rooms.registry import Registry
+from rooms.registry import ASK_TIMEOUT_S, Registry
 from tests.rooms.kit import (
     ANN,
     FAST,
@@ -76,13 +78,15 @@ async def test_two_nodes_that_claim_at_once_agree_on_one_owner(sessions: Session
             await ownership.beat(session, node_id, "", ttl_s=10)
 
     async with sessions() as first, sessions() as second, asyncio.TaskGroup() as tasks:
-        taken = await ownership.claim(first, room_id, here)
-        waiting = tasks.create_task(ownership.claim(second, room_id, there))
+        taken = await ownership.claim(first, [room_id], here)
+        waiting = tasks.create_task(ownership.claim(second, [room_id], there))
         await blocked(sessions)
         await first.commit()
 
-    assert isinstance(taken, ownership.Taken)
-    assert waiting.result() == ownership.Elsewhere(here)
+    assert isinstance(taken[room_id], ownership.Taken)
+    found = waiting.result()[room_id]
+    assert isinstance(found, ownership.Elsewhere)
+    assert found.node_id == here
 
 
 async def blocked(sessions: Sessions) -> None:
@@ -186,6 +190,163 @@ async def test_a_dead_nodes_rooms_are_adopted_page_after_page(
         await second._watch()
 
         assert second._actors.keys() == set(rooms)
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[list[UUID]]:
+    """The rooms that were claimed, together as they were."""
+    found: list[list[UUID]] = []
+    claim = ownership.claim
+
+    async def noted(session: AsyncSession, room_ids: Sequence[UUID], node_id: UUID) -> object:
+        found.append(list(room_ids))
+        return await claim(session, room_ids, node_id)
+
+    monkeypatch.setattr(ownership, "claim", noted)
+    return found
+
+
+async def test_rooms_that_are_wanted_at_once_are_claimed_together(
+    sessions: Sessions, clock: Clock, claims: list[list[UUID]]
+) -> None:
+    rooms = [await create(sessions, talk(), clock) for _ in range(12)]
+
+    async with registry(sessions, clock, leases=Leases(scan_s=3600)) as node:
+        replies = await asyncio.gather(*(node.ask(room_id, join(ANN)) for room_id in rooms))
+
+    assert claims == [rooms]
+    assert [type(reply) for reply in replies] == [m.Joined] * 12
+
+
+async def test_a_room_that_cannot_be_read_keeps_no_other_from_being_opened(
+    sessions: Sessions, clock: Clock
+) -> None:
+    broken, *rooms = [await create(sessions, talk(), clock) for _ in range(4)]
+    async with sessions.begin() as session:
+        nonsense = """update room_event set data = '{"type": "nonsense"}' where room_id = :room_id"""
+        await session.execute(text(nonsense), {"room_id": broken})
+
+    async with registry(sessions, clock) as node:
+        asked = (node.ask(room_id, join(ANN)) for room_id in (broken, *rooms))
+        refused, *replies = await asyncio.gather(*asked, return_exceptions=True)
+        async with sessions() as session:
+            owner = await session.get_one(RoomOwner, broken)
+
+    assert isinstance(refused, errors.OverloadedError)
+    assert [type(reply) for reply in replies] == [m.Joined] * 3
+    assert owner.node_id is None, "another version of the program may be able to read it"
+
+
+async def test_a_room_that_somebody_holds_keeps_no_other_from_being_opened(
+    sessions: Sessions, clock: Clock
+) -> None:
+    held, *rooms = [await create(sessions, talk(), clock) for _ in range(4)]
+
+    async with registry(sessions, clock) as node, sessions() as holder, asyncio.TaskGroup() as tasks:
+        await holder.execute(select(RoomOwner).where(RoomOwner.room_id == held).with_for_update())
+        waiting = [tasks.create_task(node.ask(room_id, join(ANN))) for room_id in (held, *rooms)]
+        await blocked(sessions)
+        opened = set(node._actors)
+        await holder.commit()
+
+    assert opened == set(rooms)
+    assert isinstance(waiting[0].result(), m.Joined)
+
+
+async def test_where_a_room_runs_is_asked_once(
+    sessions: Sessions, clock: Clock, claims: list[list[UUID]]
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+    nodes: dict[UUID, Registry] = {}
+
+    async def forward(node_id: UUID, room_id: UUID, payload: bytes) -> bytes:
+        return await nodes[node_id].handle_forwarded(payload)
+
+    async with (
+        registry(sessions, clock) as owner,
+        registry(sessions, clock, forward=forward, leases=Leases(scan_s=3600)) as other,
+    ):
+        nodes[owner.node_id] = owner
+        await owner.ask(room_id, join(HOST))
+        claims.clear()
+
+        for number in range(3):
+            await other.ask(room_id, m.SendChat(HOST, "hello", f"key {number}"))
+        asked = len(claims)
+        await rest([owner._actors[room_id]])
+        reply = await other.ask(room_id, m.SendChat(HOST, "and again", "last"))
+
+    assert asked == 1
+    assert isinstance(reply, m.ChatMessage), "it is looked for again when it has moved"
+
+
+async def test_a_node_that_may_have_lost_its_rooms_sends_askers_to_look_again(
+    sessions: Sessions, clock: Clock
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+    nodes: dict[UUID, Registry] = {}
+
+    async def forward(node_id: UUID, room_id: UUID, payload: bytes) -> bytes:
+        return await nodes[node_id].handle_forwarded(payload)
+
+    async with (
+        doomed(registry(sessions, clock, leases=Leases(beat_s=3600, scan_s=3600))) as owner,
+        registry(sessions, clock, forward=forward, leases=Leases(scan_s=3600)) as other,
+    ):
+        nodes[owner.node_id] = owner
+        await owner.ask(room_id, join(HOST))
+        await other.ask(room_id, m.SendChat(HOST, "it is there", "key"))
+        owner._renewed -= 3600
+        await expire(sessions, owner.node_id, 0)
+
+        await other.ask(room_id, m.SendChat(HOST, "it is here", "other key"))
+
+        assert other._actors.keys() == {room_id}
+
+
+async def expire(sessions: Sessions, node_id: UUID, after_s: float) -> None:
+    """Let a node's lease run out then, as if it had not been renewed for a while."""
+    async with sessions.begin() as session:
+        left = func.clock_timestamp() + timedelta(seconds=after_s)
+        await session.execute(update(Node).where(Node.id == node_id).values(expires_at=left))
+
+
+async def refused_connection(node_id: UUID, room_id: UUID, payload: bytes) -> bytes:
+    raise ConnectionRefusedError
+
+
+async def test_who_asks_a_room_of_a_dead_node_is_answered_when_its_lease_ends(
+    sessions: Sessions, clock: Clock
+) -> None:
+    room_id = await create(sessions, talk(), clock)
+    async with doomed(registry(sessions, clock)) as dead:
+        await dead.ask(room_id, join(HOST))
+
+    leases = Leases(scan_s=3600)
+    async with registry(sessions, clock, leases=leases, forward=refused_connection) as other:
+        with pytest.raises(errors.OverloadedError):
+            await other.ask(room_id, m.SendChat(HOST, "it was there a moment ago", "key"))
+        await expire(sessions, dead.node_id, ASK_TIMEOUT_S)
+        with pytest.raises(errors.OverloadedError):
+            await other.ask(room_id, m.SendChat(HOST, "longer than anybody waits", "key"))
+        await expire(sessions, dead.node_id, 1)
+        reply = await other.ask(room_id, m.SendChat(HOST, "soon", "key"))
+
+    assert isinstance(reply, m.ChatMessage)
+
+
+async def test_the_next_look_comes_when_a_lease_ends(sessions: Sessions, clock: Clock) -> None:
+    async with doomed(registry(sessions, clock)) as dead:
+        pass
+
+    async with registry(sessions, clock, leases=Leases()) as other:
+        await expire(sessions, dead.node_id, 1)
+        soon_s = await other._watch()
+        await expire(sessions, dead.node_id, 0)
+        later_s = await other._watch()
+
+    assert soon_s <= 1.01
+    assert later_s == Leases().scan_s
 
 
 async def test_only_the_predecessors_rooms_are_free_at_once(sessions: Sessions, clock: Clock) -> None:

@@ -28,6 +28,7 @@ from server.features.courses import errands
 from server.gateway.protocol import Publication
 from server.integrations.geo import Locator
 from server.integrations.stripe_fake.fake import StripeFake
+from server.reads import Reads
 from server.relay import Relay
 from tests.billing.payments import KEY, SECRET, api_of
 
@@ -186,16 +187,21 @@ async def open_stage(
 
     registry = Registry(sessions, now=clock.now, wall=clock.wall, publish=publish_room)
     sessions.configure(info={outbox.NODE: registry.node_id})
-    relay = Relay(
-        sessions,
-        node=registry.node_id,
-        publish=publish,
-        reactions=reactions.TABLE,
-        after=errands.table(sessions, registry),
-        wall=clock.wall,
-    )
-    with Locator(locator_file(folder / "countries.mmdb")) as locator:
-        async with registry:
-            fake = StripeFake(key=KEY, secret=SECRET, now=clock.now)
-            parts = Parts(settings, clock, sessions, redis, registry, locator, publish, payments=api_of(fake))
-            yield Stage(parts, relay, shown)
+    reads = Reads(sessions)
+    async with reads.running():
+        relay = Relay(
+            sessions,
+            node=registry.node_id,
+            publish=publish,
+            reactions=reactions.TABLE,
+            together=reactions.TOGETHER,
+            after=errands.table(sessions, reads, registry),
+            wall=clock.wall,
+        )
+        with Locator(locator_file(folder / "countries.mmdb")) as locator:
+            async with registry:
+                fake = StripeFake(key=KEY, secret=SECRET, now=clock.now)
+                parts = Parts(
+                    settings, clock, sessions, reads, redis, registry, locator, publish, payments=api_of(fake)
+                )
+                yield Stage(parts, relay, shown)

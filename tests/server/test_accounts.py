@@ -1,7 +1,7 @@
 """Registration, login, tokens and administration, over HTTP with the real database and Valkey."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 
 from billing.models import Outbox
 from server.audit import AuditEntry
-from server.context import Role
+from server.context import Principal, Role
 from server.errors import TokenExpiredError, UnauthenticatedError
 from server.features.accounts import lockout, passwords, registration, tokens
 from server.features.accounts.models import LoginFailures, LoginSession, RefreshToken, User
@@ -353,6 +353,35 @@ class TestAccessToken:
         )
 
         assert (await world.authenticator.authenticate(token)).role is Role.STUDENT
+
+    async def test_token_that_held_before_is_refused_once_it_is_over(self, world: World) -> None:
+        person = await world.person(Role.STUDENT)
+        now = [world.parts.clock.wall()]
+        parts = world.parts
+        authenticator = tokens.Authenticator(
+            secret=parts.settings.secret_key, reads=parts.reads, redis=parts.redis, wall=lambda: now[0]
+        )
+        _, ends_at = await authenticator.log_in(person.token)
+
+        now[0] = datetime.fromtimestamp(ends_at, UTC)
+
+        with pytest.raises(TokenExpiredError):
+            await authenticator.log_in(person.token)
+
+    async def test_accounts_that_are_asked_for_together_stay_apart(self, world: World) -> None:
+        people = [*await world.people(Role.STUDENT, 5), *await world.people(Role.TUTOR, 5)]
+        async with world.parts.sessions.begin() as session:
+            await session.execute(update(User).where(User.id == people[3].id).values(version=2))
+
+        found = await asyncio.gather(
+            *(world.authenticator.authenticate(one.token) for one in people), return_exceptions=True
+        )
+
+        refused = found.pop(3)
+        assert isinstance(refused, UnauthenticatedError)
+        assert [one.user_id for one in found if isinstance(one, Principal)] == [
+            one.id for number, one in enumerate(people) if number != 3
+        ]
 
     async def test_a_change_is_seen_within_a_second(self, world: World) -> None:
         person = await world.person(Role.STUDENT)

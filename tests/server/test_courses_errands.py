@@ -11,6 +11,7 @@ from sqlalchemy import text
 from rooms.journal import Nature
 from rooms.messages import CancelLesson, Command, Join, Reply, RoomStatus
 from rooms.registry import Registry
+from rooms.state import State
 from server import checks
 from server.context import Principal, Role
 from server.errors import ConflictError, ForbiddenError
@@ -264,6 +265,9 @@ async def test_who_gives_the_place_back_while_joining_is_not_let_in(stage: Stage
 
         async def nature(self, room_id: UUID) -> Nature:
             return await stage.parts.rooms.nature(room_id)
+
+        def here(self, room_id: UUID) -> State | None:
+            return stage.parts.rooms.here(room_id)
 
     rooms = cast(Registry, SlowRooms())
     slow = Stage(msgspec.structs.replace(stage.parts, rooms=rooms), stage.relay, stage.shown)

@@ -2,18 +2,21 @@
 
 import asyncio
 import secrets
-from typing import Any
+from datetime import timedelta
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
-from sqlalchemy import event, func, select, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from rooms.messages import InboxChanged
+from rooms import inbox
+from rooms.inbox import Stored
+from rooms.messages import Delivery, InboxChanged
 from rooms.models import MediaEvent
 from server.clock import Clock
 from server.errors import OverloadedError
-from server.webhooks.inbox import Inbox, Row
+from server.webhooks.inbox import Inbox
 
 Sessions = async_sessionmaker[AsyncSession]
 ROOM = UUID(int=7)
@@ -24,10 +27,12 @@ class Told:
 
     def __init__(self, sessions: Sessions) -> None:
         self.rooms: list[UUID] = []
+        self.deliveries: list[tuple[Delivery, ...]] = []
         self.inbox = Inbox(sessions, tell=self._tell)
 
     def _tell(self, room_id: UUID, message: InboxChanged) -> None:
         self.rooms.append(room_id)
+        self.deliveries.append(message.deliveries)
 
 
 @pytest.fixture
@@ -35,20 +40,24 @@ def told(sessions: Sessions) -> Told:
     return Told(sessions)
 
 
-def row(event_id: str = "", room_id: UUID | None = ROOM) -> Row:
+def row(event_id: str = "", room_id: UUID | None = ROOM) -> Stored:
     at = Clock().now()
-    values: dict[str, Any] = dict.fromkeys(("room_sid", "identity", "participant_sid", "joined_at", "reason"))
-    return values | {
-        "event_id": event_id or f"EV_{uuid4().hex}",
-        "room_id": room_id,
-        "generation": 1,
-        "room_name": "ft",
-        "type": "room_started",
-        "counted": True,
-        "created_at": at,
-        "body": '{"a": 1}',
-        "received_at": at,
-    }
+    return Stored(
+        event_id=event_id or f"EV_{uuid4().hex}",
+        room_id=room_id,
+        generation=1,
+        room_name="ft",
+        room_sid=None,
+        type="room_started",
+        identity=None,
+        participant_sid=None,
+        counted=True,
+        created_at=at,
+        joined_at=None,
+        reason=None,
+        received_at=at,
+        body=msgspec.Raw(b'{"a": 1}'),
+    )
 
 
 async def stored(sessions: Sessions) -> int:
@@ -57,17 +66,42 @@ async def stored(sessions: Sessions) -> int:
 
 
 async def test_what_comes_together_is_committed_together_and_told_once(
-    told: Told, sessions: Sessions, engine: AsyncEngine
+    told: Told, sessions: Sessions
 ) -> None:
-    commits: list[object] = []
-    event.listen(engine.sync_engine, "commit", commits.append)
-
     await asyncio.gather(*(told.inbox.store(row()) for _ in range(150)))
 
+    async with sessions() as session:
+        commits = await session.scalar(text("select count(distinct xmin::text) from media_event"))
     # The first commits alone, the others wait for it.
-    assert len(commits) == 2
+    assert commits == 2
     assert await stored(sessions) == 150
     assert told.rooms == [ROOM, ROOM]
+
+
+async def test_a_room_is_told_what_is_new_in_the_order_in_which_it_happened(told: Told) -> None:
+    first, second = row("EV_1"), row("EV_2")
+    earlier = msgspec.structs.replace(row("EV_3"), created_at=second.created_at - timedelta(seconds=5))
+
+    await asyncio.gather(*(told.inbox.store(one) for one in (first, second, earlier)))
+
+    ids = [[delivery.event_id for delivery in deliveries] for deliveries in told.deliveries]
+    assert ids == [["EV_1"], ["EV_3", "EV_2"]]
+
+
+async def test_more_than_a_turn_takes_in_is_told_in_pages(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "PAGE", 2)
+
+    await asyncio.gather(*(told.inbox.store(row()) for _ in range(6)))
+
+    assert [len(deliveries) for deliveries in told.deliveries] == [1, 2, 2, 1]
+
+
+async def test_a_repeat_sends_the_room_to_its_rows(told: Told) -> None:
+    await asyncio.gather(*(told.inbox.store(row(event_id)) for event_id in ("EV_1", "EV_2", "EV_1")))
+
+    assert [len(deliveries) for deliveries in told.deliveries] == [1, 0]
 
 
 async def test_the_same_event_twice_in_one_commit_is_stored_once(told: Told, sessions: Sessions) -> None:
@@ -113,7 +147,7 @@ async def test_those_whose_commit_was_cut_off_are_told_to_send_again(told: Told,
     assert await stored(sessions) == 2
 
 
-async def _ended(told: Told, one: Row) -> Exception | None:
+async def _ended(told: Told, one: Stored) -> Exception | None:
     try:
         await told.inbox.store(one)
     except OverloadedError as error:

@@ -1,20 +1,23 @@
 """Live rooms over the edge: seats, media, signals, chat and attendance."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import cast
 from uuid import UUID, uuid4
 
 import jwt
+import msgspec
 import pytest
 
 from rooms.errors import BannedError, NotAllowedError, NotAvailableError, SeatExpiredError
 from rooms.messages import EvidenceMode, RoomKind, RoomStatus, Snapshot
+from rooms.registry import Registry
 from server import config
-from server.bridge import Doors
-from server.context import Principal, Role
+from server.bridge import Doors, RoomHistory
+from server.context import Parts, Principal, Role
 from server.errors import BadRequestError, ForbiddenError, NotFoundError, OverloadedError
 from server.features.accounts.tokens import Authenticator
-from server.features.lessons import media
+from server.features.lessons import access, media
 from server.features.lessons.handlers import UnknownChannelError
 from server.features.lessons.messages import LiveKitAccess
 from server.gateway.connection import Login
@@ -89,7 +92,7 @@ async def test_kicked_person_is_out_and_a_banned_one_stays_out(stage: Stage) -> 
 
 async def test_banned_person_may_not_even_look_on(stage: Stage) -> None:
     room_id, [host, guest] = await seated(stage, 2)
-    doors = Doors(cast(Authenticator, None), stage.parts.sessions, stage.parts.clock)
+    doors = Doors(cast(Authenticator, None), stage.parts)
     channel = f"room:{room_id}"
     allowed = await doors.may_read(Login(guest, None), channel)
 
@@ -102,6 +105,91 @@ async def test_banned_person_may_not_even_look_on(stage: Stage) -> None:
     with pytest.raises(CommandError) as refused:
         await doors.may_read(Login(guest, None), channel)
     assert error_body(refused.value).code == 122
+
+
+def elsewhere(stage: Stage) -> Parts:
+    """The same product on a node that runs none of its rooms."""
+    return msgspec.structs.replace(
+        stage.parts,
+        rooms=cast(Registry, SimpleNamespace(here=lambda _: None, nature=stage.parts.rooms.nature)),
+    )
+
+
+async def test_what_somebody_is_to_a_talk_is_the_same_from_memory_and_from_the_database(stage: Stage) -> None:
+    room_id, [host, guest, banned] = await seated(stage, 3)
+    [stranger] = await stage.people(1)
+    await stage.do("room.kick", host, room_id=room_id, user_id=banned.user_id, ban=True)
+
+    found = [
+        [await access.standing(parts, UUID(room_id), one.user_id) for one in (host, guest, banned, stranger)]
+        for parts in (stage.parts, elsewhere(stage))
+    ]
+
+    assert stage.parts.rooms.here(UUID(room_id)) is not None
+    assert [(one.role, one.is_banned) for one in found[0]] == [
+        ("host", False),
+        ("member", False),
+        ("member", True),
+        ("member", False),
+    ]
+    assert found[0] == found[1]
+
+
+async def test_what_somebody_is_to_a_lesson_is_the_same_from_memory_and_from_the_database(
+    stage: Stage,
+) -> None:
+    lesson = await stage.sell_lesson()
+    [stranger] = await stage.people(1)
+    stage.parts.clock.pin(lesson.starts_at)
+    await stage.do("room.join", lesson.tutor, room_id=lesson.room_id, connection=Connection())
+
+    found = [
+        [
+            await access.standing(parts, lesson.room_id, one.user_id)
+            for one in (lesson.tutor, *lesson.students, stranger)
+        ]
+        for parts in (stage.parts, elsewhere(stage))
+    ]
+
+    assert [one.role for one in found[0]] == ["tutor", "student", None]
+    assert found[0] == found[1]
+
+
+async def test_place_that_ended_is_honoured_by_the_next_look(stage: Stage) -> None:
+    lesson = await stage.sell_lesson()
+    [student] = lesson.students
+    login, channel = Login(student, None), f"room:{lesson.room_id}"
+    doors = Doors(cast(Authenticator, None), stage.parts)
+    before = await doors.may_read(login, channel)
+
+    [purchase] = (await stage.do("purchase.list", student))["items"]
+    await stage.do("purchase.cancel", student, purchase_id=purchase["id"])
+
+    assert before
+    assert not await doors.may_read(login, channel)
+
+
+async def test_room_that_is_not_there_may_not_be_followed(stage: Stage) -> None:
+    [person], [admin] = await stage.people(1), await stage.people(1, Role.ADMIN)
+    doors = Doors(cast(Authenticator, None), stage.parts)
+
+    assert not await doors.may_read(Login(person, None), f"room:{uuid4()}")
+    assert not await doors.may_read(Login(person, None), "room:1")
+    assert await doors.may_read(Login(admin, None), f"room:{uuid4()}")
+
+
+async def test_head_of_a_room_is_the_same_from_memory_and_from_the_database(stage: Stage) -> None:
+    first, _ = await seated(stage, 2)
+    second, _ = await seated(stage, 1)
+    channels = [f"room:{first}", f"room:{uuid4()}", f"room:{second}", "room:1"]
+
+    here, there = [
+        await RoomHistory(stage.parts.sessions, stage.parts.reads, parts.rooms).heads(channels)
+        for parts in (stage.parts, elsewhere(stage))
+    ]
+
+    assert here.keys() == {channels[0], channels[2]}
+    assert here == there
 
 
 async def test_unknown_room_is_not_found(stage: Stage) -> None:

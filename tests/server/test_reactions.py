@@ -157,6 +157,7 @@ async def test_reactions_that_run_again_tell_nobody_twice(stage: Stage) -> None:
         node=node,
         publish=lambda channel, _: events.append(channel),
         reactions=twice,
+        together=reactions.TOGETHER,
         after={},
         wall=stage.parts.clock.wall,
     )

@@ -48,9 +48,11 @@ class Node:
     def __init__(self, sessions: Sessions, *, after: Callable[[Said], Awaitable[None]] | None = None) -> None:
         self.id = uuid4()
         self.shown: list[tuple[str, int | None, str]] = []
+        self.together: list[list[str]] = []
         self.has_shown = asyncio.Event()
         self.ahead = timedelta()
         self.poison: set[str] = set()
+        self.poison_together: set[str] = set()
         self.crash_in_push = False
         self.crash_after_push = False
         self._sessions = sessions
@@ -59,6 +61,7 @@ class Node:
             node=self.id,
             publish=self._publish,
             reactions={Said: (self._react,)},
+            together={Said: self._react_together},
             after={Said: after} if after else {},
             wall=lambda: datetime.now(UTC) + self.ahead,
         )
@@ -84,6 +87,11 @@ class Node:
                 self.crash_after_push = True
             case "none":
                 pass
+
+    async def _react_together(self, session: AsyncSession, events: Sequence[Said]) -> None:
+        if {event.word for event in events} & self.poison_together:
+            raise ValueError(events)
+        self.together.append([event.word for event in events])
 
     async def _react(self, occasion: Occasion, event: Said) -> Sequence[Post]:
         if event.word in self.poison:
@@ -211,6 +219,60 @@ async def test_poison_event_keeps_nobody_and_is_parked_after_ten_tries(sessions:
     assert [word for _, _, word in at_once] == ["good", "better"]
     assert (failure.tries, failure.retry_at, count) == (relay_module.TRIES, None, 1)
     assert await waiting(sessions) == 1
+
+
+async def test_what_answers_many_events_at_once_hears_them_together_and_first(sessions: Sessions) -> None:
+    node = Node(sessions)
+    await node.say("one", "two")
+    await node.say("three", to="bob")
+
+    await node.relay.flush()
+
+    assert node.together == [["one", "two", "three"]]
+
+
+async def test_one_event_that_cannot_be_answered_together_keeps_nobody(sessions: Sessions) -> None:
+    node = Node(sessions)
+    node.poison_together.add("bad")
+    await node.say("good", "bad", "better")
+
+    await node.relay.flush()
+
+    assert node.together == [["good"], ["better"]]
+    assert [word for _, _, word in node.shown] == ["good", "better"]
+    assert await waiting(sessions) == 1
+
+
+async def test_event_that_leaves_nothing_to_show_goes_with_the_commit_of_its_reactions(
+    sessions: Sessions,
+) -> None:
+    class Counted(msgspec.Struct, frozen=True, tag="test.counted"):
+        pass
+
+    counted: list[int] = []
+
+    async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
+        counted.append(len(events))
+
+    node = Node(sessions)
+    node.crash_in_push = True  # a relay that got there would die
+    relay = Relay(
+        sessions,
+        node=node.id,
+        publish=node._publish,
+        reactions={},
+        together={Counted: count},
+        after={},
+        wall=lambda: datetime.now(UTC),
+    )
+    async with sessions.begin() as session:
+        for _ in range(3):
+            outbox.record(session, Counted(), at=datetime.now(UTC))
+
+    await relay.turn()
+
+    assert counted == [3]
+    assert await waiting(sessions) == 0
 
 
 async def test_failed_event_waits_for_its_time_and_succeeds(sessions: Sessions) -> None:

@@ -16,11 +16,12 @@ from rooms.messages import SocketsSeen
 from rooms.registry import Registry
 from server.bridge import Doors, Seats
 from server.clock import Clock
-from server.context import Role
+from server.context import Parts, Role
 from server.errors import TokenExpiredError
 from server.features.accounts import registration
 from server.features.accounts.tokens import Authenticator, access_token
 from server.gateway.metrics import Metrics
+from server.reads import Reads
 from server.skew import Skew
 from tests.rooms.kit import create, registry, talk
 
@@ -110,9 +111,10 @@ async def test_tokens_hold_as_long_as_on_every_other_node(
             approved=False,
             now=clock.wall(),
         )
-    async with Redis.from_url(redis_url, socket_timeout=None) as redis:
-        authenticator = Authenticator(secret=SECRET, sessions=sessions, redis=redis, wall=clock.wall)
-        doors = Doors(authenticator, sessions, clock)
+    reads = Reads(sessions)
+    async with Redis.from_url(redis_url, socket_timeout=None) as redis, reads.running():
+        authenticator = Authenticator(secret=SECRET, reads=reads, redis=redis, wall=clock.wall)
+        doors = Doors(authenticator, cast(Parts, SimpleNamespace(clock=clock)))
 
         def token(issued_ago: timedelta) -> str:
             wall = datetime.now(UTC) - issued_ago

@@ -1,9 +1,11 @@
 """Free talks: opened by anybody, shared by link and picture, found nearby, closed when empty."""
 
+import asyncio
 import re
 from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import ANY
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -14,6 +16,7 @@ from rooms.errors import NotAllowedError, RoomClosedError, RoomFullError
 from rooms.models import RoomSeat
 from server.context import Principal, Role
 from server.errors import BadRequestError, ForbiddenError, NotFoundError
+from server.features.talks import stays
 from server.features.talks.models import TalkStay
 from tests.server.stage import AMERICA, NOWHERE, VIETNAM, Connection, Stage
 
@@ -252,6 +255,34 @@ async def test_stays_told_again_stay_the_same(stage: Stage) -> None:
     assert len(stays) == 2
     assert all(stay.left_at is not None and stay.joined_at is not None for stay in stays)
     assert left == 0
+
+
+async def test_stays_of_many_talks_are_told_together_and_by_two_at_once(stage: Stage) -> None:
+    hosts, guests = await stage.people(6), await stage.people(6)
+    talks = [await stage.do("talk.create", host, **TALK) for host in hosts]
+    for talk, guest in zip(talks, guests, strict=True):
+        for op in ("room.join", "room.leave", "room.join"):
+            await stage.do(op, guest, room_id=talk["room_id"], connection=Connection())
+    room_ids = [UUID(talk["room_id"]) for talk in talks]
+
+    async def tell(order: list[UUID]) -> None:
+        async with stage.parts.sessions.begin() as session:
+            await stays.tell(session, order)
+
+    await asyncio.gather(tell(room_ids), stage.relay.flush(), tell(room_ids[::-1]))
+
+    async with stage.parts.sessions() as session:
+        found = await session.execute(
+            select(TalkStay.talk_id, TalkStay.user_id, TalkStay.joined_at, TalkStay.left_at)
+            .where(TalkStay.joined_at.is_not(None))
+            .order_by(TalkStay.seat_generation)
+        )
+    told: dict[tuple[UUID, UUID], list[bool]] = {}
+    for talk_id, user_id, _, left_at in found:
+        told.setdefault((talk_id, user_id), []).append(left_at is not None)
+    assert told == {
+        (UUID(talk["id"]), guest.user_id): [True, False] for talk, guest in zip(talks, guests, strict=True)
+    }
 
 
 async def test_empty_talk_closes_after_twenty_seconds_and_leaves_the_lists(stage: Stage) -> None:

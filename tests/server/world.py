@@ -24,6 +24,7 @@ from server.http.edge import Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator
 from server.integrations.stripe_fake.fake import StripeFake
+from server.reads import Reads
 from tests.billing.payments import KEY, SECRET, api_of
 
 PASSWORD = "Correct-horse-7"
@@ -84,24 +85,36 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """Build an edge; without `rooms`, commands that need a room fail."""
     fake = StripeFake(key=KEY, secret=SECRET, now=clock.now)
-    parts = Parts(
-        settings,
-        clock,
-        sessions,
-        redis,
-        cast(Registry, rooms),
-        Locator(None),
-        publish=lambda *_: None,
-        payments=api_of(fake),
+    reads = Reads(sessions)
+    async with reads.running():
+        parts = Parts(
+            settings,
+            clock,
+            sessions,
+            reads,
+            redis,
+            cast(Registry, rooms),
+            Locator(None),
+            publish=lambda *_: None,
+            payments=api_of(fake),
+        )
+        async with _served(parts, table) as world:
+            yield world
+
+
+@contextlib.asynccontextmanager
+async def _served(parts: Parts, table: Sequence[Command]) -> AsyncIterator[World]:
+    settings = parts.settings
+    authenticator = Authenticator(
+        secret=settings.secret_key, reads=parts.reads, redis=parts.redis, wall=parts.clock.wall
     )
-    authenticator = Authenticator(secret=settings.secret_key, sessions=sessions, redis=redis, wall=clock.wall)
     litestar = Litestar(
         route_handlers=door.routes(table, parts, authenticate=authenticator.authenticate),
         exception_handlers={Exception: problem.answer},
         openapi_config=None,
         logging_config=None,
     )
-    app = Edge(litestar, settings=settings, limiter=Limiter(redis))
+    app = Edge(litestar, settings=settings, limiter=Limiter(parts.redis))
     # An address of its own: the tests of a worker share one Valkey.
     address = ".".join(["10", *(str(random.randrange(1, 255)) for _ in range(3))])
     transport = httpx.ASGITransport(app=app, client=(address, 1))

@@ -21,6 +21,7 @@ from rooms.errors import OverloadedError
 from server import db
 from server.context import Principal, Role
 from server.errors import ErrorKind
+from server.reads import Reads
 from server.travel import MoveClock
 from tests.server.stage import Connection
 from tests.simulation import laws
@@ -148,7 +149,9 @@ class Life(RuleBasedStateMachine):
         engine = db.create_engine(url, pool_size=5)
         self.stack.push_async_callback(engine.dispose)
         self.sessions = db.create_sessions(engine)
-        self.channels = Channels(self.sessions)
+        reads = Reads(self.sessions)
+        await self.stack.enter_async_context(reads.running())
+        self.channels = Channels(self.sessions, reads)
         self.media = MemoryMedia(self.clock) if with_media else None
         await self.start_node()
         stage = self.node.stage

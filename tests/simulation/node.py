@@ -1,10 +1,10 @@
 """One process of the product without sockets and HTTP: it can be stopped, killed and started again on the same data."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -29,6 +29,7 @@ from server.gateway.protocol import Publication
 from server.http.health import Integrity
 from server.integrations.geo import Locator
 from server.job import Means
+from server.reads import Reads
 from server.relay import Relay
 from server.runner import Runner
 from server.travel import Traveller
@@ -56,12 +57,14 @@ class Crash(Exception):  # noqa: N818  (it is no error of the product)
 class Channels:
     """Everything that was published with an offset, as all the receivers together saw it."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, reads: Reads) -> None:
         self.shown: dict[str, dict[int, Publication]] = {}
         self.news: set[str] = set()
         self.contradictions: list[tuple[str, Publication, Publication]] = []
         self._checked: dict[str, int] = {}
-        self._rooms, self._people = RoomHistory(sessions), TableHistory(sessions)
+        # What the database says counts, whatever a room has in memory.
+        nowhere = cast(Registry, SimpleNamespace(here=lambda _: None))
+        self._rooms, self._people = RoomHistory(sessions, reads, nowhere), TableHistory(sessions, reads)
 
     def publish(self, channel: str, posts: Sequence[Publication]) -> None:
         for post in posts:
@@ -104,17 +107,6 @@ def _message_id(post: Publication) -> str:
     return str(msgspec.json.decode(post.d, type=dict[str, Any])["id"])
 
 
-class Delivery:
-    """A request to the webhook's route, as far as it looks at one."""
-
-    def __init__(self, body: bytes, signature: str) -> None:
-        self.headers = {"authorization": signature}
-        self._body = body
-
-    async def body(self) -> bytes:
-        return self._body
-
-
 class Node:
     """A process. `start` it; then either `stop` or `crash` it."""
 
@@ -146,6 +138,7 @@ class Node:
             settings,
             clock,
             sessions,
+            Reads(sessions),
             Redis.from_url("redis://unused"),
             self.rooms,
             Locator(None),
@@ -156,6 +149,7 @@ class Node:
             node=self.rooms.node_id,
             publish=channels.publish,
             reactions=reactions.TABLE,
+            together=reactions.TOGETHER,
             after={},
             wall=clock.wall,
         )
@@ -185,14 +179,19 @@ class Node:
     async def crash(self) -> None:
         """Die at once; whatever is under way is never finished by this process."""
         self._is_crash = True
-        with contextlib.suppress(Crash):
+        try:
             await self._end()
+        except* Crash:
+            pass  # it came through the task group of the look-ups
         # Two seconds later, by the database's clock, every commit that was on its way has come through or has not,
         # and what is left in the outbox is anybody's.
         while await self._is_database_busy():  # noqa: ASYNC110 - the database tells nobody
             await asyncio.sleep(0.001)
         async with self.sessions.begin() as session:
-            await session.execute(text("update outbox set recorded_at = recorded_at - interval '3 seconds'"))
+            for table in ("outbox", "media_event"):
+                await session.execute(
+                    text(f"update {table} set recorded_at = recorded_at - interval '3 seconds'")
+                )
 
     async def _is_database_busy(self) -> bool:
         others = text(
@@ -204,7 +203,15 @@ class Node:
 
     async def receive(self, body: bytes, signature: str) -> None:
         """Take a delivery of the media server."""
-        await self._route.fn(Delivery(body, signature))
+        scope = {"type": "http", "method": "POST", "headers": [(b"authorization", signature.encode())]}
+
+        async def take() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def answer(_message: dict[str, Any]) -> None:
+            """Nobody reads it: a refusal is raised."""
+
+        await self._route.fn(scope=scope, receive=take, send=answer)
 
     async def look_around(self) -> None:
         """Adopt what nobody runs, let rest what nobody uses, and finish what a dead process left unpublished."""
@@ -241,7 +248,7 @@ class Node:
         # It holds the lock of the data dir, so whoever had the rooms before is dead (DESIGN §4, Numbers).
         async with self.sessions.begin() as session:
             await ownership.outlive(session, None)
-        async with self.rooms:
+        async with self.parts.reads.running(), self.rooms:
             self._is_up.set()
             await self._is_ended.wait()
             if self._is_crash:

@@ -21,26 +21,28 @@ from server.errors import (
 )
 from server.features.accounts.models import is_approved_tutor
 from server.features.courses import models
-from server.features.courses.models import Course, CourseSession, Place, Purchase
+from server.features.courses.models import Course, CourseSession, Purchase
 from server.features.courses.rules import CourseStatus, Publication
+from server.reads import Lookup, Reads
+
+_ENTRY = Lookup("""
+    select a.no, s.tutor_id = a.user_id as is_tutor, exists (
+        select from course_place p
+        where p.course_id = s.course_id and p.number = s.number and p.student_id = a.user_id and p.live
+    ) as has_place
+    from unnest($1::uuid[], $2::uuid[]) with ordinality as a (room_id, user_id, no)
+    join course_session s on s.room_id = a.room_id
+""")
 
 
-async def may_enter(
-    session: AsyncSession, room_id: UUID, user_id: UUID
-) -> Literal["tutor", "student"] | None:
+async def may_enter(reads: Reads, room_id: UUID, user_id: UUID) -> Literal["tutor", "student"] | None:
     """Return as what somebody may enter: the tutor, or a student with a paid place in this session."""
-    lesson = await session.scalar(select(CourseSession).where(CourseSession.room_id == room_id))
-    if lesson is None:
+    row = await reads.find(_ENTRY, room_id, user_id)
+    if row is None:
         return None
-    if lesson.tutor_id == user_id:
+    if row["is_tutor"]:
         return "tutor"
-    place = select(Place.hold_id).where(
-        Place.course_id == lesson.course_id,
-        Place.number == lesson.number,
-        Place.student_id == user_id,
-        Place.live,
-    )
-    return "student" if await session.scalar(place) is not None else None
+    return "student" if row["has_place"] else None
 
 
 async def own_course(ctx: Context, session: AsyncSession, course_id: UUID, *, lock: bool = True) -> Course:

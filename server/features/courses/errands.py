@@ -22,13 +22,16 @@ from server.features.courses import access
 from server.features.courses.messages import CourseCancelled, PlacesEnded, SessionCancelled, SessionChanged
 from server.features.courses.models import CourseSession
 from server.features.courses.rules import SessionStatus
+from server.reads import Reads
 
 log = structlog.get_logger()
 
 Errand = Callable[[Any], Awaitable[None]]
 
 
-def table(sessions: async_sessionmaker[AsyncSession], rooms: Registry) -> dict[type[msgspec.Struct], Errand]:
+def table(
+    sessions: async_sessionmaker[AsyncSession], reads: Reads, rooms: Registry
+) -> dict[type[msgspec.Struct], Errand]:
     """Return what the relay does after the reactions, by the event's type."""
 
     async def close_session(event: SessionCancelled) -> None:
@@ -41,7 +44,7 @@ def table(sessions: async_sessionmaker[AsyncSession], rooms: Registry) -> dict[t
         await update_room(sessions, rooms, event.room_id)
 
     async def put_out(event: PlacesEnded) -> None:
-        await evict(sessions, rooms, event)
+        await evict(sessions, reads, rooms, event)
 
     return {
         SessionCancelled: close_session,
@@ -82,7 +85,9 @@ async def update_room(sessions: async_sessionmaker[AsyncSession], rooms: Registr
         await _asked(rooms, room_id, m.UpdateRoom(m.Identity(str(row.tutor_id)), row.title))
 
 
-async def evict(sessions: async_sessionmaker[AsyncSession], rooms: Registry, event: PlacesEnded) -> None:
+async def evict(
+    sessions: async_sessionmaker[AsyncSession], reads: Reads, rooms: Registry, event: PlacesEnded
+) -> None:
     """Have somebody put out of the rooms of places that ended, unless something else lets them in.
 
     Raises:
@@ -98,12 +103,10 @@ async def evict(sessions: async_sessionmaker[AsyncSession], rooms: Registry, eve
         )
     )
     async with sessions() as session:
-        shut = [
-            room_id
-            for room_id in await session.scalars(query)
-            if await access.may_enter(session, room_id, event.student_id) is None
-        ]
-    for room_id in shut:
+        room_ids = list(await session.scalars(query))
+    for room_id in room_ids:
+        if await access.may_enter(reads, room_id, event.student_id) is not None:
+            continue
         await _asked(rooms, room_id, m.Evict(m.Identity(str(event.student_id)), event.reason))
 
 

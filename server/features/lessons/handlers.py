@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from rooms import messages as m
 from rooms.messages import Identity, RoomKind, Snapshot
-from rooms.models import Room, RoomSeat
+from rooms.models import RoomSeat
 from server.context import Command, Context, Question
 from server.errors import BadRequestError, FieldError, ForbiddenError, ServerError
 from server.features.lessons import access, media
@@ -93,9 +93,9 @@ async def _require_right_still(ctx: Context, room_id: UUID, role: m.Role) -> Non
     """
     if role != "student":
         return
-    async with ctx.parts.sessions() as session:
-        if await access.role_in(session, room_id, ctx.user.user_id) is not None:
-            return
+    found = await access.standing(ctx.parts, room_id, ctx.user.user_id)
+    if found.role is not None:
+        return
     await ctx.parts.rooms.ask(room_id, m.Evict(_me(ctx), "the place ended"))
     raise access.no_place()
 
@@ -158,9 +158,8 @@ async def get_room(ctx: Context, command: GetRoom) -> Snapshot:
         NotFoundError: There is no such room.
         ForbiddenError: It is a lesson of others.
     """
-    async with ctx.parts.sessions() as session:
-        if not await access.may_read(session, command.room_id, ctx.user):
-            raise access.no_place()
+    if not await access.may_read(ctx.parts, command.room_id, ctx.user):
+        raise access.no_place()
     return await ctx.parts.rooms.snapshot(command.room_id)
 
 
@@ -172,16 +171,14 @@ async def get_attendance(ctx: Context, command: GetAttendance) -> m.AttendanceVi
         ForbiddenError: It is a lesson of others.
         BadRequestError: It is a talk, where nobody's time is counted.
     """
-    async with ctx.parts.sessions() as session:
-        role = await access.role_in(session, command.room_id, ctx.user.user_id)
-        kind = await session.scalar(select(Room.kind).where(Room.id == command.room_id))
-    if kind == RoomKind.TALK:
+    found = await access.standing(ctx.parts, command.room_id, ctx.user.user_id)
+    if found.kind is RoomKind.TALK:
         raise BadRequestError("Attendance is kept of lessons only.")
-    if role is None and not ctx.user.is_admin:
+    if found.role is None and not ctx.user.is_admin:
         raise access.no_place()
     shown = await ctx.parts.rooms.ask(command.room_id, m.ReadAttendance())
     assert isinstance(shown, m.AttendanceView), "attendance is asked for"
-    if role == "tutor" or ctx.user.is_admin:
+    if found.role == "tutor" or ctx.user.is_admin:
         return shown
     own = tuple(row for row in shown.people if row.user_id == _me(ctx))
     return msgspec.structs.replace(shown, people=own)

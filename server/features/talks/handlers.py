@@ -151,7 +151,7 @@ async def list_participants(ctx: Context, command: ListParticipants) -> Particip
     is_host = talk.host_id == ctx.user.user_id or room.host == str(ctx.user.user_id)
     if not (is_host or ctx.user.is_admin):
         raise ForbiddenError("Only the host may see who was there.")
-    await stays.tell(ctx.session, talk.id)
+    await stays.tell(ctx.session, [talk.room_id])
     rows = await ctx.session.scalars(
         select(TalkStay)
         .where(TalkStay.talk_id == talk.id, TalkStay.joined_at.is_not(None))

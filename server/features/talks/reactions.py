@@ -1,25 +1,20 @@
 """What follows for talks from what happens in their rooms."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from rooms.messages import RoomClosed, RoomKind, RoomUpdated
 from server.features.talks import stays
 from server.features.talks.models import Talk
-from server.reaction import Occasion, Post, Reaction
+from server.reaction import Occasion, Post, Reaction, Together
 
 
-async def tell_stays(occasion: Occasion, event: RoomUpdated | RoomClosed) -> Sequence[Post]:
+async def tell_stays(session: AsyncSession, events: Sequence[RoomUpdated | RoomClosed]) -> None:
     """Write down who came and went."""
-    if event.kind is RoomKind.TALK:
-        talk_id = await _talk_in(occasion.session, event.room_id)
-        if talk_id is not None:
-            await stays.tell(occasion.session, talk_id)
-    return ()
+    await stays.tell(session, {event.room_id for event in events if event.kind is RoomKind.TALK})
 
 
 async def close_listing(occasion: Occasion, event: RoomClosed) -> Sequence[Post]:
@@ -33,11 +28,6 @@ async def close_listing(occasion: Occasion, event: RoomClosed) -> Sequence[Post]
     return ()
 
 
-async def _talk_in(session: AsyncSession, room_id: UUID) -> UUID | None:
-    return await session.scalar(select(Talk.id).where(Talk.room_id == room_id))
+TOGETHER: dict[type[msgspec.Struct], Together] = {RoomUpdated: tell_stays, RoomClosed: tell_stays}
 
-
-REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {
-    RoomUpdated: (tell_stays,),
-    RoomClosed: (tell_stays, close_listing),
-}
+REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {RoomClosed: (close_listing,)}

@@ -1,67 +1,54 @@
 """Who was in a talk and when, told from its room's journal."""
 
+from collections.abc import Collection
 from uuid import UUID
 
-import msgspec
-from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from rooms.messages import SeatChanged, SeatFreed, SeatStatus, SeatTaken
-from rooms.models import RoomEvent
 from server.features.talks.models import Talk, TalkStay
 
-SeatEvent = SeatTaken | SeatChanged | SeatFreed
-_TYPES = tuple(str(event.__struct_config__.tag) for event in (SeatTaken, SeatChanged, SeatFreed))
+# Any number of talks at once. Their rows are locked in sorted order, so that two who tell of the same talks cannot wait
+# for each other; whoever waits finds `read_to` where the other has left it, and adds what is new, if anything is.
+_TELL = text("""
+    with told as materialized (
+        select id, room_id, read_to from talk
+        where room_id = any(cast(:room_ids as uuid[]))
+        order by id for no key update
+    ), news as materialized (
+        select t.id as talk_id, e.seq, e.type, e.at, cast(e.data ->> 'generation' as bigint) as generation,
+            cast(e.data ->> 'identity' as uuid) as user_id,
+            e.type <> 'seat_freed' and e.data ->> 'status' = 'connected' as is_inside
+        from told t
+        join room_event e on e.room_id = t.room_id and e.seq > t.read_to
+            and e.type in ('seat_taken', 'seat_changed', 'seat_freed')
+    ), kept as (
+        insert into talk_stay as stay (talk_id, seat_generation, user_id, taken_at, joined_at, left_at)
+        select talk_id, generation, user_id, min(at), min(at) filter (where is_inside),
+            max(at) filter (where type = 'seat_freed')
+        from news
+        group by talk_id, generation, user_id
+        on conflict (talk_id, seat_generation) do update
+        set joined_at = coalesce(stay.joined_at, excluded.joined_at), left_at = excluded.left_at
+    )
+    update talk set read_to = newest.seq
+    from (select talk_id, max(seq) as seq from news group by talk_id) newest
+    where talk.id = newest.talk_id
+""")
 
 
-async def tell(session: AsyncSession, talk_id: UUID) -> None:
-    """Bring the stays of a talk up to date with what its room's journal says; repeating it changes nothing."""
-    talk = await session.scalar(
-        select(Talk)
-        .where(Talk.id == talk_id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    if talk is None:
-        return
-    events = await session.scalars(
-        select(RoomEvent)
-        .where(RoomEvent.room_id == talk.room_id, RoomEvent.seq > talk.read_to, RoomEvent.type.in_(_TYPES))
-        .order_by(RoomEvent.seq)
-    )
-    for event in events:
-        await _apply(session, talk.id, event)
-        talk.read_to = event.seq
+async def tell(session: AsyncSession, room_ids: Collection[UUID]) -> None:
+    """Bring the stays of talks up to date with what their rooms' journals say; repeating it changes nothing."""
+    if room_ids:
+        await session.execute(_TELL, {"room_ids": list(room_ids)})
 
 
 async def tell_open(session: AsyncSession, user_id: UUID) -> None:
     """Bring the talks in which somebody has a seat up to date."""
-    open_talks = await session.scalars(
-        select(TalkStay.talk_id).where(TalkStay.user_id == user_id, TalkStay.left_at.is_(None)).distinct()
+    open_talks = (
+        select(Talk.room_id)
+        .join(TalkStay, TalkStay.talk_id == Talk.id)
+        .where(TalkStay.user_id == user_id, TalkStay.left_at.is_(None))
+        .distinct()
     )
-    for talk_id in sorted(open_talks):
-        await tell(session, talk_id)
-
-
-async def _apply(session: AsyncSession, talk_id: UUID, row: RoomEvent) -> None:
-    event: SeatEvent = msgspec.convert(row.data, SeatEvent)
-    stay = (TalkStay.talk_id == talk_id, TalkStay.seat_generation == event.generation)
-    is_inside = not isinstance(event, SeatFreed) and event.status is SeatStatus.CONNECTED
-    match event:
-        case SeatTaken():
-            values = {
-                "talk_id": talk_id,
-                "seat_generation": event.generation,
-                "user_id": UUID(event.identity),
-                "taken_at": row.at,
-                "joined_at": row.at if is_inside else None,
-            }
-            await session.execute(insert(TalkStay).values(values).on_conflict_do_nothing())
-        case SeatChanged() if is_inside:
-            first = (*stay, TalkStay.joined_at.is_(None))
-            await session.execute(update(TalkStay).where(*first).values(joined_at=row.at))
-        case SeatFreed():
-            await session.execute(update(TalkStay).where(*stay).values(left_at=row.at))
-        case SeatChanged():
-            pass
+    await tell(session, (await session.scalars(open_talks)).all())

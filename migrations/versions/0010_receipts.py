@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0010"
+down_revision = "0009"
 
 # What was known when a lesson was frozen: everything up to the transaction that closed its room. Of later facts only
 # business time was kept; the newest evidence before the next ones is what they knew.
