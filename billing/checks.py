@@ -58,7 +58,9 @@ CHECKS = (
         "An account of a person, or an escrow, is below zero.",
         """
         select id, kind, owner_id, balance from ledger_account
-        where kind not in ('platform_revenue', 'platform_expense') and balance < 0
+        where case when kind = 'tutor_debt' then balance > 0
+                   else balance < 0 and kind not in ('platform_revenue', 'platform_expense', 'stripe',
+                                                     'stripe_disputed', 'bank', 'suspense') end
         """,
     ),
     Check(
@@ -175,6 +177,43 @@ CHECKS = (
         """,
     ),
     Check(
+        "pending_is_at_risk",
+        "The pending earnings of a tutor are not what is still at risk and not frozen.",
+        """
+        select coalesce(a.owner_id, m.tutor_id) as tutor_id, coalesce(a.currency, m.currency) as currency,
+          coalesce(a.balance, 0) as balance, coalesce(m.sum, 0)::bigint as at_risk
+        from (select owner_id, currency, balance from ledger_account where kind = 'earnings_pending') a
+        full join (
+          select h.tutor_id, h.currency, sum(s.to_tutor) as sum
+          from maturing m
+          join hold h on h.id = m.hold_id
+          join hold_settlement s on s.hold_id = h.id
+            and s.number = (select max(number) from hold_settlement n where n.hold_id = h.id)
+          where m.frozen_by is null
+          group by h.tutor_id, h.currency
+        ) m on m.tutor_id = a.owner_id and m.currency = a.currency
+        where coalesce(a.balance, 0) <> coalesce(m.sum, 0)
+        """,
+    ),
+    Check(
+        "withdrawal_is_reserved",
+        "What is reserved for a tutor's withdrawals is not what they wait for.",
+        """
+        select coalesce(a.owner_id, w.tutor_id) as tutor_id, coalesce(a.currency, w.currency) as currency,
+          coalesce(a.balance, 0) as balance, coalesce(w.sum, 0)::bigint as waits
+        from (select owner_id, currency, balance from ledger_account where kind = 'withdrawal') a
+        full join (
+          select w.tutor_id, w.currency, sum(w.amount) as sum from withdrawal w
+          where w.status in ('pending', 'processing') and not exists (
+            select from payout_attempt p
+            where p.withdrawal_id = w.id and p.transfer is not null and p.reversal is null
+          )
+          group by w.tutor_id, w.currency
+        ) w on w.tutor_id = a.owner_id and w.currency = a.currency
+        where coalesce(a.balance, 0) <> coalesce(w.sum, 0)
+        """,
+    ),
+    Check(
         "held_after_settlement",
         "A hold is still held although its lesson was settled.",
         """
@@ -205,6 +244,38 @@ CHECKS = (
           and f.version = (select max(version) from lesson_facts n where n.lesson_id = f.lesson_id)
           and r.to_student is distinct from nullif(d.to_student, s.to_student)
         """,
+    ),
+    Check(
+        "stripe_is_told",
+        "A journal that touches our money at Stripe stands for none of its movements, or says something else.",
+        """
+        select t.journal_id, a.currency, e.id,
+          sum(case when t.debit_account = a.id then t.amount else -t.amount end)::bigint as net
+        from ledger_account a
+        join ledger_transfer t on t.debit_account = a.id or t.credit_account = a.id
+        left join stripe_entry e on e.journal_id = t.journal_id
+        where a.kind = 'stripe'
+        group by t.journal_id, a.currency, e.id, e.currency, e.amount, e.fee
+        having e.id is null or e.currency <> a.currency
+          or sum(case when t.debit_account = a.id then t.amount else -t.amount end) <> e.amount - e.fee
+        """,
+    ),
+    Check(
+        "top_up_is_credited",
+        "A top-up that succeeded has not moved its amount into the wallet of its owner.",
+        """
+        select u.id, u.owner_id, u.amount from top_up u
+        where u.status = 'succeeded' and not exists (
+          select from ledger_transfer t join ledger_account c on c.id = t.credit_account
+          where t.journal_id = u.journal_id and c.kind = 'wallet' and c.owner_id = u.owner_id
+            and t.amount = u.amount and t.currency = u.currency
+        )
+        """,
+    ),
+    Check(
+        "stripe_agrees",
+        "Stripe's books and ours differ; somebody must look.",
+        "select subject, outcome, detail, found_at from stripe_finding where solved_at is null",
     ),
 )
 

@@ -11,15 +11,38 @@ BillingError
 ├── HoldNotHeldError          conflict    the hold was released or refunded already
 ├── AlreadyHeldError          conflict    the student has an open hold for this lesson
 ├── LessonOverError           conflict    the lesson's attendance is frozen; nothing can be held for it
-└── LessonNotSettledError     conflict    only what was settled can be reconsidered
+├── LessonNotSettledError     conflict    only what was settled can be reconsidered
+├── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
+├── JobNotFoundError          not_found   no such job was given up
+├── SealBrokenError           unavailable bank data was sealed under another secret, or changed
+├── NoPayoutAccountError      conflict    a tutor did not say where their money is to go
+├── PayoutAccountFrozenError  conflict    the payout account was changed lately; says when it can be paid to
+├── WithdrawalTooSmallError   invalid     says the least
+├── WithdrawalNotFoundError   not_found
+├── WithdrawalStateError      conflict    the withdrawal's status does not allow this
+├── WithdrawalHeldError       conflict    an administrator stopped it; says why
+├── SecondPersonError         conflict    somebody else must do this: another administrator, or not the tutor themself
+├── PayoutUnderWayError       conflict    the money may be on its way
+├── TopUpNotFoundError        not_found
+├── TopUpRangeError           invalid     less or more than one top-up may bring
+├── MethodNotFoundError       not_found   the person has no such saved card
+├── PaymentMismatchError      conflict    Stripe's payment is not the one that was asked for; somebody must look
+├── UnsettledPaymentError     unavailable the payment succeeded and its balance transaction is not there yet
+├── SignatureError            unauthenticated  a webhook is not Stripe's, or too old
+├── InvalidEventError         invalid     a webhook that says nothing we could read
+└── StripeError                           what Stripe answered; `retryable` says whether the same call may succeed later
+    ├── CardDeclinedError     conflict    the bank said no; has Stripe's code
+    ├── StripeRefusedError    conflict    Stripe will not do this, however often it is asked
+    └── StripeAwayError       unavailable no answer, or Stripe cannot now; what was asked may have happened
 """
 
+from datetime import datetime
 from typing import ClassVar, Literal
 from uuid import UUID
 
 from billing.money import Money
 
-Kind = Literal["invalid", "not_found", "conflict"]
+Kind = Literal["invalid", "unauthenticated", "not_found", "conflict", "unavailable"]
 
 
 class BillingError(Exception):
@@ -150,3 +173,242 @@ class LessonNotSettledError(BillingError):
     def __init__(self, lesson_id: UUID) -> None:
         super().__init__("This lesson is not settled yet.")
         self.lesson_id = lesson_id
+
+
+class LeaseLostError(BillingError):
+    """A job is somebody else's now."""
+
+    kind = "conflict"
+    code = "lease_lost"
+
+    def __init__(self, job: str, key: str) -> None:
+        super().__init__(f"The job {job} of {key} was taken over.")
+        self.job = job
+        self.key = key
+
+
+class JobNotFoundError(BillingError):
+    """There is no such job, or it was not given up."""
+
+    kind = "not_found"
+    code = "job_not_found"
+
+    def __init__(self, job_id: UUID) -> None:
+        super().__init__("No such job was given up.")
+        self.job_id = job_id
+
+
+class TopUpNotFoundError(BillingError):
+    """No top-up of this person has this id."""
+
+    kind = "not_found"
+    code = "top_up_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such top-up.")
+
+
+class TopUpRangeError(BillingError):
+    """The amount is less or more than one top-up may bring."""
+
+    kind = "invalid"
+    code = "top_up_out_of_range"
+
+    def __init__(self, least: Money, most: Money) -> None:
+        super().__init__(f"A top-up brings {least} to {most}.")
+        self.least = least
+        self.most = most
+
+
+class MethodNotFoundError(BillingError):
+    """The person has no such saved card."""
+
+    kind = "not_found"
+    code = "payment_method_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such saved payment method.")
+
+
+class PaymentMismatchError(BillingError):
+    """A payment at Stripe differs from what was asked for, or belongs to nothing of ours."""
+
+    kind = "conflict"
+    code = "payment_mismatch"
+
+    def __init__(self, payment_id: str, what: str) -> None:
+        super().__init__(f"The payment {payment_id} differs in its {what}.")
+        self.payment_id = payment_id
+        self.what = what
+
+
+class UnsettledPaymentError(BillingError):
+    """The payment succeeded, but Stripe has not written its balance transaction yet."""
+
+    kind = "unavailable"
+    code = "payment_unsettled"
+
+    def __init__(self, payment_id: str) -> None:
+        super().__init__(f"The payment {payment_id} is not on Stripe's balance yet.")
+        self.payment_id = payment_id
+
+
+class SignatureError(BillingError):
+    """A delivery that nobody with our secret has signed in the last minutes."""
+
+    kind = "unauthenticated"
+    code = "bad_signature"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The signature does not hold: {why}.")
+
+
+class InvalidEventError(BillingError):
+    """A delivery that cannot be read."""
+
+    kind = "invalid"
+    code = "invalid_event"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The delivery cannot be read: {why}.")
+
+
+class StripeError(BillingError):
+    """Something that Stripe said no to, or did not answer."""
+
+    retryable: ClassVar[bool] = False
+
+
+class CardDeclinedError(StripeError):
+    """The bank declined the card."""
+
+    kind = "conflict"
+    code = "card_declined"
+
+    def __init__(self, stripe_code: str, decline_code: str | None, payment_id: str | None) -> None:
+        super().__init__("The bank declined this card.")
+        self.stripe_code = stripe_code
+        self.decline_code = decline_code
+        self.payment_id = payment_id
+        """The payment that was made and declined, where Stripe names it."""
+
+
+class StripeRefusedError(StripeError):
+    """Stripe will not do this."""
+
+    kind = "conflict"
+    code = "stripe_refused"
+
+    def __init__(self, stripe_code: str) -> None:
+        super().__init__(f"The payment provider refused this: {stripe_code}.")
+        self.stripe_code = stripe_code
+
+
+class StripeAwayError(StripeError):
+    """Stripe did not answer, or cannot now. What was asked may have happened; the same key finds out."""
+
+    kind = "unavailable"
+    code = "payments_unavailable"
+    retryable = True
+
+    def __init__(self, why: str, *, answered: bool = False) -> None:
+        super().__init__("The payment provider does not answer; try again in a moment.")
+        self.why = why
+        self.answered = answered
+        """Stripe keeps its answer under the key, a 500 too: asking again with the same key brings the same answer."""
+
+
+class SealBrokenError(BillingError):
+    """What was sealed cannot be opened."""
+
+    kind = "unavailable"
+    code = "seal_broken"
+
+    def __init__(self) -> None:
+        super().__init__("The bank data cannot be read; the tutor must give it again.")
+
+
+class NoPayoutAccountError(BillingError):
+    """Nobody said where the money is to go."""
+
+    kind = "conflict"
+    code = "no_payout_account"
+
+    def __init__(self) -> None:
+        super().__init__("Say first where your money is to go.")
+
+
+class PayoutAccountFrozenError(BillingError):
+    """The payout account is too new."""
+
+    kind = "conflict"
+    code = "payout_account_frozen"
+
+    def __init__(self, usable_from: datetime) -> None:
+        super().__init__(
+            f"Your payout account was changed; it can be paid to from {usable_from:%Y-%m-%d %H:%M} UTC."
+        )
+        self.usable_from = usable_from
+
+
+class WithdrawalTooSmallError(BillingError):
+    """Less than one withdrawal may be."""
+
+    kind = "invalid"
+    code = "withdrawal_too_small"
+
+    def __init__(self, least: Money) -> None:
+        super().__init__(f"A withdrawal is at least {least}.")
+        self.least = least
+
+
+class WithdrawalNotFoundError(BillingError):
+    """No withdrawal that one may know of has this id."""
+
+    kind = "not_found"
+    code = "withdrawal_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such withdrawal.")
+
+
+class WithdrawalStateError(BillingError):
+    """The withdrawal is somewhere else in its life."""
+
+    kind = "conflict"
+    code = "withdrawal_state"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"This withdrawal is {status}.")
+        self.status = status
+
+
+class WithdrawalHeldError(BillingError):
+    """An administrator stopped the withdrawal."""
+
+    kind = "conflict"
+    code = "withdrawal_held"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This withdrawal is held: {reason}")
+        self.reason = reason
+
+
+class SecondPersonError(BillingError):
+    """The same person may not do this."""
+
+    kind = "conflict"
+    code = "second_person_needed"
+
+    def __init__(self) -> None:
+        super().__init__("Somebody else has to do this.")
+
+
+class PayoutUnderWayError(BillingError):
+    """Stripe may have sent the money already."""
+
+    kind = "conflict"
+    code = "payout_under_way"
+
+    def __init__(self) -> None:
+        super().__init__("The payout is under way; wait for how it ends.")

@@ -123,6 +123,30 @@ async def accounts(session: AsyncSession, wanted: Iterable[AccountKey]) -> dict[
     return found
 
 
+class Locked(msgspec.Struct, frozen=True):
+    """An account that stays as it is until the end of the transaction, but for what this transaction posts."""
+
+    id: int
+    balance: int
+
+
+async def locked(session: AsyncSession, wanted: Iterable[AccountKey]) -> dict[AccountKey, Locked]:
+    """Lock accounts, sorted by id as `post` does, and return what is in them; those that do not exist have nothing."""
+    columns = (Account.kind, Account.owner_id, Account.currency, Account.shard)
+    rows = await session.execute(
+        select(Account.id, *columns, Account.balance)
+        .where(
+            tuple_(*columns).in_([(key.kind.value, key.owner_id, key.currency, key.shard) for key in wanted])
+        )
+        .order_by(Account.id)
+        .with_for_update(key_share=True)
+    )
+    return {
+        AccountKey(AccountKind(row.kind), row.owner_id, row.currency, row.shard): Locked(row.id, row.balance)
+        for row in rows
+    }
+
+
 async def post(session: AsyncSession, order: Order, legs: Sequence[Leg]) -> Posted:
     """Move money, once for each key.
 

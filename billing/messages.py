@@ -1,10 +1,11 @@
 """Domain events of money, recorded in the outbox with the movement they tell of."""
 
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
-from billing.models import Cause, HoldId, OwnerId, SourceKind
+from billing.models import Cause, HoldId, OwnerId, SourceKind, TopUpStatus
 from billing.money import Money
 
 
@@ -54,4 +55,78 @@ class WalletChanged(msgspec.Struct, frozen=True, tag="wallet.changed"):
     currency: str
 
 
-Event = HoldPlaced | HoldReleased | HoldRefunded | HoldAdjusted | WalletChanged
+class TopUpEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What each event of a top-up says."""
+
+    top_up_id: UUID
+    owner_id: OwnerId
+    amount: Money
+
+
+class TopUpSucceeded(TopUpEvent, frozen=True, kw_only=True, tag="top_up.succeeded"):
+    """The money is in the wallet."""
+
+
+class TopUpFailed(TopUpEvent, frozen=True, kw_only=True, tag="top_up.failed"):
+    """It did not come, and will not: declined, or nobody paid in time."""
+
+    status: TopUpStatus
+    reason: str | None
+
+
+class WithdrawalEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What each event of a withdrawal says."""
+
+    withdrawal_id: UUID
+    tutor_id: OwnerId
+    amount: Money
+
+
+class WithdrawalRequested(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.requested"):
+    """A tutor wants their earnings; the money is reserved."""
+
+
+class WithdrawalApproved(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.approved"):
+    """It will be paid out."""
+
+
+class WithdrawalCompleted(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.completed"):
+    """The money has left."""
+
+    reference: str
+
+
+class WithdrawalRejected(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.rejected"):
+    """The money is back in the earnings."""
+
+    answer: str
+
+
+class PayoutFailed(WithdrawalEvent, frozen=True, kw_only=True, tag="payout.failed"):
+    """Stripe could not pay; the money stays reserved until an administrator tries again or gives it back."""
+
+    failure: str
+
+
+class PayoutAccountChanged(msgspec.Struct, frozen=True, kw_only=True, tag="payout_account.changed"):
+    """A tutor's money goes somewhere else from now on."""
+
+    tutor_id: OwnerId
+    usable_from: datetime
+
+
+Event = (
+    HoldPlaced
+    | HoldReleased
+    | HoldRefunded
+    | HoldAdjusted
+    | WalletChanged
+    | TopUpSucceeded
+    | TopUpFailed
+    | WithdrawalRequested
+    | WithdrawalApproved
+    | WithdrawalCompleted
+    | WithdrawalRejected
+    | PayoutFailed
+    | PayoutAccountChanged
+)

@@ -22,6 +22,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """In minor units."""
     course_risk_days: int
     booking_risk_days: int
+    top_up_least: int
+    """One top-up, in minor units."""
+    top_up_most: int
+    withdrawal_least: int
+    """In minor units."""
+    withdrawal_two_people_above: int
+    """Of a larger withdrawal two administrators must say yes."""
+    payout_freeze_hours: int
+    """For so long after a change, a payout account is not paid to."""
 
     def risk_window(self, source_kind: SourceKind) -> timedelta:
         """Return how long after a settlement late evidence adjusts it without anybody's word."""

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import ledger, outbox, policy
+from billing import ledger, maturity, outbox, policy
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
 from billing.facts import Decision, LessonFacts, Presence, decide
 from billing.holds import refunded
@@ -212,6 +212,7 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
         for hold, decision, risk_until in zip(holds, decisions, risks, strict=True)
     ]
     await session.execute(insert(Settlement), rows)
+    await maturity.begin(session, zip(holds, risks, strict=True))
     return _tell(session, facts, list(zip(holds, decisions, strict=True)), now)
 
 
@@ -263,7 +264,11 @@ async def _adjust(
     session: AsyncSession, hold: Hold, latest: Settlement, decision: Decision, version: int, now: datetime
 ) -> bool:
     """Move the difference, if the risk window allows it and the money is there."""
-    if latest.risk_until is None or now >= latest.risk_until:
+    if (
+        latest.risk_until is None
+        or now >= latest.risk_until
+        or not await maturity.is_at_risk(session, hold.id)
+    ):
         return False
     tutor = _earnings(hold, latest.risk_until)
     assert hold.lesson_id is not None, "a settled lesson has its holds"

@@ -15,6 +15,7 @@ RoomError                     kind, code, facts
 ├── IdempotencyMismatchError  the same key came with another command
 ├── OverloadedError           mailbox full, database away, owner unreachable: repeat later
 ├── UnknownOutcomeError       no answer in time: repeat with the same key
+├── NotSettledError           a receipt is asked of a hold that is still held
 └── FencedError               this node no longer owns the room (callers see it as overloaded)
 ```
 """
@@ -176,3 +177,12 @@ class FencedError(RoomError):
 
     def __init__(self, room_id: UUID) -> None:
         super().__init__("Another node owns the room.", room_id=str(room_id))
+
+
+class NotSettledError(RoomError):
+    """The hold is still held: nothing was decided that a receipt could prove."""
+
+    code = "not_settled"
+
+    def __init__(self) -> None:
+        super().__init__("This hold is not settled yet.")

@@ -31,13 +31,17 @@ from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
 from server.gateway.protocol import Publication
 from server.gateway.socket import with_sockets
-from server.http import contract, door, health, problem, share
+from server.http import contract, door, health, problem, share, test_payments
 from server.http.edge import ASGIApp, Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator, client_address
+from server.job import Means
+from server.payments import open_payments
 from server.reads import Reads
 from server.relay import Relay
+from server.runner import Runner
 from server.webhooks.livekit import livekit_route
+from server.webhooks.stripe import stripe_route
 
 # Half of what commands have: a turn is one short transaction, and 64 messages share it. With fewer, a slow statement of
 # one room is felt by the others; more is more than PostgreSQL's 100 connections have for two processes.
@@ -80,15 +84,16 @@ async def running(
         def wake() -> None:
             relay.wake()
 
-        sessions = _sessions(stack, settings.database_url, node, wake)
+        def wake_runner() -> None:
+            runner.wake()
+
+        sessions = _sessions(stack, settings.database_url, node, wake, wake_runner)
         # Connections of their own for what must go on when a thousand commands wait for one: leases, turns, the relay, and
         # who somebody is.
-        steady = _sessions(stack, settings.database_url, node, wake, pool_size=STEADY_POOL_SIZE)
+        steady = _sessions(stack, settings.database_url, node, wake, wake_runner, pool_size=STEADY_POOL_SIZE)
         metrics = Metrics()
         clock, drift = await _clock(sessions, steady, metrics)
-        # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
-        redis = Redis.from_url(settings.redis_url, socket_timeout=None)
-        stack.push_async_callback(redis.aclose)
+        redis = _redis(stack, settings.redis_url)
         locator = stack.enter_context(Locator(settings.geoip_db))
 
         def shift() -> timedelta:
@@ -119,6 +124,7 @@ async def running(
         reads = Reads(steady)
         await stack.enter_async_context(reads.running())
         authenticator = Authenticator(secret=settings.secret_key, reads=reads, redis=redis, wall=clock.wall)
+        payments = await stack.enter_async_context(open_payments(settings, steady, clock))
         parts = Parts(
             settings,
             clock,
@@ -128,6 +134,7 @@ async def running(
             rooms,
             locator,
             show,
+            payments.api,
         )
         gateway = Gateway(
             node=str(node),
@@ -165,24 +172,31 @@ async def running(
             health.probes(sessions, redis, {"clock": drift.probe, **_media_probe(media)}),
             is_draining=lambda: gateway.is_draining,
         )
-        worker = jobs.Jobs(steady, node=node, clock=clock, integrity=integrity)
+        runner = Runner(
+            Means(steady, integrity),
+            (*jobs.TABLE, *jobs.of_payments(payments.api)),
+            clock=clock,
+            metrics=metrics,
+        )
         await stack.enter_async_context(gateway.running())
-        await stack.enter_async_context(_forever(relay.run(), worker.run(), drift.run()))
+        await stack.enter_async_context(_forever(relay.run(), runner.run(), drift.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
         routes: list[ControllerRouterHandler] = [
             *_door_routes(parts, authenticator),
             livekit_route(sessions, clock, keys=_keys(settings), tell=rooms.tell, shift=shift),
+            stripe_route(sessions, clock, secrets=payments.secrets, is_live=payments.api.is_live),
+            *test_payments.routes(payments.fake),
             *health.routes(state, integrity),
-            *(travel.routes(parts, relay, worker) if time_travel else ()),
+            *(travel.routes(parts, relay, runner) if time_travel else ()),
         ]
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        asgi = with_sockets(
-            _edge(settings, routes, Limiter(redis)),
-            gateway,
-            address_of=lambda scope: client_address(scope, settings.trusted_proxies),
+        _spare_the_collector()
+        asgi = payments.tells(
+            with_sockets(
+                _edge(settings, routes, Limiter(redis)),
+                gateway,
+                address_of=lambda scope: client_address(scope, settings.trusted_proxies),
+            )
         )
         yield Application(asgi, gateway, rooms, state)
 
@@ -203,6 +217,12 @@ def _edge(settings: Settings, routes: Sequence[ControllerRouterHandler], limiter
     return Edge(litestar, settings=settings, limiter=limiter)
 
 
+def _spare_the_collector() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
 def _media_probe(media: LiveKitMedia | None) -> Mapping[str, health.Probe]:
     if media is None:
         return {}
@@ -217,14 +237,22 @@ def _sessions(
     stack: AsyncExitStack,
     url: str,
     node: UUID,
-    committed: Callable[[], None],
+    recorded: Callable[[], None],
+    enqueued: Callable[[], None],
     *,
     pool_size: int = db.POOL_SIZE,
 ) -> async_sessionmaker[AsyncSession]:
     """Return sessions with a pool of their own, which ends with `stack`."""
     engine = db.create_engine(url, pool_size=pool_size)
     stack.push_async_callback(engine.dispose)
-    return db.create_sessions(engine, node=node, committed=committed)
+    return db.create_sessions(engine, node=node, recorded=recorded, enqueued=enqueued)
+
+
+def _redis(stack: AsyncExitStack, url: str) -> Redis:
+    # Without a time-out of its own: redis-py's swallows cancellation on Python 3.11.
+    redis = Redis.from_url(url, socket_timeout=None)
+    stack.push_async_callback(redis.aclose)
+    return redis
 
 
 async def _clock(

@@ -18,7 +18,7 @@ from server.jobs import NOTIFICATIONS_KEPT
 
 # What people were told is kept for a while; nothing is missed that the last purge may have taken.
 _KEPT_SINCE = f"""
-    (select coalesce((select last_run_at from job_run where name = 'purge_notifications'), '-infinity')
+    (select coalesce((select last_run_at from job where kind = 'purge_notifications'), '-infinity')
       - interval '{NOTIFICATIONS_KEPT.days} days')
 """  # noqa: S608 - the words are ours
 # A whole-table question may take longer than a command's 5 s (server.db); longer than this it is a fault by itself.
@@ -53,6 +53,11 @@ CHECKS = (
         select f.outbox_id, o.type, f.tries, f.error from relay_failure f left join outbox o on o.id = f.outbox_id
         where f.retry_at is null
         """,
+    ),
+    Check(
+        "job_given_up",
+        "Work failed too often; somebody must look.",
+        "select kind, key, tries, error, dead_at from job where dead_at is not null",
     ),
     Check(
         "key_has_answer",

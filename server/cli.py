@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from billing.money import Money
+from rooms import receipts
 from server import checks, config, log, run, seed
 from server.clock import Clock
 from server.context import Role
@@ -79,6 +80,14 @@ def parser() -> argparse.ArgumentParser:
     _command(commands, "seed", _seed, "make a demo world; doing it again changes nothing")
     check = _command(commands, "check", _check, "prove every invariant against the database")
     check.add_argument("--json", action="store_true")
+    receipt = commands.add_parser("receipt", help="proofs of settlements").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    verify = _command(
+        receipt, "verify", _verify_receipt, "judge a settlement again from its receipt, offline"
+    )
+    verify.add_argument("file", type=Path)
+    verify.add_argument("--key", help="the public key that must have signed it (GET /api/v1/receipts/key)")
     _command(commands, "migrate", _migrate, "bring the database to head")
     schema = _command(commands, "schema", _schema, "write openapi.json and asyncapi.json")
     schema.add_argument("--out", type=Path, default=Path(), help="folder of the files")
@@ -156,6 +165,22 @@ def _check(settings: config.Settings, options: argparse.Namespace) -> int:
             print(f"the ledger's sum is {Money(total, currency)}")
         print("every invariant holds" if proof.ok else f"{len(proof.violations)} invariants are broken")
     return 0 if proof.ok else 1
+
+
+def _verify_receipt(_: config.Settings, options: argparse.Namespace) -> int:
+    try:
+        proven = receipts.verify(options.file.read_bytes(), pinned=options.key)
+    except (receipts.ReceiptError, OSError) as error:
+        print(error)
+        return 1
+    receipt, ruling = proven.receipt, proven.newest
+    print(f"hold {receipt.hold_id} is proven: {ruling.cause}, {receipt.currency} in minor units")
+    parts = (receipt.amount, ruling.to_tutor, ruling.to_platform, ruling.to_student)
+    for name, amount in zip(("amount", "tutor", "platform", "refund"), parts, strict=True):
+        print(f"{name} {amount}")
+    if not proven.is_pinned:
+        print(f"the key is not pinned: the receipt itself says that {proven.key} signed it")
+    return 0
 
 
 def _migrate(settings: config.Settings, _: argparse.Namespace) -> int:

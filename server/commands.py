@@ -2,10 +2,13 @@
 
 from server.context import Command
 from server.features.accounts import handlers as accounts
+from server.features.admin import handlers as admin
 from server.features.courses import handlers as courses
+from server.features.earnings import handlers as earnings
 from server.features.lessons import handlers as lessons
 from server.features.notifications import handlers as notifications
 from server.features.talks import handlers as talks
+from server.features.top_ups import handlers as top_ups
 from server.features.wallet import handlers as wallet
 
 TABLE: tuple[Command, ...] = (
@@ -15,4 +18,7 @@ TABLE: tuple[Command, ...] = (
     *talks.COMMANDS,
     *lessons.COMMANDS,
     *wallet.COMMANDS,
+    *earnings.COMMANDS,
+    *top_ups.COMMANDS,
+    *admin.COMMANDS,
 )

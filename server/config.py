@@ -36,6 +36,15 @@ class LiveKit(msgspec.Struct, frozen=True):
         return None if self.url is None else re.sub(r"^http", "ws", self.url)
 
 
+class Stripe(msgspec.Struct, frozen=True):
+    """How people pay."""
+
+    api_key: str | None
+    """None: test payments, which move no money."""
+    webhook_secrets: tuple[str, ...]
+    """Any of them may have signed a webhook."""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """Everything that can be configured. Frozen: nothing may change it after the start."""
 
@@ -47,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True):
     livekit: LiveKit
     livekit_bin: str | None
     """A livekit-server to start when no URL is configured."""
+    stripe: Stripe
     secret_key: str
     """Signs access tokens and quotes; at least 32 characters."""
     public_url: str
@@ -78,6 +88,12 @@ VARIABLES = (
         "FOURTALK_LIVEKIT_BIN",
         "livekit-server on PATH",
         "a LiveKit server to start when LIVEKIT_URL is not set",
+    ),
+    Variable("STRIPE_API_KEY", "none", "secret key of Stripe; without it people pay with test payments"),
+    Variable(
+        "STRIPE_WEBHOOK_SECRET",
+        "none",
+        "comma-separated: verifies Stripe's webhooks; two while one is being changed",
     ),
     Variable("FOURTALK_DATA_DIR", ".fourtalk", "folder of the embedded servers and the generated secret"),
     Variable("FOURTALK_LOG_LEVEL", "info", "debug, info, warning or error"),
@@ -126,6 +142,7 @@ def from_env(
         redis_url=_read(env, "REDIS_URL", _scheme("redis", "rediss", "unix"), None),
         livekit=_livekit(env),
         livekit_bin=_read(env, "FOURTALK_LIVEKIT_BIN", _program, None),
+        stripe=_stripe(env),
         secret_key=_read(env, "SECRET_KEY", _secret, None) or _kept_secret(folder),
         public_url=public_url or local[0],
         allowed_origins=origins or ((_origin(public_url),) if public_url else local),
@@ -154,6 +171,17 @@ def _livekit(env: Mapping[str, str]) -> LiveKit:
     if url is not None and key is None:
         raise ConfigError("LIVEKIT_API_KEY is missing: LIVEKIT_URL needs a key and a secret")
     return LiveKit(url, key, secret)
+
+
+def _stripe(env: Mapping[str, str]) -> Stripe:
+    key = _read(env, "STRIPE_API_KEY", _stripe_key, None)
+    secrets_ = _read(env, "STRIPE_WEBHOOK_SECRET", _webhook_secrets, ())
+    if key is not None and not secrets_:
+        # With an empty secret anybody could sign.
+        raise ConfigError(
+            "STRIPE_WEBHOOK_SECRET is missing: STRIPE_API_KEY needs it to believe Stripe's webhooks"
+        )
+    return Stripe(key, secrets_)
 
 
 def _kept_secret(folder: Path) -> str:
@@ -225,6 +253,19 @@ def _secret(text: str) -> str:
     if len(text) < 32:
         raise ValueError("it must have at least 32 characters")
     return text
+
+
+def _stripe_key(text: str) -> str:
+    if not re.fullmatch(r"(sk|rk)_(test|live)_\w+", text, re.ASCII):
+        raise ValueError("it must begin with sk_test_, sk_live_, rk_test_ or rk_live_")
+    return text
+
+
+def _webhook_secrets(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(","))
+    if any(len(part) < 16 for part in found):
+        raise ValueError("each secret must have at least 16 characters")
+    return found
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:

@@ -14,6 +14,7 @@ import msgspec
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from billing.stripe_api import StripeApi
 from rooms.messages import Command as RoomCommand
 from rooms.registry import Registry
 from server.clock import Clock
@@ -83,6 +84,8 @@ class Parts(msgspec.Struct, frozen=True):
     publish: Callable[[str, Sequence[Publication]], None]
     """Shows something on a channel, here and on every node: the gateway's. For what is volatile; what was stored
     is published by the relay."""
+    payments: StripeApi | None = None
+    """Stripe, or test payments; None only where nobody pays."""
 
 
 class Context(msgspec.Struct):

@@ -7,7 +7,7 @@ from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
-from billing import outbox
+from billing import jobs, outbox
 
 # ED-28: a pool of 30. Twenty stay open; ten more serve bursts and are closed after them.
 POOL_SIZE = 20
@@ -47,25 +47,29 @@ def create_engine(url: str, *, pool_size: int = POOL_SIZE) -> AsyncEngine:
 
 
 def create_sessions(
-    engine: AsyncEngine, *, node: UUID | None = None, committed: Callable[[], None] | None = None
+    engine: AsyncEngine,
+    *,
+    node: UUID | None = None,
+    recorded: Callable[[], None] | None = None,
+    enqueued: Callable[[], None] | None = None,
 ) -> async_sessionmaker[AsyncSession]:
     """Return the factory of sessions; objects stay readable after the commit.
 
     Args:
         engine: Where they connect.
         node: Id of this process; events it records are relayed by it first.
-        committed: Called after each commit that recorded an event, so that the relay need not wait for its poll.
+        recorded: Called after each commit that recorded an event, so that the relay need not wait for its poll.
+        enqueued: The same for work that was asked for, and the runner of the jobs.
     """
 
     class NodeSession(Session):
         """The session of this factory alone, so that its listener hears no other's commits."""
 
-    if committed is not None:
+    def after_commit(session: Session) -> None:
+        for mark, told in ((outbox.RECORDED, recorded), (jobs.ENQUEUED, enqueued)):
+            if session.info.pop(mark, False) and told is not None:
+                told()
 
-        def after_commit(session: Session) -> None:
-            if session.info.pop(outbox.RECORDED, False):
-                committed()
-
-        event.listen(NodeSession, "after_commit", after_commit)
+    event.listen(NodeSession, "after_commit", after_commit)
     info = {} if node is None else {outbox.NODE: node}
     return async_sessionmaker(engine, expire_on_commit=False, info=info, sync_session_class=NodeSession)

@@ -114,7 +114,31 @@ async def _run_live(row: Command, ctx: Context, request: msgspec.Struct) -> Exec
         if row.guard == "approved_tutor":
             async with ctx.parts.sessions() as session:
                 await _check_approval(ctx, session)
+        if row.idempotent:
+            return await _run_live_once(row, ctx, request)
         return _executed(row, await row.handler(ctx, request))
+
+
+async def _run_live_once(row: Command, ctx: Context, request: msgspec.Struct) -> Executed:
+    """Run a live command under a key.
+
+    Its answer cannot be kept in one transaction with what it does, so the handler makes itself safe to repeat under the
+    key; here the first answer that was finished is the one that is given again.
+    """
+    assert ctx.key is not None, "the edge refuses such a command without a key"
+    user_id, digest = ctx.user.user_id, idempotency.digest_of(row.op, request)
+    async with ctx.parts.sessions() as session:
+        first = await idempotency.find(session, user_id, ctx.key, digest)
+    if first is not None:
+        return Executed(first.status, first.body, replayed=True)
+    executed = _executed(row, await row.handler(ctx, request))
+    async with ctx.parts.sessions.begin() as session:
+        first = await idempotency.claim(session, user_id, ctx.key, digest)
+        if first is not None:
+            return Executed(first.status, first.body, replayed=True)
+        answer = idempotency.Answer(executed.status, executed.body)
+        await idempotency.keep(session, user_id, ctx.key, answer)
+    return executed
 
 
 async def _run_with_tries(row: Command, ctx: Context, request: msgspec.Struct) -> Executed:

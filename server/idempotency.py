@@ -60,12 +60,26 @@ async def claim(session: AsyncSession, user_id: UUID, key: str, digest: bytes) -
     )
     if claimed is not None:
         return None
-    row = await session.execute(
+    found = await find(session, user_id, key, digest)
+    assert found is not None, "who could not claim a key finds it"
+    return found
+
+
+async def find(session: AsyncSession, user_id: UUID, key: str, digest: bytes) -> Answer | None:
+    """Return the answer that a key has.
+
+    Raises:
+        IdempotencyMismatchError: The key belongs to another request.
+    """
+    rows = await session.execute(
         select(KeptAnswer.digest, KeptAnswer.status, KeptAnswer.body).where(
             KeptAnswer.user_id == user_id, KeptAnswer.key == key
         )
     )
-    kept, status, body = row.one()
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    kept, status, body = row
     if kept != digest:
         raise IdempotencyMismatchError("This idempotency key was used with another request.")
     assert status is not None, "a committed key has its answer"

@@ -35,7 +35,7 @@ def page(
         BadRequestError: The cursor is none of ours.
     """
     if cursor is not None:
-        query = query.where(tuple_(at, row_id) < tuple_(*_read(cursor)))
+        query = query.where(tuple_(at, row_id) < tuple_(*position(cursor)))
     return query.order_by(at.desc(), row_id.desc()).limit(limit + 1)
 
 
@@ -44,7 +44,12 @@ def cursor_after(at: datetime, row_id: UUID) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode((at, row_id))).decode().rstrip("=")
 
 
-def _read(cursor: str) -> tuple[datetime, UUID]:
+def position(cursor: str) -> tuple[datetime, UUID]:
+    """Return what a cursor names.
+
+    Raises:
+        BadRequestError: It is none of ours.
+    """
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         at, row_id = msgspec.json.decode(raw, type=tuple[Annotated[datetime, Meta(tz=True)], UUID])

@@ -9,6 +9,7 @@ import server.features.notifications.models
 import server.features.talks.models
 import server.gateway.models
 import server.idempotency
+import server.integrations.stripe_fake.tape
 import server.models
 import server.upkeep
 

@@ -67,6 +67,49 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Payment received", "{share} were paid to you for a lesson."),
         Text("Đã nhận thanh toán", "Bạn đã nhận {share} cho một buổi học."),
     ),
+    "withdrawal_requested": Entry(
+        Text("New withdrawal", "{tutor} asks for {amount}."),
+        Text("Yêu cầu rút tiền mới", "{tutor} yêu cầu rút {amount}."),
+    ),
+    "withdrawal_approved": Entry(
+        Text("Withdrawal approved", "Your withdrawal of {amount} is approved and on its way."),
+        Text("Đã duyệt rút tiền", "Yêu cầu rút {amount} của bạn đã được duyệt và đang được chuyển."),
+    ),
+    "withdrawal_completed": Entry(
+        Text("Withdrawal paid", "{amount} were sent to you. Reference: {reference}."),
+        Text("Đã chi trả", "{amount} đã được chuyển cho bạn. Mã tham chiếu: {reference}."),
+    ),
+    "withdrawal_rejected": Entry(
+        Text("Withdrawal rejected", "{amount} are back in your earnings: {answer}"),
+        Text("Yêu cầu rút tiền bị từ chối", "{amount} đã trở lại thu nhập của bạn: {answer}"),
+    ),
+    "payout_failed": Entry(
+        Text(
+            "Payout failed", "{amount} could not be paid to {tutor}: {failure}. The money is still reserved."
+        ),
+        Text(
+            "Chi trả thất bại", "Không thể chi trả {amount} cho {tutor}: {failure}. Số tiền vẫn được giữ lại."
+        ),
+    ),
+    "payout_account_changed": Entry(
+        Text(
+            "Payout account changed",
+            "Your money goes to another account, from {usable_from} UTC. If that was not you, write to us at once.",
+        ),
+        Text(
+            "Tài khoản nhận tiền đã đổi",
+            "Tiền của bạn sẽ chuyển đến tài khoản khác, từ {usable_from} UTC. Nếu không phải bạn, hãy báo ngay cho"
+            " chúng tôi.",
+        ),
+    ),
+    "top_up_succeeded": Entry(
+        Text("Credit added", "{amount} are in your wallet."),
+        Text("Đã nạp tiền", "{amount} đã vào ví của bạn."),
+    ),
+    "top_up_failed": Entry(
+        Text("Top-up not completed", "{amount} were not paid, and nothing was charged."),
+        Text("Nạp tiền chưa hoàn tất", "{amount} chưa được thanh toán và bạn không bị trừ tiền."),
+    ),
     "refund_processed": Entry(
         Text("Refund", "{amount} are back in your wallet."),
         Text("Hoàn tiền", "{amount} đã được hoàn vào ví của bạn."),
@@ -111,6 +154,25 @@ PAGES: Final[dict[str, Entry]] = {
         Text("{code}", "{about} You come by the tutor's own link: register with the code {code}, then buy."),
         Text("{code}", "{about} Bạn đến từ liên kết của giáo viên: đăng ký với mã {code}, rồi mua."),
     ),
+    "test_payment": Entry(
+        Text("Test payment", "{amount}. This is a test: no money moves, and no card is needed."),
+        Text("Thanh toán thử", "{amount}. Đây là thử nghiệm: không có tiền nào được chuyển, không cần thẻ."),
+    ),
+    "test_question": Entry(
+        Text("A question of your bank", "Was it you who wants to pay? This is a test: no money moves."),
+        Text(
+            "Câu hỏi từ ngân hàng",
+            "Có phải bạn muốn thanh toán? Đây là thử nghiệm, không có tiền nào được chuyển.",
+        ),
+    ),
+    "test_onboarding": Entry(
+        Text("Payout account", "Payouts go to a test account: no money moves, and nothing is asked."),
+        Text(
+            "Tài khoản nhận tiền",
+            "Tiền được chuyển vào tài khoản thử: không có tiền thật, không cần khai báo.",
+        ),
+    ),
+    "test_yes": Entry(Text("Confirm", "Save this card"), Text("Xác nhận", "Lưu thẻ này")),
     "missing": Entry(
         Text("Nothing here", "This link leads nowhere, or not any more."),
         Text("Không có gì ở đây", "Liên kết này không còn dẫn đến đâu."),
@@ -165,6 +227,41 @@ ENTRIES: Final[dict[str, Entry]] = {
     "admin_adjustment": Entry(
         Text("Adjustment", "An administrator adjusted the balance"),
         Text("Điều chỉnh", "Quản trị viên đã điều chỉnh số dư"),
+    ),
+    "top_up": Entry(Text("Top-up", "Paid by card"), Text("Nạp tiền", "Thanh toán bằng thẻ")),
+    "card_fee": Entry(Text("Fee", "Fee of the card network"), Text("Phí", "Phí của mạng lưới thẻ")),
+    "card_refund": Entry(Text("Refund", "Given back to the card"), Text("Hoàn tiền", "Đã hoàn về thẻ")),
+    "card_dispute": Entry(
+        Text("Card dispute", "A bank decided about a card payment"),
+        Text("Khiếu nại thẻ", "Ngân hàng đã quyết định về một khoản thanh toán thẻ"),
+    ),
+    "bank_transfer": Entry(
+        Text("Bank transfer", "Between the payment provider and the bank"),
+        Text("Chuyển khoản", "Giữa nhà cung cấp thanh toán và ngân hàng"),
+    ),
+    "maturity": Entry(
+        Text("Available", "Earnings can be withdrawn now"), Text("Khả dụng", "Thu nhập đã có thể rút")
+    ),
+    "earnings_spent": Entry(
+        Text("Earnings to credit", "Earnings became credit"),
+        Text("Thu nhập thành số dư", "Thu nhập đã chuyển thành số dư"),
+    ),
+    "withdrawal": Entry(Text("Withdrawal", "Earnings paid out"), Text("Rút tiền", "Chi trả thu nhập")),
+    "dispute": Entry(
+        Text("Dispute", "A dispute about a lesson"), Text("Khiếu nại", "Khiếu nại về một buổi học")
+    ),
+    "debt": Entry(
+        Text("Debt", "A later refund is repaid from earnings"),
+        Text("Khoản nợ", "Khoản hoàn tiền sau được trừ từ thu nhập"),
+    ),
+    "goodwill": Entry(Text("Goodwill", "Credit from us"), Text("Thiện chí", "Số dư do chúng tôi tặng")),
+    "expiry": Entry(
+        Text("Expired lessons", "Lessons of a package that nobody took"),
+        Text("Buổi học hết hạn", "Các buổi của một gói không được dùng"),
+    ),
+    "reversal": Entry(
+        Text("Reversal", "An earlier movement was undone"),
+        Text("Đảo bút toán", "Một giao dịch trước đã được hủy"),
     ),
 }
 

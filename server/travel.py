@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from server.clock import Clock
 from server.context import Parts
 from server.errors import BadRequestError, FieldError
-from server.jobs import Jobs
 from server.relay import Relay
 from server.request import decode_request
+from server.runner import Runner
 from server.upkeep import ClockOffset
 
 # A century: more is a slip. Dates end in the year 9999, and everything that adds to one needs room.
@@ -52,7 +52,7 @@ async def load(sessions: async_sessionmaker[AsyncSession], clock: Clock) -> None
 class Traveller:
     """Moves business time."""
 
-    def __init__(self, parts: Parts, relay: Relay, jobs: Jobs) -> None:
+    def __init__(self, parts: Parts, relay: Relay, jobs: Runner) -> None:
         self._parts = parts
         self._clock = parts.clock
         self._relay = relay
@@ -66,7 +66,7 @@ class Traveller:
         Raises:
             BadRequestError: Not exactly one of both is given, or it leads back.
         """
-        async with self._busy:
+        async with self._busy, self._jobs.paused():
             now = self._clock.now()
             until = _target(command, now)
             try:
@@ -80,17 +80,17 @@ class Traveller:
     async def _run_until(self, until: datetime) -> None:
         """Run what falls due by then.
 
-        A job finds only what something else has left: one that found nothing is passed over until something
-        happens, so that a quiet year costs no more than a quiet hour.
+        Periodic work finds only what something else has left: a row that found nothing is passed over until something
+        happens, so that a quiet year costs no more than a quiet hour. So is one that another process has taken.
         """
-        rested: frozenset[str] = frozenset()
+        rested: frozenset[int] = frozenset()
         await self._relay.flush()
         while True:
             room_at = await self._parts.rooms.next_due(until)
             job = await self._jobs.next_due(room_at or until, but=rested)
             if job is not None and (room_at is None or job[0] <= room_at):
                 self._stop_at(job[0])
-                found = await self._jobs.run_job(job[1])
+                found = await self._jobs.run_one(job[1])
                 rested = frozenset() if found else rested | {job[1]}
             elif room_at is not None:
                 self._stop_at(room_at)
@@ -120,7 +120,7 @@ class Traveller:
             )
 
 
-def routes(parts: Parts, relay: Relay, jobs: Jobs) -> Sequence[HTTPRouteHandler]:
+def routes(parts: Parts, relay: Relay, jobs: Runner) -> Sequence[HTTPRouteHandler]:
     """Return the route that moves the clock; it exists only where time may travel."""
     traveller = Traveller(parts, relay, jobs)
 

@@ -1,7 +1,6 @@
-"""Tables of what runs by itself: events that the relay could not finish, runs of the jobs, the clock's offset."""
+"""Tables of what runs by itself: events that the relay could not finish, and the clock's offset."""
 
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, Integer, Interval, Text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -19,25 +18,6 @@ class RelayFailure(Base):
     retry_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     """None: parked, somebody must look."""
     error: Mapped[str] = mapped_column(Text)
-
-
-class JobRun(Base):
-    """When a job runs next, and how its last run went."""
-
-    __tablename__ = "job_run"
-
-    name: Mapped[str] = mapped_column(Text, primary_key=True)
-    next_due: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    """On the job's own clock."""
-    node: Mapped[UUID | None]
-    """Who runs it now."""
-    leased_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    """By the database's clock; after it the runner is taken for dead."""
-    last_run_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    """On the job's own clock."""
-    last_duration_ms: Mapped[int | None] = mapped_column(Integer)
-    last_count: Mapped[int | None] = mapped_column(Integer)
-    last_error: Mapped[str | None] = mapped_column(Text)
 
 
 class ClockOffset(Base):

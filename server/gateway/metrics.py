@@ -64,6 +64,12 @@ class Metrics:
         self.limited = Counter(
             "fourtalk_limited", "Messages above a rate, by bucket", ["bucket"], registry=registry
         )
+        self.jobs = Counter(
+            "fourtalk_jobs",
+            "Work that ran by itself: done, failed, given_up, lost",
+            ["kind", "result"],
+            registry=registry,
+        )
         self.clock_skew = Gauge(
             "fourtalk_clock_skew_seconds",
             "How far this machine's clock is from the database's, either way",

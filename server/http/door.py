@@ -43,9 +43,6 @@ def routes(table: Iterable[Command], parts: Parts, *, authenticate: Authenticate
 def _route(row: Command, endpoint: Endpoint) -> HTTPRouteHandler:
     assert row.method is not None, f"{row.op} has a path and no method"
     assert row.path is not None, f"{row.op} has no path"
-    assert not (row.live and row.idempotent), (
-        f"{row.op}: a live command has no transaction to keep its answer in"
-    )
     return HTTPRouteHandler(
         PREFIX + row.path.replace("}", ":str}"),
         http_method=row.method,

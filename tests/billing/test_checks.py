@@ -6,6 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from billing import checks
+from billing.models import SourceKind
+from tests.billing.earner import Earner
+from tests.billing.payments import open_shop
 from tests.billing.world import PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
 
 ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
@@ -28,6 +31,13 @@ FAULTS = {
     "settled_by_facts": ["update lesson_presence set attended_s = 0"],
     "facts_by_intervals": ["update lesson_presence set attended_s = attended_s + 1"],
     "tutor_absence": ["update lesson_facts set tutor_attended_s = 0"],
+    "pending_is_at_risk": ["delete from maturing"],
+    "withdrawal_is_reserved": [
+        """
+        update withdrawal set status = 'rejected', ended_at = now(), end_journal = request_journal,
+          rejected_by = tutor_id, answer = 'Nobody knows why.'
+        """,
+    ],
     "held_after_settlement": [
         f"update hold set lesson_id = (select lesson_id from lesson_facts limit 1) where id = {ANY_HOLD}"
     ],
@@ -39,17 +49,31 @@ FAULTS = {
           digest, recorded_at from lesson_facts
         """,
     ],
+    "stripe_is_told": ["delete from stripe_entry"],
+    "top_up_is_credited": ["update top_up set owner_id = gen_random_uuid()"],
+    "stripe_agrees": [
+        "insert into stripe_finding values ('txn_1', 'missing_here', '{}', now(), null)",
+    ],
 }
 
 
 async def lived(sessions: Sessions) -> None:
-    """A world where one lesson is settled and another is still to come."""
+    """A world where one lesson is settled, another is still to come, and somebody has paid by card."""
     came, missed, lesson = owner(), owner(), uuid4()
     for student in (came, missed):
         await fund(sessions, student, 30_000)
         await buy(sessions, student, new_hold(lesson_id=lesson))
         await buy(sessions, student, new_hold(lesson_id=uuid4()))
     await end(sessions, facts(lesson, {came: PLANNED_S, missed: 1}))
+    async with open_shop(sessions) as shop:
+        step = await shop.start(came)
+        await shop.fake.pay(step.top_up.checkout_id or "")
+        await shop.refresh(step.top_up.id)
+    earner = Earner(sessions)
+    await earner.teach(3_000)
+    await earner.teach(1_000, kind=SourceKind.BOOKING)
+    await earner.set_bank()
+    await earner.ask(2_000)
 
 
 def test_every_check_has_its_fault() -> None:

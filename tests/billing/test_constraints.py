@@ -4,6 +4,7 @@ The rows are written past the ledger's own guard, so that what is tested is the 
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,6 +47,17 @@ async def stage(sessions: Sessions) -> Stage:
         hold = await session.get_one(Hold, held)
         journal = await session.scalar(text("select max(id) from ledger_journal"))
         expense = await session.scalar(text("select id from ledger_account where kind = 'platform_expense'"))
+    async with sessions.begin() as session:
+        await session.execute(
+            text("insert into job (kind, key, payload, run_at) values ('x', 'waits', '{}', :now)"),
+            {"now": NOW},
+        )
+        debt = await session.scalar(
+            text(
+                "insert into ledger_account (kind, owner_id, currency) values ('tutor_debt', :tutor, 'USD') returning id"
+            ),
+            {"tutor": tutor},
+        )
     rows: dict[str, Row] = {
         "outbox": {"type": "x", "data": "{}", "at": NOW},
         "policy": {
@@ -146,8 +158,106 @@ async def stage(sessions: Sessions) -> Stage:
             "to_student": 1,
             "opened_at": NOW,
         },
+        "job": {"kind": "x", "key": "new", "payload": "{}", "run_at": NOW},
+        "top_up": {
+            "id": uuid4(),
+            "owner_id": uuid4(),
+            "key": "k",
+            "amount": 500,
+            "currency": "USD",
+            "way": "hosted",
+            "created_at": NOW,
+            "expires_at": NOW,
+        },
+        "stripe_customer": {"owner_id": uuid4(), "customer_id": "cus_1", "created_at": NOW},
+        "stripe_entry": {
+            "id": "txn_2",
+            "journal_id": journal,
+            "source": "ch_1",
+            "category": "charge",
+            "amount": 100,
+            "fee": 3,
+            "currency": "USD",
+            "at": NOW,
+        },
+        "stripe_event": {"id": "evt_1", "type": "x", "digest": b"d" * 32, "created_at": NOW},
+        "stripe_finding": {
+            "subject": "txn_1",
+            "outcome": "missing_here",
+            "detail": "{}",
+            "found_at": NOW,
+        },
     }
+    account, pending, over, attempt = uuid4(), uuid4(), uuid4(), uuid4()
+    async with sessions() as session:
+        journals = (await session.scalars(text("select id from ledger_journal order by id"))).all()
+    rows |= {
+        "maturing": {"hold_id": held, "tutor_id": tutor, "mature_at": NOW},
+        "payout_account": {
+            "id": uuid4(),
+            "tutor_id": uuid4(),
+            "method": "bank",
+            "sealed": b"s",
+            "last4": "1234",
+            "created_at": NOW,
+            "usable_from": NOW,
+        },
+        "withdrawal": {
+            "id": uuid4(),
+            "tutor_id": tutor,
+            "payout_account": account,
+            "method": "bank",
+            "amount": 1_000,
+            "currency": "USD",
+            "two_people_above": 5_000,
+            "requested_at": NOW,
+            "request_journal": journals[2],
+        },
+        "payout_attempt": {
+            "id": uuid4(),
+            "withdrawal_id": over,
+            "number": 1,
+            "submitted_at": NOW,
+        },
+    }
+    there: list[tuple[str, Row]] = [
+        ("top_up", rows["top_up"]),
+        ("stripe_customer", rows["stripe_customer"]),
+        ("maturing", rows["maturing"] | {"hold_id": settled}),
+        (
+            "payout_account",
+            rows["payout_account"]
+            | {"id": account, "tutor_id": tutor, "method": "stripe", "sealed": None, "last4": None}
+            | {"stripe_account": "acct_1"},
+        ),
+        ("withdrawal", rows["withdrawal"] | {"id": pending, "request_journal": journals[0]}),
+        (
+            "withdrawal",
+            rows["withdrawal"]
+            | {"id": over, "request_journal": journals[1], "end_journal": journals[0], **REJECTED},
+        ),
+        (
+            "payout_attempt",
+            rows["payout_attempt"]
+            | {"id": attempt, "withdrawal_id": pending, "began_at": NOW, "failure": "x"}
+            | {"transfer": "tr_1", "transfer_journal": journals[0], "payout": "po_1"}
+            | {"reversal": "trr_1", "reversal_journal": journals[0]},
+        ),
+    ]
+    for table, row in there:
+        async with sessions.begin() as session:
+            await add(session, table, row)
+    stored = {"top_up": dict(rows["top_up"]), "customer": dict(rows["stripe_customer"])}
+    rows["top_up"] |= {"id": uuid4(), "key": "k2"}
+    rows["stripe_customer"] |= {"owner_id": uuid4(), "customer_id": "cus_2"}
     others = {
+        "account": account,
+        "pending": pending,
+        "attempt": attempt,
+        "first_journal": journals[0],
+        "payer": stored["top_up"]["owner_id"],
+        "top_up": stored["top_up"]["id"],
+        "customer": stored["customer"]["owner_id"],
         "settled": settled,
         "held": held,
         "student": student,
@@ -157,6 +267,7 @@ async def stage(sessions: Sessions) -> Stage:
         "source": hold.source_id,
         "wallet": hold.wallet_account,
         "expense": expense,
+        "debt": debt,
         "tutor": tutor,
     }
     return Stage(rows, others)
@@ -164,9 +275,13 @@ async def stage(sessions: Sessions) -> Stage:
 
 async def add(session: AsyncSession, table: str, row: Row) -> None:
     await session.execute(text("select set_config('ledger.posting', 'on', true)"))
+    if table == "top_up":
+        await session.execute(text("alter table top_up disable trigger guard"))
     names = ", ".join(row)
     values = ", ".join(f"cast(:{name} as jsonb)" if name in JSON else f":{name}" for name in row)
     await session.execute(text(f"insert into {table} ({names}) values ({values})"), row)
+    if table == "top_up":
+        await session.execute(text("alter table top_up enable trigger guard"))
 
 
 async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
@@ -180,7 +295,14 @@ async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
     return None
 
 
-JSON = ("data", "evidence", "intervals")
+JSON = ("detail", "data", "evidence", "intervals", "payload")
+
+ENDED: Row = {"status": "succeeded", "ended_at": NOW}
+
+# Somebody, and withdrawals and attempts that are somewhere in their lives.
+SOMEBODY = UUID(int=1)
+REJECTED: Row = {"status": "rejected", "ended_at": NOW, "rejected_by": SOMEBODY, "answer": "x" * 10}
+SENT: Row = {"began_at": NOW, "transfer": "tr_2", "transfer_journal": "<journal>"}
 
 # Constraint → the change of a good row that breaks it. A name in angle brackets stands for what the stage made.
 BAD: dict[str, tuple[str, Row]] = {
@@ -189,6 +311,7 @@ BAD: dict[str, tuple[str, Row]] = {
     "ck_policy_percent_range": ("policy", {"attendance_percent": 101}),
     "ck_policy_min_price_positive": ("policy", {"min_price": 0}),
     "ck_policy_risk_not_negative": ("policy", {"booking_risk_days": -1}),
+    "ck_policy_top_up_range": ("policy", {"top_up_least": 2, "top_up_most": 1}),
     "ck_policy_reason_given": ("policy", {"reason": "short"}),
     "uq_ledger_account_kind_owner_id_currency_shard": ("ledger_account", {"owner_id": "<student>"}),
     "ck_ledger_account_kind_known": ("ledger_account", {"kind": "pocket"}),
@@ -205,6 +328,10 @@ BAD: dict[str, tuple[str, Row]] = {
     "ck_ledger_account_floor": (
         "ledger_transfer",
         {"debit_account": "<wallet>", "credit_account": "<expense>", "amount": 10**6},
+    ),
+    "ck_ledger_account_debt": (
+        "ledger_transfer",
+        {"debit_account": "<expense>", "credit_account": "<debt>"},
     ),
     "ck_ledger_account_sane": ("ledger_transfer", {"amount": 9 * 10**15 + 1}),
     "ck_ledger_request_key_length": ("ledger_request", {"key": ""}),
@@ -272,6 +399,112 @@ BAD: dict[str, tuple[str, Row]] = {
     "fk_hold_review_hold_id": ("hold_review", {"hold_id": UUID(int=1)}),
     "fk_hold_review_lesson_id_facts_version": ("hold_review", {"facts_version": 9}),
     "ck_hold_review_part_not_negative": ("hold_review", {"to_student": -1}),
+    "pk_top_up": ("top_up", {"id": "<top_up>"}),
+    "uq_top_up_owner_id_key": ("top_up", {"owner_id": "<payer>", "key": "k"}),
+    "fk_top_up_journal_id": ("top_up", {"journal_id": 7, "payment_id": "pi_1", **ENDED}),
+    "ck_top_up_status_known": ("top_up", {"status": "lost"}),
+    "ck_top_up_way_known": ("top_up", {"way": "cash"}),
+    "ck_top_up_amount_positive": ("top_up", {"amount": 0}),
+    "ck_top_up_currency_code": ("top_up", {"currency": "usd"}),
+    "ck_top_up_key_length": ("top_up", {"key": ""}),
+    "ck_top_up_attempt_not_negative": ("top_up", {"attempt": -1}),
+    "ck_top_up_way_has_method": ("top_up", {"way": "saved"}),
+    "ck_top_up_pending_is_known": ("top_up", {"status": "pending"}),
+    "ck_top_up_succeeded_is_credited": ("top_up", {"payment_id": "pi_1", **ENDED}),
+    "ck_top_up_ended_has_time": ("top_up", {"status": "expired"}),
+    "pk_stripe_customer": ("stripe_customer", {"owner_id": "<customer>"}),
+    "uq_stripe_customer_customer_id": ("stripe_customer", {"customer_id": "cus_1"}),
+    "fk_stripe_entry_journal_id": ("stripe_entry", {"journal_id": 7}),
+    "ck_stripe_entry_currency_code": ("stripe_entry", {"currency": "usd"}),
+    "ck_stripe_entry_moves_something": ("stripe_entry", {"amount": 0, "fee": 0}),
+    "ck_stripe_event_id_length": ("stripe_event", {"id": ""}),
+    "ck_stripe_event_digest_length": ("stripe_event", {"digest": b"d"}),
+    "ck_stripe_finding_outcome_known": ("stripe_finding", {"outcome": "fine"}),
+    "ck_policy_withdrawal_sane": ("policy", {"withdrawal_least": 0}),
+    "pk_maturing": ("maturing", {"hold_id": "<settled>"}),
+    "fk_maturing_hold_id": ("maturing", {"hold_id": SOMEBODY}),
+    "pk_payout_account": ("payout_account", {"id": "<account>"}),
+    "uq_payout_account_one_current": ("payout_account", {"tutor_id": "<tutor>"}),
+    "uq_payout_account_stripe_account": (
+        "payout_account",
+        {"method": "stripe", "sealed": None, "last4": None, "stripe_account": "acct_1"},
+    ),
+    "ck_payout_account_method_known": ("payout_account", {"method": "cash", "sealed": None, "last4": None}),
+    "ck_payout_account_bank_is_sealed": ("payout_account", {"sealed": None}),
+    "ck_payout_account_last4_is_short": ("payout_account", {"last4": "12345"}),
+    "ck_payout_account_stripe_has_account": ("payout_account", {"stripe_account": "acct_2"}),
+    "ck_payout_account_usable_after_made": ("payout_account", {"usable_from": NOW - timedelta(seconds=1)}),
+    "pk_withdrawal": ("withdrawal", {"id": "<pending>"}),
+    "uq_withdrawal_request_journal": ("withdrawal", {"request_journal": "<first_journal>"}),
+    "uq_withdrawal_end_journal": ("withdrawal", {"end_journal": "<first_journal>", **REJECTED}),
+    "fk_withdrawal_payout_account": ("withdrawal", {"payout_account": SOMEBODY}),
+    "fk_withdrawal_request_journal": ("withdrawal", {"request_journal": 7}),
+    "fk_withdrawal_end_journal": ("withdrawal", {"end_journal": 7, **REJECTED}),
+    "ck_withdrawal_status_known": ("withdrawal", {"status": "lost"}),
+    "ck_withdrawal_method_known": ("withdrawal", {"method": "cash"}),
+    "ck_withdrawal_amount_positive": ("withdrawal", {"amount": 0}),
+    "ck_withdrawal_limit_not_negative": ("withdrawal", {"two_people_above": -1}),
+    "ck_withdrawal_note_length": ("withdrawal", {"note": "x" * 501}),
+    "ck_withdrawal_two_people": ("withdrawal", {"confirmed_by": SOMEBODY}),
+    "ck_withdrawal_not_by_oneself": ("withdrawal", {"approved_by": "<tutor>"}),
+    "ck_withdrawal_approved_first": ("withdrawal", {"status": "processing"}),
+    "ck_withdrawal_held_with_reason": ("withdrawal", {"held_by": SOMEBODY}),
+    "ck_withdrawal_ended_whole": ("withdrawal", {"ended_at": NOW, "end_journal": "<journal>"}),
+    "ck_withdrawal_rejected_with_answer": (
+        "withdrawal",
+        {"end_journal": "<journal>", **REJECTED, "answer": "x" * 9},
+    ),
+    "ck_withdrawal_bank_transfer_has_reference": (
+        "withdrawal",
+        {"status": "completed", "approved_by": SOMEBODY, "ended_at": NOW, "end_journal": "<journal>"},
+    ),
+    "pk_payout_attempt": ("payout_attempt", {"id": "<attempt>"}),
+    "uq_payout_attempt_withdrawal_id_number": (
+        "payout_attempt",
+        {"withdrawal_id": "<pending>", "status": "cancelled", "ended_at": NOW},
+    ),
+    "uq_payout_attempt_transfer": ("payout_attempt", {**SENT, "transfer": "tr_1"}),
+    "uq_payout_attempt_payout": ("payout_attempt", {**SENT, "payout": "po_1"}),
+    "uq_payout_attempt_reversal": (
+        "payout_attempt",
+        {**SENT, "failure": "x", "reversal": "trr_1", "reversal_journal": "<journal>"},
+    ),
+    "uq_payout_attempt_one_live": ("payout_attempt", {"withdrawal_id": "<pending>", "number": 2}),
+    "fk_payout_attempt_withdrawal_id": ("payout_attempt", {"withdrawal_id": SOMEBODY}),
+    "fk_payout_attempt_transfer_journal": ("payout_attempt", {**SENT, "transfer_journal": 7}),
+    "fk_payout_attempt_reversal_journal": (
+        "payout_attempt",
+        {**SENT, "failure": "x", "reversal": "trr_2", "reversal_journal": 7},
+    ),
+    "ck_payout_attempt_status_known": ("payout_attempt", {"status": "lost", "ended_at": NOW}),
+    "ck_payout_attempt_number_positive": ("payout_attempt", {"number": 0}),
+    "ck_payout_attempt_broken_not_negative": ("payout_attempt", {"broken": -1}),
+    "ck_payout_attempt_transfer_is_booked": ("payout_attempt", {"transfer": "tr_2", "began_at": NOW}),
+    "ck_payout_attempt_reversal_is_booked": (
+        "payout_attempt",
+        {**SENT, "failure": "x", "reversal": "trr_2"},
+    ),
+    "ck_payout_attempt_begun_before_transfer": ("payout_attempt", {**SENT, "began_at": None}),
+    "ck_payout_attempt_transfer_before_payout": ("payout_attempt", {"payout": "po_2"}),
+    "ck_payout_attempt_reversal_undoes": (
+        "payout_attempt",
+        {**SENT, "reversal": "trr_2", "reversal_journal": "<journal>"},
+    ),
+    "ck_payout_attempt_ended_has_time": ("payout_attempt", {"ended_at": NOW}),
+    "ck_payout_attempt_paid_by_payout": ("payout_attempt", {"status": "paid", "ended_at": NOW}),
+    "ck_payout_attempt_failed_is_back": ("payout_attempt", {"status": "failed", "ended_at": NOW}),
+    "ck_payout_attempt_cancelled_never_began": (
+        "payout_attempt",
+        {"status": "cancelled", "ended_at": NOW, "began_at": NOW},
+    ),
+    "uq_job_kind_key": ("job", {"key": "waits"}),
+    "ck_job_key_length": ("job", {"key": ""}),
+    "ck_job_asked_positive": ("job", {"asked": 0}),
+    "ck_job_tries_not_negative": ("job", {"tries": -1}),
+    "ck_job_lease_whole": ("job", {"lease": UUID(int=1)}),
+    "ck_job_dead_has_error": ("job", {"dead_at": NOW}),
+    "ck_job_periodic_lives": ("job", {"every": timedelta()}),
+    "ck_job_only_periodic_has_runs": ("job", {"last_run_at": NOW}),
 }
 
 # The same constraint, broken in ways that a first version let pass.
@@ -294,16 +527,65 @@ MORE: list[tuple[str, str, Row]] = [
     ("fk_ledger_transfer_credit_account_currency", "ledger_transfer", {"currency": "EUR"}),
     ("ck_ledger_journal_admin_needs_reason", "ledger_journal", {"actor": "admin:1", "reason": "short"}),
     ("ck_hold_settlement_facts_decide", "hold_settlement", {"facts_version": None}),
+    (
+        "ck_job_dead_has_error",
+        "job",
+        {"dead_at": NOW, "error": "x", "lease": UUID(int=1), "leased_until": NOW},
+    ),
+    ("ck_job_lease_whole", "job", {"leased_until": NOW}),
+    ("ck_payout_account_bank_is_sealed", "payout_account", {"last4": None}),
+    ("ck_withdrawal_two_people", "withdrawal", {"approved_by": SOMEBODY, "confirmed_by": SOMEBODY}),
+    (
+        "ck_withdrawal_not_by_oneself",
+        "withdrawal",
+        {"approved_by": SOMEBODY, "confirmed_by": "<tutor>"},
+    ),
+    (
+        "ck_withdrawal_approved_first",
+        "withdrawal",
+        {"status": "processing", "approved_by": SOMEBODY, "amount": 5_001},
+    ),
+    ("ck_withdrawal_held_with_reason", "withdrawal", {"held_by": SOMEBODY, "held_reason": "short"}),
+    (
+        "ck_withdrawal_held_with_reason",
+        "withdrawal",
+        {"held_by": SOMEBODY, "held_reason": "x" * 10, "end_journal": "<journal>", **REJECTED},
+    ),
+    ("ck_withdrawal_ended_whole", "withdrawal", {**REJECTED, "ended_at": None}),
+    (
+        "ck_withdrawal_rejected_with_answer",
+        "withdrawal",
+        {"end_journal": "<journal>", **REJECTED, "rejected_by": None},
+    ),
+    (
+        "ck_payout_attempt_paid_by_payout",
+        "payout_attempt",
+        {**SENT, "payout": "po_2", "failure": "x", "status": "paid", "ended_at": NOW},
+    ),
+    (
+        "ck_payout_attempt_failed_is_back",
+        "payout_attempt",
+        {**SENT, "failure": "x", "status": "failed", "ended_at": NOW},
+    ),
+    ("ck_job_periodic_lives", "job", {"every": timedelta(days=1), "dead_at": NOW, "error": "x"}),
 ]
 
 # Not reachable by a single bad row, with the reason.
 ELSEWHERE = {
     "pk_outbox": "identity always",
     "pk_ledger_account": "identity always",
+    "pk_job": "identity always",
     "uq_ledger_account_id_currency": "id is the key already; the pair is there to be referred to",
     "uq_hold_id_amount_tutor_bps": "id is the key already; the three are there to be referred to",
     "ck_hold_status_known": "the trigger lets a hold begin held only, and closing writes two words",
     "pk_ledger_request": "test_a_key_is_taken_once",
+    "uq_top_up_checkout_id": "test_an_id_of_stripe_is_known_once",
+    "uq_top_up_payment_id": "test_an_id_of_stripe_is_known_once",
+    "uq_top_up_journal_id": "test_an_id_of_stripe_is_known_once",
+    "pk_stripe_entry": "test_a_key_is_taken_once",
+    "uq_stripe_entry_journal_id": "test_a_journal_tells_of_one_movement",
+    "pk_stripe_event": "test_a_key_is_taken_once",
+    "pk_stripe_finding": "test_a_key_is_taken_once",
     "pk_settle_due": "test_a_lesson_is_due_once",
     "pk_hold_review": "test_a_hold_is_in_review_once",
 }
@@ -344,12 +626,41 @@ async def test_a_bad_row_is_refused_by_its_constraint(sessions: Sessions, stage:
     assert refused == [name for name, _, _ in cases]
 
 
-@pytest.mark.parametrize("table", ["ledger_request", "settle_due", "hold_review"])
+@pytest.mark.parametrize(
+    "table", ["ledger_request", "settle_due", "hold_review", "stripe_entry", "stripe_event", "stripe_finding"]
+)
 async def test_a_key_is_taken_once(sessions: Sessions, stage: Stage, table: str) -> None:
     async with sessions() as session:
         await add(session, table, stage.rows[table])
         with pytest.raises(DBAPIError, match=f"pk_{table}"):
             await add(session, table, stage.rows[table])
+
+
+@pytest.mark.parametrize("name", ["checkout_id", "payment_id", "journal_id"])
+async def test_an_id_of_stripe_is_known_once(sessions: Sessions, stage: Stage, name: str) -> None:
+    values = {"checkout_id": "cs_1", "payment_id": "pi_1", "journal_id": stage.others["journal"]}
+    async with sessions() as session:
+        for number, other in enumerate(("a", "b")):
+            ids = {key: f"{value}{other}" for key, value in values.items() if key != "journal_id"}
+            ids |= {"journal_id": stage.others["journal"]} | (
+                {name: values[name]} if name != "journal_id" else {}
+            )
+            row = stage.rows["top_up"] | {"id": uuid4(), "key": other, **ENDED, **ids}
+            if name != "journal_id":
+                # Every succeeded row has a journal of its own; only one journal is at hand.
+                row |= {"status": "failed", "journal_id": None}
+            if number == 0:
+                await add(session, "top_up", row)
+            else:
+                with pytest.raises(DBAPIError, match=f"uq_top_up_{name}"):
+                    await add(session, "top_up", row)
+
+
+async def test_a_journal_tells_of_one_movement(sessions: Sessions, stage: Stage) -> None:
+    async with sessions() as session:
+        await add(session, "stripe_entry", stage.rows["stripe_entry"])
+        with pytest.raises(DBAPIError, match="uq_stripe_entry_journal_id"):
+            await add(session, "stripe_entry", stage.rows["stripe_entry"] | {"id": "txn_3"})
 
 
 GUARDED = [
@@ -397,6 +708,28 @@ GUARDED = [
     ("APPEND_ONLY", "update hold_settlement set to_tutor = 0"),
     ("APPEND_ONLY", "delete from hold_settlement"),
     ("APPEND_ONLY", "truncate hold_settlement"),
+    ("TOP_UP_GUARD", "delete from top_up"),
+    ("TOP_UP_GUARD", "update top_up set amount = 1"),
+    ("APPEND_ONLY", "truncate top_up"),
+    ("APPEND_ONLY", "truncate stripe_entry"),
+    # What a withdrawal was asked for stays, and its life goes forward.
+    ("a withdrawal never changes what it was made with", "update withdrawal set amount = 1"),
+    ("a withdrawal never changes what it was made with", "update withdrawal set answer = 'Another answer.'"),
+    (
+        "withdrawal may not go from pending to completed",
+        "update withdrawal set status = 'completed' where status = 'pending'",
+    ),
+    ("APPEND_ONLY", "delete from withdrawal"),
+    ("APPEND_ONLY", "truncate withdrawal cascade"),
+    ("a payout_account never changes what it was made with", "update payout_account set last4 = '9999'"),
+    (
+        "a payout_account never changes what it was made with",
+        "update payout_account set stripe_account = 'x'",
+    ),
+    ("APPEND_ONLY", "delete from payout_account"),
+    ("a payout_attempt never changes what it was made with", "update payout_attempt set transfer = 'tr_9'"),
+    ("a payout_attempt never changes what it was made with", "update payout_attempt set number = 9"),
+    ("APPEND_ONLY", "delete from payout_attempt"),
     # A hold changes its status by its settlement, and gets its lesson once.
     ("HOLD_GUARD", "update hold set status = 'refunded' where status = 'held'"),
     ("HOLD_GUARD", "update hold set status = 'held' where status = 'released'"),

@@ -20,6 +20,11 @@ async def test_the_first_terms_are_the_originals(sessions: Sessions) -> None:
         min_price=100,
         course_risk_days=0,
         booking_risk_days=7,
+        top_up_least=500,
+        top_up_most=1_000_000,
+        withdrawal_least=1_000,
+        withdrawal_two_people_above=100_000,
+        payout_freeze_hours=72,
     )
 
 

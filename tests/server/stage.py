@@ -27,8 +27,10 @@ from server.features.accounts import registration
 from server.features.courses import errands
 from server.gateway.protocol import Publication
 from server.integrations.geo import Locator
+from server.integrations.stripe_fake.fake import StripeFake
 from server.reads import Reads
 from server.relay import Relay
+from tests.billing.payments import KEY, SECRET, api_of
 
 ROWS = {row.op: row for row in TABLE}
 VIETNAM, AMERICA, NOWHERE = "14.160.0.1", "8.8.8.8", "192.0.2.1"
@@ -198,5 +200,8 @@ async def open_stage(
         )
         with Locator(locator_file(folder / "countries.mmdb")) as locator:
             async with registry:
-                parts = Parts(settings, clock, sessions, reads, redis, registry, locator, publish)
+                fake = StripeFake(key=KEY, secret=SECRET, now=clock.now)
+                parts = Parts(
+                    settings, clock, sessions, reads, redis, registry, locator, publish, payments=api_of(fake)
+                )
                 yield Stage(parts, relay, shown)

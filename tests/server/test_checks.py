@@ -43,6 +43,10 @@ FAULTS = {
     "parked_event": Fault(
         "insert into relay_failure (outbox_id, tries, error) values (7, 10, 'hold {hold} is odd')", "hold"
     ),
+    "job_given_up": Fault(
+        "insert into job (kind, key, payload, run_at, error, dead_at) values ('x', '{hold}', '{{}}', now(), 'x', now())",
+        "hold",
+    ),
     "key_has_answer": Fault(
         "insert into idempotency (user_id, key, digest) values ('{student}', 'key', '')", "student"
     ),
@@ -146,8 +150,8 @@ async def test_what_the_purge_took_is_not_missed(world: World, clock: Clock) -> 
     await plant(world.stage, "delete from notification")
     await plant(
         world.stage,
-        "insert into job_run (name, next_due, last_run_at)"
-        " select 'purge_notifications', at, at from (select now() + interval '91 days' as at) later",
+        "insert into job (kind, key, payload, run_at, every, last_run_at)"
+        " select 'purge_notifications', 'periodic', '{}', at, interval '1 day', at from (select now() + interval '91 days' as at) later",
     )
 
     assert (await prove(world.stage)).ok

@@ -67,6 +67,26 @@ def test_key_and_secret_without_a_url_are_fine(tmp_path: Path) -> None:
     assert (livekit.url, livekit.api_key) == (None, "k")
 
 
+def test_without_a_key_of_stripe_there_are_test_payments(tmp_path: Path) -> None:
+    stripe = config.from_env({}, data_dir=tmp_path).stripe
+
+    assert (stripe.api_key, stripe.webhook_secrets) == (None, ())
+
+
+def test_two_secrets_are_believed_while_one_is_changed(tmp_path: Path) -> None:
+    env = {"STRIPE_API_KEY": "sk_test_1", "STRIPE_WEBHOOK_SECRET": "whsec_of_yesterday, whsec_of_tomorrow"}
+
+    stripe = config.from_env(env, data_dir=tmp_path).stripe
+
+    assert stripe.webhook_secrets == ("whsec_of_yesterday", "whsec_of_tomorrow")
+
+
+def test_a_key_of_stripe_without_a_secret_stops_the_start(tmp_path: Path) -> None:
+    # Whoever signs with an empty secret would be believed.
+    with pytest.raises(config.ConfigError, match="STRIPE_WEBHOOK_SECRET is missing"):
+        config.from_env({"STRIPE_API_KEY": "sk_live_1"}, data_dir=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -77,6 +97,10 @@ def test_key_and_secret_without_a_url_are_fine(tmp_path: Path) -> None:
         ("LIVEKIT_URL", "ws://host"),
         ("LIVEKIT_API_KEY", "alone"),
         ("SECRET_KEY", "short"),
+        ("STRIPE_API_KEY", "pk_test_publishable"),
+        ("STRIPE_API_KEY", "sk_prod_1"),
+        ("STRIPE_WEBHOOK_SECRET", "short"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_long_enough_to_be_one,"),
         ("PUBLIC_URL", "example.com"),
         ("GEOIP_DB", "/nowhere/at-all.mmdb"),
         ("TRUSTED_PROXIES", "10.0.0.0/99"),

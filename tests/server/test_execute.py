@@ -251,6 +251,57 @@ class TestTransaction:
 
 
 class TestKey:
+    async def test_a_live_command_gives_its_first_finished_answer_again(self, world: World) -> None:
+        made: list[str] = []
+
+        async def live(ctx: Context, command: Deed) -> Done:
+            assert ctx.transaction is None
+            made.append(command.words)
+            return Done(command.words, len(made))
+
+        row = row_of(live, live=True, idempotent=True)
+        first = await execute(row, ctx_of(world, "k"), Deed("once"))
+        user = ctx_of(world, "k")
+
+        again = [await execute(row, user, Deed("mine")) for _ in range(2)]
+
+        assert first.replayed is False
+        assert [one.replayed for one in again] == [False, True]
+        assert again[0].body == again[1].body
+        assert made == ["once", "mine"]
+        with pytest.raises(IdempotencyMismatchError):
+            await execute(row, user, Deed("other"))
+
+    async def test_of_two_live_commands_at_once_both_get_the_answer_that_was_kept(self, world: World) -> None:
+        made: list[str] = []
+        both = asyncio.Barrier(2)
+
+        async def live(_: Context, command: Deed) -> Done:
+            made.append(command.words)
+            mine = len(made)
+            await both.wait()
+            return Done(command.words, mine)
+
+        ctx = ctx_of(world, "k")
+        one, two = await asyncio.gather(
+            *(execute(row_of(live, live=True, idempotent=True), ctx, Deed("once")) for _ in range(2))
+        )
+
+        assert one.body == two.body
+        assert sorted([one.replayed, two.replayed]) == [False, True]
+
+    async def test_a_live_command_that_fails_frees_its_key(self, world: World) -> None:
+        async def live(_: Context, command: Deed) -> Done:
+            if command.words == "fails":
+                raise ValueError
+            return Done(command.words, 1)
+
+        ctx = ctx_of(world, "k")
+        with pytest.raises(ValueError):  # noqa: PT011
+            await execute(row_of(live, live=True, idempotent=True), ctx, Deed("fails"))
+
+        assert (await execute(row_of(live, live=True, idempotent=True), ctx, Deed("works"))).replayed is False
+
     async def test_the_same_request_gives_the_first_answer_again(self, world: World) -> None:
         ctx = ctx_of(world, "k")
 

@@ -1,11 +1,13 @@
 """Holds as their parties see them, over HTTP."""
 
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import update
 
+from server import cli
 from server.features.accounts.models import User
 from tests.server.school import School
 
@@ -94,3 +96,25 @@ async def test_holds_are_listed_for_both_sides_by_status(school: School) -> None
     assert second["next_cursor"] is None
     assert len(taught["items"]) == len(everybodys["items"]) == 4
     assert [hold["id"] for hold in refunded["items"]] == [single["holds"][0]["id"]]
+
+
+async def test_a_receipt_is_for_the_parties_of_a_settled_hold(school: School, tmp_path: Path) -> None:
+    course = await school.course()
+    student, stranger = await school.students(2)
+    bought = await school.buy(student, course, course["sessions"][0])
+    path = f"/holds/{bought['holds'][0]['id']}/receipt"
+    early = await school.ask("GET", path, student)
+    await school.do("POST", f"/purchases/{bought['id']}/cancel", student)
+
+    answers = [
+        await school.ask("GET", path, who) for who in (student, school.tutor, school.admin, stranger, None)
+    ]
+
+    assert (early.status_code, early.json()["code"]) == (409, "not_settled")
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 404, 401]
+    file = tmp_path / "receipt.json"
+    file.write_bytes(answers[0].content)
+    key = (await school.do("GET", "/receipts/key", None))["key"]
+    assert cli.main(["receipt", "verify", str(file), "--key", key]) == 0
+    file.write_bytes(answers[0].content.replace(b'"to_student":10000', b'"to_student":10001'))
+    assert cli.main(["receipt", "verify", str(file), "--key", key]) == 1

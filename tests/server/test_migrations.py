@@ -6,8 +6,10 @@ from typing import Any
 
 import asyncpg
 from alembic import command
+from sqlalchemy import text
 
-from server import embedded, migrate
+from billing.models import ATTEMPT_ARROWS, WITHDRAWAL_ARROWS
+from server import db, embedded, migrate
 from server.features.courses import rules
 
 
@@ -44,8 +46,43 @@ async def test_triggers_know_the_arrows_of_the_rules(servers: embedded.Embedded,
         "course": rules.COURSE_ARROWS,
         "course_session": rules.SESSION_ARROWS,
         "purchase": rules.PURCHASE_ARROWS,
+        "withdrawal": WITHDRAWAL_ARROWS,
+        "payout_attempt": ATTEMPT_ARROWS,
     }
     assert stored == {
         name: {f"{old}>{new}" for old, news in arrows.items() for new in news}
         for name, arrows in of_rules.items()
     }
+
+
+async def test_when_a_job_ran_moves_with_it_and_back(database_url: str) -> None:
+    config = migrate.alembic_config(database_url)
+    ran = "select last_run_at::text, last_count from {} where {} = 'settle_due'"
+
+    await asyncio.to_thread(command.downgrade, config, "0007")
+    await _execute(
+        database_url,
+        "insert into job_run (name, next_due, last_run_at, last_count)"
+        " values ('settle_due', '2030-01-07 12:05Z', '2030-01-07 12:00Z', 3), ('of yesterday', now(), null, null)",
+    )
+    await asyncio.to_thread(command.upgrade, config, "head")
+    there = await _fetch(database_url, ran.format("job", "kind"))
+    await asyncio.to_thread(command.downgrade, config, "0007")
+    back = await _fetch(database_url, ran.format("job_run", "name"))
+
+    assert there == back == [("2030-01-07 12:00:00+00", 3)]
+
+
+async def _execute(url: str, statement: str) -> None:
+    engine = db.create_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(text(statement))
+    await engine.dispose()
+
+
+async def _fetch(url: str, query: str) -> list[tuple[Any, ...]]:
+    engine = db.create_engine(url)
+    async with engine.connect() as connection:
+        rows = [tuple(row) for row in await connection.execute(text(query))]
+    await engine.dispose()
+    return rows

@@ -1,5 +1,6 @@
 """Time travel: everything that falls due on the way runs in order, each with its own due time as now."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -7,30 +8,37 @@ import httpx
 import msgspec
 import pytest
 from litestar import Litestar
+from prometheus_client import CollectorRegistry
 
+from billing import jobs
+from billing.jobs import Claim
 from server.clock import Clock
 from server.errors import BadRequestError
-from server.jobs import Job, Jobs, Means
+from server.gateway.metrics import Metrics
+from server.job import Job, Means, Once, Periodic
+from server.runner import PAUSES, Runner
 from server.travel import MoveClock, Traveller, load, routes
 from tests.server.stage import Connection, Stage
 
 HOUR = timedelta(hours=1)
 
 
+class Errand(msgspec.Struct, frozen=True):
+    """Nothing to know."""
+
+
 class Journey:
     """A stage whose time can be moved, with one hourly job that writes down when it ran."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, table: Sequence[Job] = ()) -> None:
         self.runs: list[datetime] = []
         self.finds = 0
-        job = Job("diary", HOUR, self._work, "business")
-        clock = stage.parts.clock
-        self.jobs = Jobs(
-            stage.parts.sessions,
-            node=stage.parts.rooms.node_id,
-            clock=clock,
-            integrity=cast(Any, None),
-            table=(job,),
+        self.jobs = Runner(
+            Means(stage.parts.sessions, cast(Any, None)),
+            table or (Periodic("diary", HOUR, self._work, "business"),),
+            clock=stage.parts.clock,
+            metrics=Metrics(CollectorRegistry()),
+            draw=lambda: 1.0,
         )
         self.traveller = Traveller(stage.parts, stage.relay, self.jobs)
 
@@ -164,6 +172,47 @@ async def test_job_that_was_passed_over_runs_as_soon_as_something_happened(stage
     assert is_about(first, start + HOUR)
     assert ends_at <= passed_over < ends_at + timedelta(minutes=10)
     assert is_about(last, start + 6 * HOUR)
+
+
+async def test_single_work_runs_in_order_each_at_its_own_time_with_what_it_asks_for(stage: Stage) -> None:
+    runs: list[tuple[str, datetime]] = []
+
+    async def work(means: Means, claim: Claim, now: datetime) -> None:
+        runs.append((claim.key, now))
+        async with means.sessions.begin() as session:
+            if claim.key == "first":
+                await jobs.enqueue(session, "errand", Errand(), key="follows", run_at=now + HOUR)
+            await jobs.finish(session, claim)
+
+    journey = Journey(stage, (Once("errand", work, "business"),))
+    start = stage.parts.clock.now()
+    async with stage.parts.sessions.begin() as session:
+        for key, hours in (("last", 3), ("first", 1), ("after the journey", 6)):
+            await jobs.enqueue(session, "errand", Errand(), key=key, run_at=start + hours * HOUR)
+
+    await advance(stage, 5 * HOUR, journey)
+
+    assert runs == [("first", start + HOUR), ("follows", start + 2 * HOUR), ("last", start + 3 * HOUR)]
+
+
+async def test_single_work_that_fails_is_tried_again_on_the_way(stage: Stage) -> None:
+    runs: list[datetime] = []
+
+    async def work(means: Means, claim: Claim, now: datetime) -> None:
+        runs.append(now)
+        raise ValueError("no luck")
+
+    journey = Journey(stage, (Once("errand", work, "business"),))
+    start = stage.parts.clock.now()
+    async with stage.parts.sessions.begin() as session:
+        await jobs.enqueue(session, "errand", Errand(), key="x", run_at=start)
+
+    await advance(stage, HOUR, journey)
+
+    pauses = [timedelta(), *PAUSES[:3]]
+    assert [is_about(run, start + sum(pauses[: n + 1], timedelta())) for n, run in enumerate(runs)] == [
+        True
+    ] * 4
 
 
 async def test_clock_is_moved_over_http(stage: Stage) -> None:

@@ -23,7 +23,9 @@ from server.http import door, problem
 from server.http.edge import Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator
+from server.integrations.stripe_fake.fake import StripeFake
 from server.reads import Reads
+from tests.billing.payments import KEY, SECRET, api_of
 
 PASSWORD = "Correct-horse-7"
 
@@ -82,6 +84,7 @@ async def open_world(
     rooms: Registry | None = None,
 ) -> AsyncIterator[World]:
     """Build an edge; without `rooms`, commands that need a room fail."""
+    fake = StripeFake(key=KEY, secret=SECRET, now=clock.now)
     reads = Reads(sessions)
     async with reads.running():
         parts = Parts(
@@ -93,6 +96,7 @@ async def open_world(
             cast(Registry, rooms),
             Locator(None),
             publish=lambda *_: None,
+            payments=api_of(fake),
         )
         async with _served(parts, table) as world:
             yield world

@@ -8,6 +8,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import msgspec
+from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -19,16 +20,18 @@ from rooms.media import Media
 from rooms.messages import PublicEvent
 from rooms.ownership import Leases
 from rooms.registry import Registry
-from server import checks, config, reactions
+from server import checks, config, jobs, reactions
 from server.bridge import ROOM, RoomHistory, publications
 from server.context import Parts
 from server.gateway.history import TableHistory
+from server.gateway.metrics import Metrics
 from server.gateway.protocol import Publication
 from server.http.health import Integrity
 from server.integrations.geo import Locator
-from server.jobs import Jobs
+from server.job import Means
 from server.reads import Reads
 from server.relay import Relay
+from server.runner import Runner
 from server.travel import Traveller
 from server.webhooks.livekit import livekit_route
 from tests.server.stage import Stage
@@ -152,7 +155,9 @@ class Node:
         )
         self.violations: Sequence[Violation] = ()
         integrity = Integrity(self._look, sessions=sessions, clock=clock)
-        self.jobs = Jobs(sessions, node=self.rooms.node_id, clock=clock, integrity=integrity)
+        self.jobs = Runner(
+            Means(sessions, integrity), jobs.TABLE, clock=clock, metrics=Metrics(CollectorRegistry())
+        )
         self.traveller = Traveller(self.parts, self.relay, self.jobs)
         self.stage = Stage(self.parts, self.relay, [])
         self._route: Any = livekit_route(sessions, clock, keys={KEY: SECRET}, tell=self.rooms.tell)

@@ -8,6 +8,8 @@ from billing import explanation, hold_views, wallet
 from billing.hold_views import Filter, HoldView
 from billing.models import HoldId, OwnerId
 from billing.money import Money
+from rooms import receipts
+from rooms.receipts import Signed
 from server import audit, texts
 from server.context import Command, Context
 from server.errors import BadRequestError, FieldError, NotFoundError
@@ -19,11 +21,14 @@ from server.features.wallet.messages import (
     EntryPage,
     EntryView,
     GetHold,
+    GetReceipt,
+    GetReceiptKey,
     GetWallet,
     HoldDetail,
     HoldPage,
     ListEntries,
     ListHolds,
+    ReceiptKey,
     Reference,
     WalletView,
 )
@@ -123,6 +128,27 @@ async def get_hold(ctx: Context, command: GetHold) -> HoldDetail:
     return _detail(view, await _locale(ctx))
 
 
+async def get_receipt(ctx: Context, command: GetReceipt) -> Signed:
+    """Return the signed receipt of a settled hold, to its parties and administrators.
+
+    Its bytes are what is signed: kept as they are, `fourtalk receipt verify` proves them.
+
+    Raises:
+        NotFoundError: There is no hold that the caller may know of.
+        NotSettledError: It is still held.
+    """
+    receipt = await receipts.build(ctx.session, command.hold_id)
+    if not (ctx.user.is_admin or ctx.user.user_id in (receipt.student_id, receipt.tutor_id)):
+        raise NotFoundError("There is no such hold.")
+    return receipts.sign(receipt, receipts.signing_key(ctx.parts.settings.secret_key))
+
+
+async def get_receipt_key(ctx: Context, _: GetReceiptKey) -> ReceiptKey:
+    """Return the key that receipts are signed with, to be named when one is verified."""
+    key = receipts.signing_key(ctx.parts.settings.secret_key)
+    return ReceiptKey("ed25519", receipts.public_key(key))
+
+
 async def _locale(ctx: Context) -> Locale:
     return cast("Locale", (await user_of(ctx.session, ctx.user.user_id)).locale)
 
@@ -145,4 +171,8 @@ COMMANDS = (
     ),
     Command("hold.list", ListHolds, list_holds, method="GET", path="/holds"),
     Command("hold.get", GetHold, get_hold, method="GET", path="/holds/{hold_id}"),
+    Command("hold.receipt", GetReceipt, get_receipt, method="GET", path="/holds/{hold_id}/receipt"),
+    Command(
+        "receipt.key", GetReceiptKey, get_receipt_key, guard="public", method="GET", path="/receipts/key"
+    ),
 )

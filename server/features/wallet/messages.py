@@ -110,6 +110,24 @@ class GetHold(msgspec.Struct, frozen=True):
     hold_id: UUID
 
 
+class GetReceipt(msgspec.Struct, frozen=True):
+    """Ask for the receipt of a settled hold."""
+
+    hold_id: UUID
+
+
+class GetReceiptKey(msgspec.Struct, frozen=True):
+    """Ask with which key receipts are signed."""
+
+
+class ReceiptKey(msgspec.Struct, frozen=True):
+    """The public key of this server's receipts."""
+
+    algorithm: Literal["ed25519"]
+    key: str
+    """Base64; `fourtalk receipt verify --key` takes it."""
+
+
 class HoldDetail(HoldView, frozen=True, kw_only=True):
     """A hold that explains itself in the caller's language."""
 

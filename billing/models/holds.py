@@ -1,68 +1,27 @@
-"""Tables of money, and the words for what they hold.
-
-Invalid states cannot be stored: each rule below is a constraint, or a trigger of the migration
-`0001_billing` (append-only tables, the one writer of the ledger, the life of a hold).
-"""
+"""Holds, the facts that decide them, and where their money went."""
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
     Computed,
-    DateTime,
     ForeignKey,
     ForeignKeyConstraint,
-    Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
-    SmallInteger,
-    Text,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-NAMING_CONVENTION = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-OwnerId = NewType("OwnerId", UUID)
-HoldId = NewType("HoldId", UUID)
-
-# Owner of the accounts that belong to nobody but us.
-PLATFORM = OwnerId(UUID(int=0))
-
-# Shortest reason an admin may give for moving money (PROTOCOL §2).
-REASON_LEAST = 10
-
-
-class AccountKind(StrEnum):
-    """Purpose of an account. Balance = credits - debits; what we owe to somebody never falls below zero."""
-
-    WALLET = "wallet"
-    """Owned by a student: credit that can be spent."""
-    ESCROW = "escrow"
-    """Owned by a lesson, or by a purchase for its slices that have no lesson yet."""
-    EARNINGS_PENDING = "earnings_pending"
-    """Owned by a tutor: released, still inside the risk window."""
-    EARNINGS = "earnings"
-    """Owned by a tutor: may be withdrawn."""
-    PLATFORM_REVENUE = "platform_revenue"
-    """Our share, in shards: one hot row would serialise all settlements."""
-    PLATFORM_EXPENSE = "platform_expense"
-    """What admin adjustments give and take."""
+from billing.models.base import REASON_LEAST, Base, one_of
+from billing.models.ledger import Account, Journal
+from billing.models.terms import PolicyRow
 
 
 class HoldStatus(StrEnum):
@@ -90,166 +49,6 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     ADMIN = "admin"
     ADJUSTMENT = "adjustment"
-
-
-class JournalKind(StrEnum):
-    """What moved money."""
-
-    PURCHASE = "purchase"
-    REFUND = "refund"
-    SETTLEMENT = "settlement"
-    ADJUSTMENT = "adjustment"
-    ADMIN_ADJUSTMENT = "admin_adjustment"
-
-
-def one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
-    """Bind a text column to the words of an enumeration."""
-    listed = ", ".join(f"'{word.value}'" for word in words)
-    return CheckConstraint(f"{column} in ({listed})", name=f"{column}_known")
-
-
-class Base(DeclarativeBase):
-    """Tables of money."""
-
-    metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {  # noqa: RUF012 -- SQLAlchemy reads it from the class
-        int: BigInteger,
-        str: Text,
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[dict[str, Any]]: JSONB,
-    }
-
-
-class Outbox(Base):
-    """A committed event on its way out; see `outbox.py`."""
-
-    __tablename__ = "outbox"
-
-    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    type: Mapped[str]
-    data: Mapped[dict[str, Any]]
-    at: Mapped[datetime]
-    """Business time of what happened."""
-    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    reacted_at: Mapped[datetime | None]
-    node: Mapped[UUID | None]
-
-
-class PolicyRow(Base):
-    """One version of the terms. Append-only; a hold keeps the version it was placed under."""
-
-    __tablename__ = "policy"
-    __table_args__ = (
-        CheckConstraint(
-            "course_platform_bps between 0 and 10000 and course_referral_bps between 0 and 10000",
-            name="bps_range",
-        ),
-        CheckConstraint("attendance_percent between 0 and 100", name="percent_range"),
-        CheckConstraint("min_price > 0", name="min_price_positive"),
-        CheckConstraint("course_risk_days >= 0 and booking_risk_days >= 0", name="risk_not_negative"),
-        CheckConstraint(f"length(reason) >= {REASON_LEAST}", name="reason_given"),
-    )
-
-    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    effective_from: Mapped[datetime]
-    course_platform_bps: Mapped[int] = mapped_column(Integer)
-    course_referral_bps: Mapped[int] = mapped_column(Integer)
-    attendance_percent: Mapped[int] = mapped_column(Integer)
-    min_price: Mapped[int]
-    course_risk_days: Mapped[int] = mapped_column(Integer)
-    booking_risk_days: Mapped[int] = mapped_column(Integer)
-    actor: Mapped[str]
-    reason: Mapped[str]
-
-
-class Account(Base):
-    """A place where money is. The balance is written by the ledger's trigger alone."""
-
-    __tablename__ = "ledger_account"
-    __table_args__ = (
-        UniqueConstraint("kind", "owner_id", "currency", "shard"),
-        UniqueConstraint("id", "currency"),
-        one_of("kind", AccountKind),
-        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_code"),
-        CheckConstraint("kind in ('platform_revenue', 'platform_expense') or balance >= 0", name="floor"),
-        # Nine quadrillion leaves room to add two balances within 64 bits.
-        CheckConstraint("balance between -9000000000000000 and 9000000000000000", name="sane"),
-        # Balances change in place: room on the page keeps the updates off the indexes.
-        {"postgresql_with": {"fillfactor": 60}},
-    )
-
-    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    kind: Mapped[str]
-    owner_id: Mapped[UUID]
-    currency: Mapped[str]
-    shard: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    balance: Mapped[int] = mapped_column(server_default=text("0"))
-
-
-class Journal(Base):
-    """One indivisible movement of money; its transfers are the legs. Append-only, partitioned by id."""
-
-    __tablename__ = "ledger_journal"
-    __table_args__ = (
-        one_of("kind", JournalKind),
-        CheckConstraint(
-            f"actor not like 'admin:%' or coalesce(length(reason), 0) >= {REASON_LEAST}",
-            name="admin_needs_reason",
-        ),
-        {"postgresql_partition_by": "RANGE (id)"},
-    )
-
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """Made by `ledger_post`: milliseconds of the database's clock, then 20 bits of a sequence."""
-    kind: Mapped[str]
-    actor: Mapped[str]
-    """`user:<id>`, `admin:<id>` or `system:<what>`."""
-    reason: Mapped[str | None]
-    ref_type: Mapped[str]
-    ref_id: Mapped[UUID]
-    at: Mapped[datetime]
-    """Business time."""
-    recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-
-
-class Transfer(Base):
-    """One debit and one credit of the same amount: an imbalance cannot be written down. Append-only."""
-
-    __tablename__ = "ledger_transfer"
-    __table_args__ = (
-        ForeignKeyConstraint(["debit_account", "currency"], [Account.id, Account.currency]),
-        ForeignKeyConstraint(["credit_account", "currency"], [Account.id, Account.currency]),
-        CheckConstraint("amount > 0", name="amount_positive"),
-        CheckConstraint("debit_account <> credit_account", name="two_accounts"),
-        Index(None, "debit_account", "journal_id"),
-        Index(None, "credit_account", "journal_id"),
-        {"postgresql_partition_by": "RANGE (journal_id)"},
-    )
-
-    journal_id: Mapped[int] = mapped_column(ForeignKey(Journal.id), primary_key=True)
-    leg: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    debit_account: Mapped[int]
-    credit_account: Mapped[int]
-    currency: Mapped[str]
-    amount: Mapped[int]
-    hold_id: Mapped[UUID | None]
-    """The hold whose money this is; written before the hold itself, hence no foreign key."""
-
-
-class Request(Base):
-    """A movement that was asked for: its key works once."""
-
-    __tablename__ = "ledger_request"
-    __table_args__ = (
-        CheckConstraint("length(key) between 1 and 255", name="key_length"),
-        CheckConstraint("length(request_hash) = 32", name="hash_length"),
-    )
-
-    scope: Mapped[str] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(primary_key=True)
-    request_hash: Mapped[bytes] = mapped_column(LargeBinary)
-    journal_id: Mapped[int]
 
 
 class Hold(Base):
@@ -342,6 +141,8 @@ class FactsRow(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     """SHA-256 of these facts: the same evidence told again makes no new version."""
     recorded_at: Mapped[datetime]
+    known_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """By the database's clock: evidence stored later is not in these facts."""
 
 
 class PresenceRow(Base):

@@ -1,0 +1,134 @@
+"""TABLE: Stripe's event type → what is fetched and applied. A row in the inbox first, then a job, then the object.
+
+An event only says that something may have changed. Its function fetches the object and returns what to do in the
+transaction that finishes the job; so order, repetition and age of events change nothing.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import delete, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from billing import jobs, payouts, top_ups
+from billing.models import StripeEvent
+from billing.stripe_api import StripeApi
+from billing.stripe_objects import tagged
+from billing.stripe_webhooks import Event
+
+# Kind of the job that handles one event.
+JOB = "stripe_event"
+
+Effect = Callable[[AsyncSession, datetime], Awaitable[object]]
+Handler = Callable[[StripeApi, StripeEvent], Awaitable[Effect | None]]
+"""`async def handle(api, event) -> effect`: fetches, and returns what to do in the job's transaction."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Payload of the job."""
+
+    event_id: str
+
+
+async def checkout_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
+    """Apply a Checkout Session and its payment."""
+    assert event.object_id is not None, "a snapshot event has an object"
+    checkout = await api.retrieve_checkout(event.object_id)
+    top_up_id = tagged(checkout.metadata, top_ups.TAG)
+    if top_up_id is None:
+        return None
+    payment = None if checkout.payment_intent is None else await api.retrieve_payment(checkout.payment_intent)
+    return lambda session, now: top_ups.apply(session, top_up_id, checkout=checkout, payment=payment, now=now)
+
+
+async def payment_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
+    """Apply a payment to whatever it was for."""
+    assert event.object_id is not None, "a snapshot event has an object"
+    payment = await api.retrieve_payment(event.object_id)
+    top_up_id = payment.tagged(top_ups.TAG)
+    if top_up_id is None:
+        return None
+    return lambda session, now: top_ups.apply(session, top_up_id, checkout=None, payment=payment, now=now)
+
+
+async def payout_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
+    """Have the attempt that a tutor's payout belongs to carried on; its job fetches what it needs."""
+    assert event.object_id is not None, "a snapshot event has an object"
+    payout = await api.retrieve_payout(event.object_id, account=event.account)
+    attempt_id = tagged(payout.metadata, payouts.TAG)
+    if attempt_id is None:
+        return None
+    return lambda session, now: payouts.look(session, attempt_id, now=now)
+
+
+TABLE: Mapping[str, Handler] = {
+    "checkout.session.completed": checkout_changed,
+    "checkout.session.async_payment_succeeded": checkout_changed,
+    "checkout.session.async_payment_failed": checkout_changed,
+    "checkout.session.expired": checkout_changed,
+    "payment_intent.processing": payment_changed,
+    "payment_intent.requires_action": payment_changed,
+    "payment_intent.amount_capturable_updated": payment_changed,
+    "payment_intent.succeeded": payment_changed,
+    "payment_intent.payment_failed": payment_changed,
+    "payment_intent.canceled": payment_changed,
+    "payout.paid": payout_changed,
+    "payout.failed": payout_changed,
+    "payout.canceled": payout_changed,
+}
+
+
+async def receive(session: AsyncSession, event: Event, *, now: datetime) -> None:
+    """Store an event and the job that handles it; one that comes again and is not handled yet is tried again at once."""
+    values = {
+        "id": event.id,
+        "type": event.type,
+        "object_id": event.object_id,
+        "account": event.account,
+        "digest": event.digest,
+        "created_at": event.created_at,
+    }
+    query = insert(StripeEvent).values(values)
+    # Written anew where it waits, so that one statement says whether there is something to do.
+    waits = query.on_conflict_do_update(
+        index_elements=[StripeEvent.id],
+        set_={"digest": query.excluded.digest},
+        where=StripeEvent.handled_at.is_(None),
+    ).returning(StripeEvent.id)
+    if await session.scalar(waits) is not None:
+        await jobs.enqueue(session, JOB, Told(event.id), key=event.id, run_at=now)
+
+
+async def forget(session: AsyncSession, *, before: datetime) -> None:
+    """Delete events that were handled and came before this moment; Stripe sends none again that is so old."""
+    await session.execute(
+        delete(StripeEvent).where(StripeEvent.handled_at.is_not(None), StripeEvent.received_at < before)
+    )
+
+
+async def handle(
+    sessions: async_sessionmaker[AsyncSession],
+    api: StripeApi,
+    claim: jobs.Claim,
+    *,
+    now: datetime,
+    table: Mapping[str, Handler] = TABLE,
+) -> None:
+    """Job: fetch what an event is about, and apply it with the end of the job.
+
+    Raises:
+        BillingError: Stripe is away, or what it says does not fit; the job is tried again.
+    """
+    event_id = msgspec.json.decode(claim.payload, type=Told).event_id
+    async with sessions() as session:
+        event = await session.get_one(StripeEvent, event_id)
+    handler = table.get(event.type)
+    effect = await handler(api, event) if handler is not None and event.handled_at is None else None
+    async with sessions.begin() as session:
+        if effect is not None:
+            await effect(session, now)
+        handled = update(StripeEvent).where(StripeEvent.id == event_id, StripeEvent.handled_at.is_(None))
+        await session.execute(handled.values(handled_at=now))
+        await jobs.finish(session, claim)

@@ -1,0 +1,1 @@
+"""What tutors earn, and how it leaves: payout accounts and withdrawals."""

@@ -1,0 +1,199 @@
+"""What earnings and withdrawals are asked and what they answer."""
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from billing.earnings import By, Period, Share, Standing, WithdrawalView
+from billing.models import NOTE_MOST, REASON_LEAST, PayoutMethod, WithdrawalStatus
+from billing.money import Money
+from server.pages import PAGE, Cursor, Limit
+
+Reason = Annotated[str, Meta(min_length=REASON_LEAST, max_length=500)]
+
+
+class Amount(msgspec.Struct, frozen=True):
+    """How much of the earnings; the terms say how little a withdrawal may be."""
+
+    amount: Annotated[int, Meta(gt=0)]
+    currency: Literal["USD"] = "USD"
+
+
+class GetEarnings(msgspec.Struct, frozen=True):
+    """Ask what the caller earned, by their own calendar."""
+
+    by: By = "month"
+    since: date | None = None
+    """Without it: eleven months before this one, or thirty days ago."""
+    until: date | None = None
+    """The last day; without it: today."""
+
+
+class EarningsView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tutor earned, and where it is now."""
+
+    standing: Standing
+    since: date
+    until: date
+    timezone: str
+    periods: tuple[Period, ...]
+    shares: tuple[Share, ...]
+    withdrawal_least: Money
+
+
+class SpendEarnings(msgspec.Struct, frozen=True):
+    """Make earnings the caller's own credit. They never become earnings again."""
+
+    amount: Amount
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """Earnings that became credit."""
+
+    id: str
+    amount: Money
+    standing: Standing
+
+
+class GetPayoutAccount(msgspec.Struct, frozen=True):
+    """Ask where the caller's money goes."""
+
+
+class SetBankAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """Have the caller's money go to a bank account."""
+
+    bank_name: Annotated[str, Meta(min_length=1, max_length=200)]
+    account_number: Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z -]{4,38}[0-9A-Za-z]$")]
+    """Or an IBAN."""
+    account_holder: Annotated[str, Meta(min_length=1, max_length=200)]
+    branch: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    swift: Annotated[str, Meta(pattern=r"^[0-9A-Z]{8}([0-9A-Z]{3})?$")] | None = None
+
+
+class OnboardPayouts(msgspec.Struct, frozen=True):
+    """Have the caller's money go to them by Stripe, and ask where they tell Stripe who they are."""
+
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")]
+    """ISO 3166-1 alpha-2, of the bank account."""
+
+
+class Onboarding(msgspec.Struct, frozen=True):
+    """Where to go; the address works once, for some minutes."""
+
+    url: str
+
+
+class PayoutAccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a tutor's money goes; of a bank account no more than the last four characters."""
+
+    method: PayoutMethod
+    last4: str | None
+    created_at: datetime
+    usable_from: datetime
+    """Withdrawals can be asked for from then on."""
+
+
+class RequestWithdrawal(msgspec.Struct, frozen=True):
+    """Ask for earnings."""
+
+    amount: Amount
+    note: Annotated[str, Meta(min_length=1, max_length=NOTE_MOST)] | None = None
+
+
+class ListWithdrawals(msgspec.Struct, frozen=True):
+    """Ask for the caller's withdrawals, newest first."""
+
+    status: WithdrawalStatus | None = None
+    limit: Limit = PAGE
+    cursor: Cursor | None = None
+
+
+class ListAllWithdrawals(msgspec.Struct, frozen=True):
+    """Ask for everybody's withdrawals, newest first."""
+
+    status: WithdrawalStatus | None = None
+    tutor_id: UUID | None = None
+    limit: Limit = PAGE
+    cursor: Cursor | None = None
+
+
+class WithdrawalPage(msgspec.Struct, frozen=True):
+    """A page of withdrawals."""
+
+    items: tuple[WithdrawalView, ...]
+    next_cursor: str | None
+
+
+class ExportWithdrawals(msgspec.Struct, frozen=True):
+    """Ask for the caller's withdrawals as a table."""
+
+    status: WithdrawalStatus | None = None
+
+
+class Export(msgspec.Struct, frozen=True):
+    """A file."""
+
+    name: str
+    type: str
+    content: str
+
+
+class RevealBankAccount(msgspec.Struct, frozen=True):
+    """Ask for the bank data of a withdrawal in clear, to make the bank transfer; who asks is written down."""
+
+    withdrawal_id: UUID
+    reason: Reason
+
+
+class BankAccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """Bank data in clear."""
+
+    bank_name: str
+    account_number: str
+    account_holder: str
+    branch: str | None
+    swift: str | None
+
+
+class ApproveWithdrawal(msgspec.Struct, frozen=True):
+    """Say yes to a withdrawal."""
+
+    withdrawal_id: UUID
+
+
+class RejectWithdrawal(msgspec.Struct, frozen=True):
+    """Say no to a withdrawal; the money goes back to the tutor's earnings."""
+
+    withdrawal_id: UUID
+    answer: Reason
+    """For the tutor."""
+
+
+class HoldWithdrawal(msgspec.Struct, frozen=True):
+    """Stop a withdrawal for a while."""
+
+    withdrawal_id: UUID
+    reason: Reason
+
+
+class LetWithdrawalGo(msgspec.Struct, frozen=True):
+    """Let a withdrawal that was held go on."""
+
+    withdrawal_id: UUID
+
+
+class CompleteWithdrawal(msgspec.Struct, frozen=True):
+    """Write down that the bank transfer was made."""
+
+    withdrawal_id: UUID
+    reference: Annotated[str, Meta(min_length=1, max_length=200)]
+    """Of the bank transfer."""
+
+
+class RetryWithdrawal(msgspec.Struct, frozen=True):
+    """Try to pay out by Stripe again what failed."""
+
+    withdrawal_id: UUID

@@ -1,0 +1,1 @@
+"""Money into wallets: by card, once."""
