@@ -52,7 +52,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Time for a client to get a new token, also when its first attempt fails."""
     stalled_s: float = 4.0
     """A reader that takes nothing for this long is closed; with the grace below it is gone within 10 s (PROTOCOL 3)."""
-    close_s: float = 3.0
+    close_s: float = 2.0
     """Time for the close frame to arrive and be answered, then the transport is aborted."""
     errors: int = 20
     """A broken client must not spin; a form that is filled in badly makes some errors, not twenty in `errors_s`."""
