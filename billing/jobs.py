@@ -194,6 +194,15 @@ async def renew(session: AsyncSession, leases: Collection[UUID], *, lease: timed
     )
 
 
+async def hand_back(session: AsyncSession, leases: Collection[UUID]) -> None:
+    """Let others do at once what was begun here and will not be ended; it was no try."""
+    await session.execute(
+        update(JobRow)
+        .where(JobRow.lease.in_(leases))
+        .values(lease=None, leased_until=None, tries=func.greatest(JobRow.tries - 1, 0))
+    )
+
+
 async def repeat(
     session: AsyncSession, claim: Claim, *, run_at: datetime, now: datetime, duration_ms: int, count: int
 ) -> None:

@@ -7,16 +7,15 @@ larger groups. Each room has at most one turn here, so the order within a room i
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 import msgspec
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import journal
+from rooms.held import LOST, HeldConnection
 from rooms.journal import Claim, Write
 from rooms.state import State
 
@@ -27,7 +26,7 @@ LANES = 2
 # A group is answered in one go; so many turns take a few ms, in which nobody else is served.
 GROUP_MAX = 64
 # SQLSTATE classes after which nobody but the database knows whether it committed: the connection ended.
-_LOST = ("08", "57P")
+_ENDED = ("08", "57P")
 
 
 class CommitLostError(Exception):
@@ -98,20 +97,16 @@ class _Lane:
         self, sessions: async_sessionmaker[AsyncSession], node_id: UUID, recorded: Callable[[], None]
     ) -> None:
         self._sessions = sessions
-        engine = sessions.kw["bind"]
-        assert isinstance(engine, AsyncEngine), "sessions of a process have an engine"
-        self._engine = engine
         self._node_id = node_id
         self._recorded = recorded
-        self._connection: AsyncConnection | None = None
-        self._raw: Any = None
+        self._held = HeldConnection(sessions)
 
     async def write(self, group: list[Turn]) -> None:
         """Commit a group and tell each turn what became of it."""
         if not group:
             return
         try:
-            raw = await self._connect()
+            raw = await self._held.open()
         except Exception as error:  # noqa: BLE001  (whatever it is, nothing has been written yet)
             _settle(group, NotConnectedError(str(error)))
             return
@@ -120,19 +115,13 @@ class _Lane:
                 raw, self._node_id, [(turn.claim, turn.write) for turn in group]
             )
         except asyncpg.PostgresError as error:
-            if str(error.sqlstate).startswith(_LOST):
+            if str(error.sqlstate).startswith(_ENDED):
                 await self._lose(group, error)
             else:
                 # One of them does not fit: each for itself, so that it harms nobody else.
                 log.warning("group_refused", rooms=len(group), sqlstate=error.sqlstate, error=str(error))
                 _settle(group, NotTogetherError())
-        except (
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,  # the connection ends while a statement begins
-            SQLAlchemyError,
-            OSError,
-            TimeoutError,
-        ) as error:
+        except LOST as error:
             await self._lose(group, error)
         except Exception as error:  # noqa: BLE001  (a turn that cannot be encoded meets it again on its own)
             log.warning("group_not_made", rooms=len(group), error=repr(error))
@@ -146,21 +135,10 @@ class _Lane:
 
     async def close(self) -> None:
         """Let go of the connection; what is on its way over it is cut off."""
-        connection, self._connection, self._raw = self._connection, None, None
-        if connection is not None:
-            await connection.invalidate()
-            await connection.close()
-
-    async def _connect(self) -> Any:
-        if self._raw is not None and self._raw.is_closed():
-            await self.close()
-        if self._connection is None:
-            self._connection = await self._engine.connect()
-            self._raw = (await self._connection.get_raw_connection()).driver_connection
-        return self._raw
+        await self._held.close()
 
     async def _lose(self, group: list[Turn], error: Exception) -> None:
-        await self.close()
+        await self._held.close()
         lost = CommitLostError(str(error))
         lost.__cause__ = error
         _settle(group, lost)

@@ -11,8 +11,9 @@ from typing import Any
 
 import asyncpg
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from rooms.held import LOST, HeldConnection
 
 log = structlog.get_logger()
 
@@ -50,9 +51,7 @@ class Reads:
     """The look-ups of a process. Use it as `async with reads.running():`."""
 
     def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
-        engine = sessions.kw["bind"]
-        assert isinstance(engine, AsyncEngine), "sessions of a process have an engine"
-        self._engine = engine
+        self._sessions = sessions
         self._waiting: dict[Lookup, dict[Key, Answer]] = {}
         self._has_mail = asyncio.Event()
 
@@ -95,7 +94,7 @@ class Reads:
         return asyncio.shield(answer)
 
     async def _run(self) -> None:
-        lane = _Lane(self._engine)
+        lane = _Lane(HeldConnection(self._sessions))
         try:
             while True:
                 while not self._waiting:
@@ -119,10 +118,8 @@ class Reads:
 class _Lane:
     """One connection and the group that is on its way over it."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._connection: AsyncConnection | None = None
-        self._raw: Any = None
+    def __init__(self, held: HeldConnection) -> None:
+        self._held = held
 
     async def answer(self, lookup: Lookup, group: Mapping[Key, Answer]) -> None:
         """Find the rows of a group and give each asker its own."""
@@ -149,14 +146,11 @@ class _Lane:
 
     async def close(self) -> None:
         """Let go of the connection; what is on its way over it is cut off."""
-        connection, self._connection, self._raw = self._connection, None, None
-        if connection is not None:
-            await connection.invalidate()
-            await connection.close()
+        await self._held.close()
 
     async def _fetch_surely(self, lookup: Lookup, keys: Sequence[Key]) -> Sequence[asyncpg.Record]:
         """Ask once more on a new connection: reading twice is as good as once, and an idle connection may have died."""
-        is_new = self._raw is None
+        is_new = self._held.is_new
         try:
             return await self._fetch(lookup, keys)
         except NotReadError:
@@ -166,30 +160,16 @@ class _Lane:
 
     async def _fetch(self, lookup: Lookup, keys: Sequence[Key]) -> Sequence[asyncpg.Record]:
         try:
-            raw = await self._connect()
+            raw = await self._held.open()
             return await raw.fetch(lookup.sql, *zip(*keys, strict=True))  # type: ignore[no-any-return] # asyncpg's
         except asyncpg.PostgresError as error:
             if str(error.sqlstate).startswith(_AWAY):
                 await self.close()
                 raise NotReadError(str(error)) from error
             raise
-        except (
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,  # the connection ends while a statement begins
-            SQLAlchemyError,
-            OSError,
-            TimeoutError,
-        ) as error:
+        except LOST as error:
             await self.close()
             raise NotReadError(str(error)) from error
-
-    async def _connect(self) -> Any:
-        if self._raw is not None and self._raw.is_closed():
-            await self.close()
-        if self._connection is None:
-            self._connection = await self._engine.connect()
-            self._raw = (await self._connection.get_raw_connection()).driver_connection
-        return self._raw
 
 
 def _fail(group: Mapping[Key, Answer], error: Exception) -> None:

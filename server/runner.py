@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Literal
+from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -36,6 +37,8 @@ POLL_S = 1.0
 LEASE = timedelta(seconds=30)
 # Of a lease: two renewals may fail before it is lost.
 RENEWALS = 3
+# A node that ends does not wait longer to say what it leaves; without a word it is found when the lease is over.
+HAND_BACK_MOST_S = 2.0
 # Nothing here takes a minute; whatever takes ten hangs.
 WORK_MOST_S = 600.0
 # Pauses after a failed try, each drawn anew from nothing up to this: whatever failed together must not come back
@@ -83,6 +86,7 @@ class Runner:
         self._draw = draw
         self._awake = asyncio.Event()
         self._running: dict[asyncio.Task[int], Claim] = {}
+        self._interrupted: list[UUID] = []
         # Held while work is claimed and begun; who travels in time holds it until the journey is over.
         self._gate = asyncio.Lock()
 
@@ -91,19 +95,22 @@ class Runner:
         self._awake.set()
 
     async def run(self) -> None:
-        """Run what falls due, for ever."""
+        """Run what falls due, until this is cancelled; what is interrupted then is another node's at once."""
         is_ready = False
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_claims())
-            while True:
-                try:
-                    if not is_ready:
-                        await self.prepare()
-                        is_ready = True
-                    await self._begin_due(tasks)
-                except Exception as error:  # noqa: BLE001 - told, and the next look finds the same rows
-                    _tell("jobs_interrupted", error)
-                await self._rest()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_claims())
+                while True:
+                    try:
+                        if not is_ready:
+                            await self.prepare()
+                            is_ready = True
+                        await self._begin_due(tasks)
+                    except Exception as error:  # noqa: BLE001 - told, and the next look finds the same rows
+                        _tell("jobs_interrupted", error)
+                    await self._rest()
+        finally:
+            await self._hand_back()
 
     async def prepare(self) -> None:
         """Give periodic work that never ran its first period."""
@@ -175,6 +182,15 @@ class Runner:
             except Exception as error:  # noqa: BLE001 - two may fail; then somebody else goes on
                 _tell("job_claims_not_renewed", error)
 
+    async def _hand_back(self) -> None:
+        if not self._interrupted:
+            return
+        try:
+            async with asyncio.timeout(HAND_BACK_MOST_S), self._sessions.begin() as session:
+                await jobs.hand_back(session, self._interrupted)
+        except Exception as error:  # noqa: BLE001 - the leases run out by themselves
+            _tell("jobs_not_handed_back", error)
+
     async def _claim(self, limit: int, *, only: Time | None = None, row: int | None = None) -> list[Claim]:
         clocks: tuple[Time, ...] = ("business", "wall") if only is None else (only,)
         due = [
@@ -192,6 +208,9 @@ class Runner:
         job = self._table[claim.kind]
         try:
             count = await self._try(job, claim)
+        except asyncio.CancelledError:
+            self._interrupted.append(claim.lease)
+            raise
         except LeaseLostError:
             log.warning("job_taken_over", kind=claim.kind, key=claim.key, tries=claim.tries)
             self._count(claim, "lost")

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from rooms import inbox
+from rooms.held import LOST
 from rooms.inbox import Stored
 from rooms.messages import InboxChanged
 from server import outage
@@ -30,14 +30,7 @@ GROUP_MAX = 200
 # reads up to 200 in one turn, and a turn costs as much as several deliveries. Longer would show people late who is in.
 TELL_EVERY_S = 0.5
 
-AWAY = (
-    SQLAlchemyError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
+AWAY = (asyncpg.PostgresError, *LOST)
 
 
 class _Group:

@@ -584,6 +584,26 @@ async def test_work_that_goes_on_keeps_its_claim(sessions: Sessions, clock: Cloc
     assert (renewed.tries, left) == (1, 0)
 
 
+async def test_what_a_node_leaves_at_its_end_is_anothers_at_once_and_was_no_try(
+    sessions: Sessions, clock: Clock, diary: Diary
+) -> None:
+    clock.pin(START)
+    began = asyncio.Event()
+
+    async def hang(means: Means, claim: Claim, now: datetime) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    await ask(sessions)
+    async with running(node(sessions, clock, Once("errand", hang, "business"))):
+        await began.wait()
+    left = await row_of(sessions)
+    done = await single(sessions, clock, diary).run_due()
+
+    assert (left.lease, left.leased_until, left.tries) == (None, None, 0)
+    assert (done, await rows(sessions)) == (1, 0)
+
+
 async def test_nothing_runs_by_itself_while_it_is_paused(
     sessions: Sessions, clock: Clock, diary: Diary
 ) -> None:
