@@ -1,6 +1,6 @@
 """What somebody has: balances, the entries that made them, and the adjustments of an admin."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -63,23 +63,38 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 async def balances(session: AsyncSession, owner_id: OwnerId, currency: str = "USD") -> Balances:
     """Return what somebody has; zeros for whoever never had anything."""
+    return (await balances_of(session, [owner_id], currency))[owner_id]
+
+
+async def balances_of(
+    session: AsyncSession, owner_ids: Collection[OwnerId], currency: str
+) -> dict[OwnerId, Balances]:
+    """Return what each of these people has."""
     rows = await session.execute(
-        select(Account.kind, Account.balance).where(
-            Account.owner_id == owner_id, Account.currency == currency, Account.kind.in_(_PERSONAL)
+        select(Account.owner_id, Account.kind, Account.balance).where(
+            Account.owner_id.in_(owner_ids), Account.currency == currency, Account.kind.in_(_PERSONAL)
         )
     )
-    amounts = dict(rows.all())
-    held = await session.scalar(
-        select(cast(func.coalesce(func.sum(Hold.amount), 0), BigInteger)).where(
-            Hold.student_id == owner_id, Hold.currency == currency, Hold.status == HoldStatus.HELD
+    amounts = {(owner_id, kind): amount for owner_id, kind, amount in rows}
+    sums = await session.execute(
+        select(Hold.student_id, cast(func.sum(Hold.amount), BigInteger))
+        .where(Hold.student_id.in_(owner_ids), Hold.currency == currency, Hold.status == HoldStatus.HELD)
+        .group_by(Hold.student_id)
+    )
+    held = dict(sums.all())
+
+    def of(owner_id: OwnerId, kind: AccountKind) -> Money:
+        return Money(amounts.get((owner_id, kind), 0), currency)
+
+    return {
+        owner_id: Balances(
+            balance=of(owner_id, AccountKind.WALLET),
+            held=Money(held.get(owner_id, 0), currency),
+            earnings_pending=of(owner_id, AccountKind.EARNINGS_PENDING),
+            earnings_available=of(owner_id, AccountKind.EARNINGS),
         )
-    )
-    return Balances(
-        balance=Money(amounts.get(AccountKind.WALLET, 0), currency),
-        held=Money(held or 0, currency),
-        earnings_pending=Money(amounts.get(AccountKind.EARNINGS_PENDING, 0), currency),
-        earnings_available=Money(amounts.get(AccountKind.EARNINGS, 0), currency),
-    )
+        for owner_id in owner_ids
+    }
 
 
 async def entries(

@@ -6,7 +6,7 @@ crash between its commit and the mark), so what it writes is keyed by `Occasion.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -35,9 +35,18 @@ class Post(msgspec.Struct, frozen=True):
 Reaction = Callable[[Occasion, Any], Awaitable[Sequence[Post]]]
 """`async def react(occasion, event) -> posts`; the second argument is the event's own Struct."""
 
-Together = Callable[[AsyncSession, Sequence[Any]], Awaitable[None]]
-"""`async def react(session, events) -> None`: one reaction to all events of a type that the relay has at hand, where
-people come and go by the hundred. It publishes nothing, and repeating it changes nothing.
+
+class Happened(NamedTuple):
+    """One of several events of a type."""
+
+    occasion: Occasion
+    event: Any
+    """Its own Struct."""
+
+
+Together = Callable[[AsyncSession, Sequence[Happened]], Awaitable[Sequence[Sequence[Post]]]]
+"""`async def react(session, happened) -> posts of each`: one reaction to all events of a type that the relay has at hand,
+in their order. For what comes by the hundred: a lesson that ends settles a hold of everybody in it.
 """
 
 

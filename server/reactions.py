@@ -4,32 +4,37 @@ The order of the features is the order of their reactions to the same event: fir
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
-from server.features.courses.reactions import REACTIONS as COURSES
+from server.features.courses.reactions import REACTIONS as COURSES, TOGETHER as COURSES_TOGETHER
 from server.features.earnings.reactions import REACTIONS as EARNINGS
 from server.features.lessons.reactions import REACTIONS as LESSONS
 from server.features.notifications.reactions import REACTIONS as NOTIFICATIONS
 from server.features.talks.reactions import REACTIONS as TALKS, TOGETHER as TALKS_TOGETHER
 from server.features.top_ups.reactions import REACTIONS as TOP_UPS
-from server.features.wallet.reactions import REACTIONS as WALLET
+from server.features.wallet.reactions import REACTIONS as WALLET, TOGETHER as WALLET_TOGETHER
 from server.reaction import Reaction, Together
 
 FEATURES = (TALKS, COURSES, LESSONS, WALLET, EARNINGS, TOP_UPS, NOTIFICATIONS)
 
+R = TypeVar("R")
+
 
 def _joined(
-    features: Sequence[Mapping[type[msgspec.Struct], Sequence[Reaction]]],
-) -> dict[type[msgspec.Struct], tuple[Reaction, ...]]:
-    table: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {}
+    features: Sequence[Mapping[type[msgspec.Struct], Sequence[R]]],
+) -> dict[type[msgspec.Struct], tuple[R, ...]]:
+    table: dict[type[msgspec.Struct], tuple[R, ...]] = {}
     for feature in features:
         for event, reactions in feature.items():
             table[event] = (*table.get(event, ()), *reactions)
     return table
 
 
-TABLE = _joined(FEATURES)
+TABLE: Mapping[type[msgspec.Struct], Sequence[Reaction]] = _joined(FEATURES)
 
-TOGETHER: Mapping[type[msgspec.Struct], Together] = TALKS_TOGETHER
+TOGETHER: Mapping[type[msgspec.Struct], Sequence[Together]] = _joined(
+    (TALKS_TOGETHER, COURSES_TOGETHER, WALLET_TOGETHER)
+)
 """What comes before all of that, once for many events of a type."""

@@ -35,7 +35,7 @@ from server.gateway import history
 from server.gateway.history import Draft
 from server.gateway.models import StoredPublication
 from server.gateway.protocol import Publication
-from server.reaction import Occasion, Post, Reaction, Together
+from server.reaction import Happened, Occasion, Post, Reaction, Together
 from server.upkeep import RelayFailure
 
 log = structlog.get_logger()
@@ -113,7 +113,8 @@ class Relay:
         node: Id of this process, as its sessions record it.
         publish: Delivers to everybody who follows a channel, on every node (the gateway's).
         reactions: What follows, by the event's type.
-        together: What comes before that, once for all events of a type in a batch.
+        together: What comes before that, once for all events of a type in a batch; what it publishes of an event comes
+            after what the event's own reactions publish.
         after: What follows outside of the database once the reactions are committed, by the event's type. It may
             run twice, and like a reaction it is tried again when it fails.
         wall: The wall clock.
@@ -126,7 +127,7 @@ class Relay:
         node: UUID,
         publish: Callable[[str, Sequence[Publication]], None],
         reactions: Mapping[type[msgspec.Struct], Sequence[Reaction]],
-        together: Mapping[type[msgspec.Struct], Together],
+        together: Mapping[type[msgspec.Struct], Sequence[Together]],
         after: Mapping[type[msgspec.Struct], Callable[[Any], Awaitable[None]]],
         wall: Callable[[], datetime],
     ) -> None:
@@ -229,11 +230,12 @@ class Relay:
         if not rows:
             return _Batch(0, (), ())
         events = [self._event_of(row) for row in rows]
-        await self._react_together(session, [event for event in events if event is not None])
+        occasions = [Occasion(session, key=str(row.id), at=row.at) for row in rows]
+        shared = await self._react_together(session, occasions, events)
         posts: list[Post] = []
         left: list[Row] = []
-        for row, event in zip(rows, events, strict=True):
-            own = await self._posts_of(session, row, event)
+        for row, occasion, event, more in zip(rows, occasions, events, shared, strict=True):
+            own = [*await self._posts_of(occasion, event), *more]
             posts += own
             if own or type(event) in self._after:
                 left.append(row)
@@ -250,21 +252,24 @@ class Relay:
         await _forget(session, [row for row in rows if row.id not in ids])
         return _Batch(len(rows), left, published)
 
-    async def _react_together(self, session: AsyncSession, events: Iterable[msgspec.Struct]) -> None:
-        by_type: dict[type[msgspec.Struct], list[msgspec.Struct]] = {}
-        for event in events:
-            if type(event) in self._together:
-                by_type.setdefault(type(event), []).append(event)
-        for kind, some in by_type.items():
-            await self._together[kind](session, some)
+    async def _react_together(
+        self, session: AsyncSession, occasions: Sequence[Occasion], events: Sequence[msgspec.Struct | None]
+    ) -> list[list[Post]]:
+        """Return what each event has to publish by this."""
+        posts: list[list[Post]] = [[] for _ in events]
+        by_type: dict[type[msgspec.Struct], list[int]] = {}
+        for number, event in enumerate(events):
+            if event is not None and type(event) in self._together:
+                by_type.setdefault(type(event), []).append(number)
+        for kind, numbers in by_type.items():
+            happened = [Happened(occasions[number], events[number]) for number in numbers]
+            for react in self._together[kind]:
+                for number, more in zip(numbers, await react(session, happened), strict=True):
+                    posts[number] += more
+        return posts
 
-    async def _posts_of(
-        self, session: AsyncSession, row: Row, event: msgspec.Struct | None
-    ) -> Sequence[Post]:
+    async def _posts_of(self, occasion: Occasion, event: msgspec.Struct | None) -> Sequence[Post]:
         reactions = self._reactions.get(type(event), ()) if event is not None else ()
-        if not reactions:
-            return ()
-        occasion = Occasion(session, key=str(row.id), at=row.at)
         return [post for react in reactions for post in await react(occasion, event)]
 
     def _event_of(self, row: Row) -> msgspec.Struct | None:

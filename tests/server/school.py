@@ -18,8 +18,8 @@ from rooms.messages import LessonEnded, LessonStarted, RoomKind
 from server.context import Role
 from server.features.accounts.models import User
 from server.features.courses import checks as courses
-from server.features.courses.reactions import REACTIONS
-from server.reaction import Occasion
+from server.features.courses.reactions import REACTIONS, TOGETHER
+from server.reaction import Happened, Occasion
 from tests.server.world import Person, World
 
 Body = dict[str, Any]
@@ -155,12 +155,14 @@ class School:
         for _ in range(times):
             async with self.world.parts.sessions.begin() as session:
                 occasion = Occasion(session, uuid.uuid4().hex, self.world.parts.clock.now())
-                for reaction in REACTIONS[type(event)]:
+                for together in TOGETHER.get(type(event), ()):
+                    await together(session, [Happened(occasion, event)])
+                for reaction in REACTIONS.get(type(event), ()):
                     await reaction(occasion, event)
 
     async def react_to_all(self) -> list[str]:
         """Take everything out of the outbox, with its reactions; return the types of events."""
-        known = {str(kind.__struct_config__.tag): kind for kind in REACTIONS}
+        known = {str(kind.__struct_config__.tag): kind for kind in (*REACTIONS, *TOGETHER)}
         seen: list[str] = []
         while rows := await self._take():
             for row in rows:

@@ -20,7 +20,7 @@ from rooms.messages import Identity, RoomKind, RoomPublished, RoomSpec, Span
 from server import relay as relay_module
 from server.gateway.models import StoredPublication
 from server.gateway.protocol import Publication
-from server.reaction import Occasion, Post, to_user
+from server.reaction import Happened, Occasion, Post, to_user
 from server.relay import Relay, parked
 from server.upkeep import RelayFailure
 
@@ -53,6 +53,7 @@ class Node:
         self.ahead = timedelta()
         self.poison: set[str] = set()
         self.poison_together: set[str] = set()
+        self.echoed: set[str] = set()
         self.crash_in_push = False
         self.crash_after_push = False
         self._sessions = sessions
@@ -61,7 +62,7 @@ class Node:
             node=self.id,
             publish=self._publish,
             reactions={Said: (self._react,)},
-            together={Said: self._react_together},
+            together={Said: (self._react_together,)},
             after={Said: after} if after else {},
             wall=lambda: datetime.now(UTC) + self.ahead,
         )
@@ -88,10 +89,17 @@ class Node:
             case "none":
                 pass
 
-    async def _react_together(self, session: AsyncSession, events: Sequence[Said]) -> None:
-        if {event.word for event in events} & self.poison_together:
-            raise ValueError(events)
-        self.together.append([event.word for event in events])
+    async def _react_together(
+        self, session: AsyncSession, happened: Sequence[Happened]
+    ) -> Sequence[Sequence[Post]]:
+        words = [event.word for _, event in happened]
+        if set(words) & self.poison_together:
+            raise ValueError(words)
+        self.together.append(words)
+        return [
+            [to_user(event.to, "echoed", {"word": event.word})] if event.word in self.echoed else []
+            for _, event in happened
+        ]
 
     async def _react(self, occasion: Occasion, event: Said) -> Sequence[Post]:
         if event.word in self.poison:
@@ -231,6 +239,27 @@ async def test_what_answers_many_events_at_once_hears_them_together_and_first(se
     assert node.together == [["one", "two", "three"]]
 
 
+async def test_what_is_shown_together_stands_behind_what_its_own_event_shows(sessions: Sessions) -> None:
+    node = Node(sessions)
+    node.echoed = {"two", "three"}
+    await node.say("one", "two", "three")
+
+    await node.relay.flush()
+
+    async with sessions() as session:
+        stored = await session.execute(
+            select(StoredPublication.ev, StoredPublication.d).order_by(StoredPublication.off)
+        )
+        shown = [(ev, msgspec.json.decode(bytes(d))["word"]) for ev, d in stored]
+    assert shown == [
+        ("said", "one"),
+        ("said", "two"),
+        ("echoed", "two"),
+        ("said", "three"),
+        ("echoed", "three"),
+    ]
+
+
 async def test_one_event_that_cannot_be_answered_together_keeps_nobody(sessions: Sessions) -> None:
     node = Node(sessions)
     node.poison_together.add("bad")
@@ -251,8 +280,9 @@ async def test_event_that_leaves_nothing_to_show_goes_with_the_commit_of_its_rea
 
     counted: list[int] = []
 
-    async def count(session: AsyncSession, events: Sequence[Counted]) -> None:
-        counted.append(len(events))
+    async def count(session: AsyncSession, happened: Sequence[Happened]) -> Sequence[Sequence[Post]]:
+        counted.append(len(happened))
+        return [()] * len(happened)
 
     node = Node(sessions)
     node.crash_in_push = True  # a relay that got there would die
@@ -261,7 +291,7 @@ async def test_event_that_leaves_nothing_to_show_goes_with_the_commit_of_its_rea
         node=node.id,
         publish=node._publish,
         reactions={},
-        together={Counted: count},
+        together={Counted: (count,)},
         after={},
         wall=lambda: datetime.now(UTC),
     )

@@ -4,6 +4,7 @@ What must never be stored is refused by the database: a constraint for each rule
 constraint against double-booked tutors, and triggers for the arrows of each life and for what is frozen.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -239,6 +240,17 @@ async def course_of(session: AsyncSession, course_id: UUID, *, lock: bool = Fals
     if course is None:
         raise NotFoundError("There is no such course.")
     return course
+
+
+async def lock_courses_of(session: AsyncSession, purchase_ids: Collection[UUID]) -> None:
+    """Make everything that sells or changes the courses of these purchases wait for this transaction."""
+    courses = select(Purchase.course_id).where(Purchase.id.in_(purchase_ids))
+    await session.execute(
+        select(Course.id)
+        .where(Course.id.in_(courses))
+        .order_by(Course.id)
+        .with_for_update(key_share=True, of=Course)
+    )
 
 
 async def sessions_of(session: AsyncSession, course_id: UUID) -> list[CourseSession]:

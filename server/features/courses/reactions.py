@@ -1,11 +1,12 @@
 """What follows for courses from what happened in rooms and to holds, and who is told. Each may run twice."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.messages import HoldRefunded, HoldReleased
@@ -14,10 +15,17 @@ from rooms.messages import LessonCancelled, LessonEnded, LessonStarted
 from rooms.models import Room
 from server.features.courses import life, models
 from server.features.courses.messages import CourseCancelled, CourseChanged, SessionCancelled
-from server.features.courses.models import Course, CourseSession, Place, Purchase
+from server.features.courses.models import Course, CourseSession, Place
 from server.features.courses.rules import PurchaseStatus, SessionStatus
 from server.features.notifications.notices import Notice, notify
-from server.reaction import Occasion, Post, Reaction
+from server.reaction import Happened, Occasion, Post, Reaction, Together
+
+_CLOSE = text("""
+    update purchase set status = ended.status, reason = coalesce(ended.reason, purchase.reason), ended_at = ended.at
+    from unnest(cast(:ids as uuid[]), cast(:statuses as text[]), cast(:reasons as text[]),
+                cast(:moments as timestamptz[])) as ended (id, status, reason, at)
+    where purchase.id = ended.id and purchase.status = 'active'
+""")
 
 
 async def start_session(occasion: Occasion, event: LessonStarted) -> Sequence[Post]:
@@ -59,26 +67,36 @@ async def cancel_session(occasion: Occasion, event: LessonCancelled) -> Sequence
     return ()
 
 
-async def close_purchase(occasion: Occasion, event: HoldReleased | HoldRefunded) -> Sequence[Post]:
-    """A single session's money is settled: the student attended, missed it, or it was cancelled (C-08)."""
-    if event.source_kind is not SourceKind.COURSE_SESSION:
-        return ()
-    purchase = await occasion.session.get(Purchase, event.source_id)
-    if purchase is None:
-        return ()
-    await models.course_of(occasion.session, purchase.course_id, lock=True)
-    await occasion.session.refresh(purchase)
-    if purchase.status != PurchaseStatus.ACTIVE:
-        return ()
+async def close_purchases(session: AsyncSession, happened: Sequence[Happened]) -> Sequence[Sequence[Post]]:
+    """The money of single sessions is settled: the student attended, missed it, or it was cancelled (C-08)."""
+    closed = {
+        event.source_id: _closed(occasion, event)
+        for occasion, event in happened
+        if event.source_kind is SourceKind.COURSE_SESSION
+    }
+    if closed:
+        await models.lock_courses_of(session, closed)
+        ids, ends = list(closed), list(closed.values())
+        await session.execute(
+            _CLOSE,
+            {
+                "ids": ids,
+                "statuses": [status for status, _, _ in ends],
+                "reasons": [reason for _, reason, _ in ends],
+                "moments": [at for _, _, at in ends],
+            },
+        )
+    return [()] * len(happened)
+
+
+def _closed(
+    occasion: Occasion, event: HoldReleased | HoldRefunded
+) -> tuple[PurchaseStatus, str | None, datetime]:
     if isinstance(event, HoldReleased):
-        purchase.status = PurchaseStatus.ATTENDED
-    elif event.cause in (Cause.ATTENDANCE, Cause.TUTOR_ABSENT):
-        purchase.status = PurchaseStatus.MISSED
-    else:
-        purchase.status = PurchaseStatus.CANCELLED
-        purchase.reason = event.reason
-    purchase.ended_at = occasion.at
-    return ()
+        return PurchaseStatus.ATTENDED, None, occasion.at
+    if event.cause in (Cause.ATTENDANCE, Cause.TUTOR_ABSENT):
+        return PurchaseStatus.MISSED, None, occasion.at
+    return PurchaseStatus.CANCELLED, event.reason, occasion.at
 
 
 async def tell_of_change(occasion: Occasion, event: CourseChanged) -> Sequence[Post]:
@@ -153,9 +171,12 @@ REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {
     LessonStarted: (start_session,),
     LessonEnded: (end_session,),
     LessonCancelled: (cancel_session,),
-    HoldReleased: (close_purchase,),
-    HoldRefunded: (close_purchase,),
     CourseChanged: (tell_of_change,),
     SessionCancelled: (tell_of_cancelled_session,),
     CourseCancelled: (tell_of_cancelled_course,),
+}
+
+TOGETHER: dict[type[msgspec.Struct], tuple[Together, ...]] = {
+    HoldReleased: (close_purchases,),
+    HoldRefunded: (close_purchases,),
 }

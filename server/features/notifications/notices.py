@@ -34,20 +34,32 @@ async def notify(occasion: Occasion, notices: Sequence[Notice]) -> list[Post]:
 
     An event tells each person one thing: of several notices for one person the first counts.
     """
-    if not notices:
-        return []
-    people = {notice.user_id for notice in notices}
-    found = await occasion.session.execute(select(User.id, User.locale).where(User.id.in_(people)))
+    return (await notify_of_each(occasion.session, [(occasion, notices)]))[0]
+
+
+async def notify_of_each(
+    session: AsyncSession, told: Sequence[tuple[Occasion, Sequence[Notice]]]
+) -> list[list[Post]]:
+    """Do the same for several events at once, and return what to push for each."""
+    people = {notice.user_id for _, notices in told for notice in notices}
+    if not people:
+        return [[] for _ in told]
+    found = await session.execute(select(User.id, User.locale).where(User.id.in_(people)))
     locales = {row.id: row.locale for row in found}
     rows = [
-        _row(occasion, notice, locales[notice.user_id]) for notice in notices if notice.user_id in locales
+        _row(occasion, notice, locales[notice.user_id])
+        for occasion, notices in told
+        for notice in notices
+        if notice.user_id in locales
     ]
-    if not rows:
-        return []
-    stored = await occasion.session.scalars(
-        insert(Notification).values(rows).on_conflict_do_nothing().returning(Notification)
-    )
-    return [to_user(row.user_id, "notification.created", view(row)) for row in stored]
+    posts: dict[str, list[Post]] = {occasion.key: [] for occasion, _ in told}
+    if rows:
+        stored = await session.scalars(
+            insert(Notification).values(rows).on_conflict_do_nothing().returning(Notification)
+        )
+        for row in stored:
+            posts[row.event_key].append(to_user(row.user_id, "notification.created", view(row)))
+    return [posts[occasion.key] for occasion, _ in told]
 
 
 async def forget(session: AsyncSession, *, before: datetime) -> int:

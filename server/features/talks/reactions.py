@@ -9,12 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from rooms.messages import RoomClosed, RoomKind, RoomUpdated
 from server.features.talks import stays
 from server.features.talks.models import Talk
-from server.reaction import Occasion, Post, Reaction, Together
+from server.reaction import Happened, Occasion, Post, Reaction, Together
 
 
-async def tell_stays(session: AsyncSession, events: Sequence[RoomUpdated | RoomClosed]) -> None:
+async def tell_stays(session: AsyncSession, happened: Sequence[Happened]) -> Sequence[Sequence[Post]]:
     """Write down who came and went."""
-    await stays.tell(session, {event.room_id for event in events if event.kind is RoomKind.TALK})
+    await stays.tell(session, {event.room_id for _, event in happened if event.kind is RoomKind.TALK})
+    return [()] * len(happened)
 
 
 async def close_listing(occasion: Occasion, event: RoomClosed) -> Sequence[Post]:
@@ -28,6 +29,9 @@ async def close_listing(occasion: Occasion, event: RoomClosed) -> Sequence[Post]
     return ()
 
 
-TOGETHER: dict[type[msgspec.Struct], Together] = {RoomUpdated: tell_stays, RoomClosed: tell_stays}
+TOGETHER: dict[type[msgspec.Struct], tuple[Together, ...]] = {
+    RoomUpdated: (tell_stays,),
+    RoomClosed: (tell_stays,),
+}
 
 REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {RoomClosed: (close_listing,)}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import wallet
 from billing.messages import HoldAdjusted, HoldEvent, HoldPlaced, HoldRefunded, HoldReleased, WalletChanged
@@ -11,9 +12,9 @@ from billing.money import Money
 from server.features.accounts.models import names_of
 from server.features.courses.models import Purchase, course_of
 from server.features.courses.rules import PurchaseKind
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, notify, notify_of_each
 from server.features.wallet.messages import Earnings, WalletView
-from server.reaction import Occasion, Post, Reaction, to_user
+from server.reaction import Happened, Occasion, Post, Reaction, Together, to_user
 
 # Events on the wire, by domain event; an adjustment shows itself with the notice that explains it.
 SHOWN: dict[type[HoldEvent], str] = {
@@ -28,13 +29,20 @@ async def show_hold(_: Occasion, event: HoldPlaced | HoldReleased | HoldRefunded
     return [to_user(party, SHOWN[type(event)], event) for party in (event.student_id, event.tutor_id)]
 
 
-async def show_wallet(occasion: Occasion, event: WalletChanged) -> Sequence[Post]:
-    """Show somebody what they have now."""
-    if event.owner_id == PLATFORM:
-        return ()
-    has = await wallet.balances(occasion.session, event.owner_id, event.currency)
-    view = WalletView(has.balance, has.held, Earnings(has.earnings_pending, has.earnings_available))
-    return [to_user(event.owner_id, "wallet.updated", view)]
+async def show_wallets(session: AsyncSession, happened: Sequence[Happened]) -> Sequence[Sequence[Post]]:
+    """Show people what they have now: once, however many of these changes were theirs."""
+    last = {
+        (event.owner_id, event.currency): number
+        for number, (_, event) in enumerate(happened)
+        if event.owner_id != PLATFORM
+    }
+    posts: list[list[Post]] = [[] for _ in happened]
+    for currency in {currency for _, currency in last}:
+        owners = [owner_id for owner_id, held in last if held == currency]
+        for owner_id, has in (await wallet.balances_of(session, owners, currency)).items():
+            view = WalletView(has.balance, has.held, Earnings(has.earnings_pending, has.earnings_available))
+            posts[last[owner_id, currency]].append(to_user(owner_id, "wallet.updated", view))
+    return posts
 
 
 async def tell_of_purchase(occasion: Occasion, event: HoldPlaced) -> Sequence[Post]:
@@ -63,16 +71,18 @@ async def tell_of_purchase(occasion: Occasion, event: HoldPlaced) -> Sequence[Po
     )
 
 
-async def tell_of_release(occasion: Occasion, event: HoldReleased) -> Sequence[Post]:
-    """Tell the tutor what was paid out (F4-96)."""
-    facts = {"share": event.tutor_share, "amount": event.amount, "hold_id": event.hold_id}
-    return await notify(occasion, [Notice(event.tutor_id, "payment_received", facts, "/wallet")])
+async def tell_of_settlements(
+    session: AsyncSession, happened: Sequence[Happened]
+) -> Sequence[Sequence[Post]]:
+    """Tell each tutor what was paid out (F4-96), each student what came back (F4-97)."""
+    return await notify_of_each(session, [(occasion, [_settled(event)]) for occasion, event in happened])
 
 
-async def tell_of_refund(occasion: Occasion, event: HoldRefunded) -> Sequence[Post]:
-    """Tell the student what came back (F4-97)."""
-    facts = {"amount": event.amount, "cause": event.cause, "hold_id": event.hold_id}
-    return await notify(occasion, [Notice(event.student_id, "refund_processed", facts, "/wallet")])
+def _settled(event: HoldReleased | HoldRefunded) -> Notice:
+    facts: dict[str, object] = {"amount": event.amount, "hold_id": event.hold_id}
+    if isinstance(event, HoldReleased):
+        return Notice(event.tutor_id, "payment_received", {"share": event.tutor_share, **facts}, "/wallet")
+    return Notice(event.student_id, "refund_processed", {"cause": event.cause, **facts}, "/wallet")
 
 
 async def tell_of_adjustment(occasion: Occasion, event: HoldAdjusted) -> Sequence[Post]:
@@ -89,8 +99,13 @@ async def tell_of_adjustment(occasion: Occasion, event: HoldAdjusted) -> Sequenc
 
 REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {
     HoldPlaced: (show_hold, tell_of_purchase),
-    HoldReleased: (show_hold, tell_of_release),
-    HoldRefunded: (show_hold, tell_of_refund),
+    HoldReleased: (show_hold,),
+    HoldRefunded: (show_hold,),
     HoldAdjusted: (tell_of_adjustment,),
-    WalletChanged: (show_wallet,),
+}
+
+TOGETHER: dict[type[msgspec.Struct], tuple[Together, ...]] = {
+    HoldReleased: (tell_of_settlements,),
+    HoldRefunded: (tell_of_settlements,),
+    WalletChanged: (show_wallets,),
 }
