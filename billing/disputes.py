@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Select, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import divisions, maturity, outbox, policy, refunds
+from billing import divisions, ledger, maturity, outbox, policy, refunds
 from billing.errors import (
     AlreadyDisputedError,
     DisputeNotFoundError,
@@ -23,10 +23,12 @@ from billing.errors import (
     HoldNotFoundError,
     HoldNotSettledError,
     NothingToDisputeError,
+    ReasonTooShortError,
 )
 from billing.messages import DisputeOpened, DisputeResolved
 from billing.models import (
     DISPUTE_ARROWS,
+    REASON_LEAST,
     Cause,
     Dispute,
     DisputeReason,
@@ -149,7 +151,10 @@ async def uphold(
     Raises:
         DisputeNotFoundError: There is none.
         DisputeStateError: It is decided.
+        ReasonTooShortError: The notes have fewer than ten characters.
     """
+    if len(notes.strip()) < REASON_LEAST:
+        raise ReasonTooShortError(REASON_LEAST)
     row, hold = await _locked(session, dispute_id)
     status = step(DisputeStatus(row.status), DisputeStatus.UPHELD)
     await maturity.thaw(session, hold.id, by=row.id, now=now)
@@ -171,7 +176,7 @@ async def refund(
     row, hold = await _locked(session, dispute_id)
     status = step(DisputeStatus(row.status), DisputeStatus.REFUNDED)
     # Before the first journal: the second one touches the same accounts.
-    await refunds.lock_accounts(session, hold)
+    await ledger.locked(session, refunds.accounts_of(hold))
     given = await refunds.give_back(
         session,
         hold.id,

@@ -129,31 +129,27 @@ async def give_back(
     return given
 
 
-async def lock_accounts(session: AsyncSession, hold: Hold) -> dict[AccountKey, ledger.Locked]:
-    """Lock every account in which money of a settled hold may be, and say what is in them.
+def accounts_of(hold: Hold) -> list[AccountKey]:
+    """Name every account in which money of a settled hold may be.
 
-    Who does more than one thing to a hold does this first: one thing after the other would be another order.
+    Who does more than one thing to a hold locks them first: one thing after the other would be another order.
     """
-    tutor = (
-        AccountKey(kind, hold.tutor_id, hold.currency)
-        for kind in (AccountKind.EARNINGS_PENDING, AccountKind.EARNINGS, AccountKind.TUTOR_DEBT)
-    )
-    wallet = AccountKey(AccountKind.WALLET, hold.student_id, hold.currency)
-    return await ledger.locked(
-        session, (maturity.frozen_share(hold), *tutor, wallet, divisions.revenue(hold))
-    )
+    kinds = (AccountKind.EARNINGS_PENDING, AccountKind.EARNINGS, AccountKind.TUTOR_DEBT)
+    return [
+        maturity.frozen_share(hold),
+        *(AccountKey(kind, hold.tutor_id, hold.currency) for kind in kinds),
+        AccountKey(AccountKind.WALLET, hold.student_id, hold.currency),
+        divisions.revenue(hold),
+    ]
 
 
 async def _where(
     session: AsyncSession, hold: Hold, latest: Settlement, part: int
 ) -> list[tuple[AccountKey, int]]:
-    """Say which accounts have this part of the tutor's share, the ones that are least theirs first."""
-    pending, earnings, debt = (
-        AccountKey(kind, hold.tutor_id, hold.currency)
-        for kind in (AccountKind.EARNINGS_PENDING, AccountKind.EARNINGS, AccountKind.TUTOR_DEBT)
-    )
-    frozen = maturity.frozen_share(hold)
-    has = {key: account.balance for key, account in (await lock_accounts(session, hold)).items()}
+    """Say which accounts have this part of the tutor's share, those that are least theirs first."""
+    keys = accounts_of(hold)
+    frozen, pending, earnings, debt, *_ = keys
+    has = {key: account.balance for key, account in (await ledger.locked(session, keys)).items()}
     # The other holds of the tutor have their shares in the same account.
     at_risk = latest.to_tutor if await maturity.is_at_risk(session, hold.id) else 0
     there = ((frozen, has.get(frozen, 0)), (pending, at_risk), (earnings, has.get(earnings, 0)))
