@@ -47,7 +47,7 @@ from billing.models import (
 )
 from billing.money import Money
 from billing.stripe_api import StripeApi
-from billing.stripe_objects import Dispute
+from billing.stripe_objects import BalanceTransaction, Dispute
 
 ACTOR = "system:card_dispute"
 # Stripe's disputes have no UUID; ours are made of their ids.
@@ -91,6 +91,8 @@ async def apply(session: AsyncSession, found: Dispute, *, now: datetime) -> Card
         UnsettledPaymentError: The payment itself is not booked yet.
     """
     row, is_new = await _row(session, found, now=now)
+    if row.status in ENDS and not await _unbooked(session, row, found):
+        return row
     status = _next(CardDisputeStatus(row.status), found)
     if is_new or status != row.status:
         row.status, row.ended_at = status, now if status in ENDS else None
@@ -230,12 +232,18 @@ def _ours(row: CardDispute) -> Iterable[AccountKey]:
 async def _book(session: AsyncSession, row: CardDispute, found: Dispute, *, now: datetime) -> int:
     """Book the movements that were not yet; return what the dispute has taken from us by all that are."""
     disputed = AccountKey(AccountKind.STRIPE_DISPUTED, PLATFORM, row.currency)
-    for movement in found.balance_transactions:
+    for movement in await _unbooked(session, row, found):
         order = _order(row, f"movement:{movement.id}", (movement.amount, movement.fee), now)
         await stripe_entries.post(session, order, movement, other=disputed)
     await session.flush()
     query = select(func.coalesce(func.sum(StripeEntry.amount), 0)).where(StripeEntry.source == row.dispute)
     return -int(await session.scalar(query) or 0)
+
+
+async def _unbooked(session: AsyncSession, row: CardDispute, found: Dispute) -> list[BalanceTransaction]:
+    query = select(StripeEntry.id).where(StripeEntry.source == row.dispute)
+    known = set((await session.scalars(query)).all())
+    return [movement for movement in found.balance_transactions if movement.id not in known]
 
 
 async def _freeze(
