@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import (
+    disputes,
     jobs,
     ledger,
     maturity,
@@ -21,11 +22,13 @@ from billing import (
     stripe_webhooks,
     withdrawals,
 )
+from billing.disputes import Claim
 from billing.ledger import AccountKey, Leg, Order
 from billing.models import (
     PLATFORM,
     AccountKind,
     Cause,
+    DisputeReason,
     Hold,
     HoldId,
     JournalKind,
@@ -131,6 +134,13 @@ class Earner:
             ref_id=uuid4(),
             at=self.now,
         )
+
+    async def dispute(self, hold_id: UUID, student_id: OwnerId | None = None) -> UUID:
+        """Have a hold's student dispute it, or somebody else."""
+        student_id = student_id or (await self.lesson_of(HoldId(hold_id)))[1]
+        claim = Claim(reason=DisputeReason.SESSION_QUALITY, words="The tutor slept.", student_id=student_id)
+        async with self.sessions.begin() as session:
+            return (await disputes.begin(session, hold_id, claim, now=self.now)).id
 
     async def lesson_of(self, hold_id: HoldId) -> tuple[UUID, OwnerId]:
         async with self.sessions() as session:

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from billing import checks
+from billing import card_disputes, checks
 from billing.models import SourceKind
 from tests.billing.earner import Earner
 from tests.billing.payments import open_shop
@@ -54,11 +54,27 @@ FAULTS = {
     "stripe_agrees": [
         "insert into stripe_finding values ('txn_1', 'missing_here', '{}', now(), null)",
     ],
+    "frozen_is_disputed": ["update ledger_account set balance = balance + 1 where kind = 'frozen'"],
+    "freeze_has_dispute": ["delete from dispute"],
+    "dispute_is_decided": [
+        "alter table dispute drop constraint ck_dispute_refunded_has_amount",
+        "update dispute set refunded = 1",
+    ],
+    "given_back_grows": [
+        """
+        update hold_settlement s
+        set to_tutor = b.to_tutor, to_platform = b.to_platform, to_student = b.to_student
+        from hold_settlement b where b.hold_id = s.hold_id and b.number = s.previous
+        """,
+    ],
+    "debt_is_repaid": ["update ledger_account set balance = balance + 1 where kind = 'earnings'"],
+    "debt_is_explained": ["update ledger_account set balance = balance - 1 where kind = 'tutor_debt'"],
+    "disputed_at_stripe": ["delete from card_dispute"],
 }
 
 
 async def lived(sessions: Sessions) -> None:
-    """A world where one lesson is settled, another is still to come, and somebody has paid by card."""
+    """A world with settled lessons and some to come, one disputed and one given back, and a card payment disputed."""
     came, missed, lesson = owner(), owner(), uuid4()
     for student in (came, missed):
         await fund(sessions, student, 30_000)
@@ -68,10 +84,16 @@ async def lived(sessions: Sessions) -> None:
     async with open_shop(sessions) as shop:
         step = await shop.start(came)
         await shop.fake.pay(step.top_up.checkout_id or "")
-        await shop.refresh(step.top_up.id)
+        paid = (await shop.refresh(step.top_up.id)).top_up
+        answer = await shop.fake.act(f"/payments/{paid.payment_id}/dispute")
+        found = await shop.api.retrieve_dispute(answer.body["id"])
+        async with sessions.begin() as session:
+            await card_disputes.apply(session, found, now=shop.now)
     earner = Earner(sessions)
-    await earner.teach(3_000)
+    await earner.give_back(await earner.teach(3_000), 500)
     await earner.teach(1_000, kind=SourceKind.BOOKING)
+    await earner.dispute(await earner.teach(1_000, kind=SourceKind.BOOKING))
+    await Earner(sessions).owe(300)
     await earner.set_bank()
     await earner.ask(2_000)
 

@@ -25,7 +25,7 @@ from billing.errors import (
     RefundTooLargeError,
 )
 from billing.ledger import AccountKey
-from billing.models import AccountKind, DisputeReason, DisputeStatus, HoldId, OwnerId, SourceKind
+from billing.models import AccountKind, DisputeReason, DisputeStatus, OwnerId, SourceKind
 from billing.money import Money
 from tests.billing.earner import EXPENSE, RISK, Earner
 from tests.billing.test_refunds import sell
@@ -46,14 +46,6 @@ NOTES = "The recording says otherwise."
 @pytest.fixture
 def earner(sessions: Sessions) -> Earner:
     return Earner(sessions)
-
-
-async def dispute(earner: Earner, hold_id: UUID, student_id: OwnerId | None = None) -> UUID:
-    """Have a hold's student dispute it."""
-    student_id = student_id or (await earner.lesson_of(HoldId(hold_id)))[1]
-    claim = Claim(reason=DisputeReason.SESSION_QUALITY, words="The tutor slept.", student_id=student_id)
-    async with earner.sessions.begin() as session:
-        return (await disputes.begin(session, hold_id, claim, now=earner.now)).id
 
 
 async def doubt(earner: Earner, hold_id: UUID) -> UUID:
@@ -101,13 +93,13 @@ def test_a_dispute_goes_along_its_arrows_and_no_other_way() -> None:
 
 async def test_the_database_knows_no_other_way_either(earner: Earner) -> None:
     hold_id = await sell(earner)
-    dispute_id = await dispute(earner, hold_id)
+    dispute_id = await earner.dispute(hold_id)
     await uphold(earner, dispute_id)
     whole = "resolved_by = gen_random_uuid(), notes = 'Long enough.', resolved_at = now()"
     from_open = {UPHELD: whole, REFUNDED: f"{whole}, refunded = 1"}
     moves = []
 
-    other = await dispute(earner, await sell(earner))
+    other = await earner.dispute(await sell(earner))
     for there, to in product((dispute_id, other), DisputeStatus):
         change = f"update dispute set status = '{to}', {from_open.get(to, 'notes = null')} where id = '{there}'"
         async with earner.sessions() as session:
@@ -125,7 +117,7 @@ async def test_the_database_knows_no_other_way_either(earner: Earner) -> None:
 
 async def test_a_dispute_freezes_the_share_at_risk_and_upheld_frees_it(earner: Earner) -> None:
     hold_id, _ = await sell(earner), await sell(earner)
-    dispute_id = await dispute(earner, hold_id)
+    dispute_id = await earner.dispute(hold_id)
     earner.passes(RISK)
     await earner.run(maturity.JOB)
     frozen = await earner.has(*WHERE)
@@ -145,7 +137,7 @@ async def test_a_dispute_of_what_matured_freezes_what_is_there(earner: Earner) -
     hold_id = await sell(earner, kind=SourceKind.COURSE_SESSION)
     await earner.move(AccountKey(AccountKind.EARNINGS, earner.tutor, "USD"), EXPENSE, 5_000)
 
-    dispute_id = await dispute(earner, hold_id)
+    dispute_id = await earner.dispute(hold_id)
     frozen = await earner.has(*WHERE)
     await refund(earner, dispute_id)
 
@@ -156,7 +148,7 @@ async def test_a_dispute_of_what_matured_freezes_what_is_there(earner: Earner) -
 
 async def test_a_part_goes_back_by_the_split_and_the_rest_is_free(earner: Earner) -> None:
     hold_id = await sell(earner)
-    dispute_id = await dispute(earner, hold_id)
+    dispute_id = await earner.dispute(hold_id)
 
     await refund(earner, dispute_id, 4_000)
 
@@ -170,7 +162,7 @@ async def test_a_part_goes_back_by_the_split_and_the_rest_is_free(earner: Earner
 async def test_student_absent_tutor_paid_half_back_then_the_rest(earner: Earner) -> None:
     """F.4 story 9: the dispute gives half back, an administrator the rest, months later, when it is paid out."""
     hold_id = await sell(earner)
-    dispute_id = await dispute(earner, hold_id)
+    dispute_id = await earner.dispute(hold_id)
     await refund(earner, dispute_id, 5_000)
     half = await earner.has(*WHERE)
     earner.passes(RISK)
@@ -200,21 +192,21 @@ async def test_a_hold_is_disputed_once_by_its_student_in_time(earner: Earner) ->
         await sell(earner, attended=False),
     )
     await earner.give_back(given)
-    await dispute(earner, hold_id)
+    await earner.dispute(hold_id)
 
     refusals = [
-        await refused(dispute(earner, hold_id)),
-        await refused(dispute(earner, late, owner())),
-        await refused(dispute(earner, late, earner.tutor)),
-        await refused(dispute(earner, uuid4(), owner())),
-        await refused(dispute(earner, held)),
-        await refused(dispute(earner, given)),
-        await refused(dispute(earner, missed)),
+        await refused(earner.dispute(hold_id)),
+        await refused(earner.dispute(late, owner())),
+        await refused(earner.dispute(late, earner.tutor)),
+        await refused(earner.dispute(uuid4(), owner())),
+        await refused(earner.dispute(held)),
+        await refused(earner.dispute(given)),
+        await refused(earner.dispute(missed)),
     ]
     earner.passes(policy.DISPUTE_WINDOW)
-    refusals.append(await refused(dispute(earner, late)))
+    refusals.append(await refused(earner.dispute(late)))
     earner.passes(-timedelta(seconds=1))
-    in_time = await refused(dispute(earner, late))
+    in_time = await refused(earner.dispute(late))
 
     assert refusals == [
         AlreadyDisputedError,
@@ -241,7 +233,7 @@ async def test_we_open_one_ourselves_where_evidence_contradicts(earner: Earner) 
 
 async def test_a_decision_needs_notes_a_dispute_and_no_more_than_is_left(earner: Earner) -> None:
     hold_id = await sell(earner)
-    dispute_id = await dispute(earner, hold_id)
+    dispute_id = await earner.dispute(hold_id)
     await earner.give_back(hold_id, 6_000)
 
     refusals = [
@@ -268,7 +260,7 @@ async def test_a_decision_needs_notes_a_dispute_and_no_more_than_is_left(earner:
 
 async def test_late_evidence_leaves_a_disputed_hold_to_people(earner: Earner) -> None:
     hold_id = await sell(earner)
-    await dispute(earner, hold_id)
+    await earner.dispute(hold_id)
     lesson, student = await earner.lesson_of(hold_id)
 
     late = facts(lesson, {student: 0}, tutor_id=earner.tutor)
@@ -282,7 +274,7 @@ async def test_late_evidence_leaves_a_disputed_hold_to_people(earner: Earner) ->
 async def test_disputes_are_listed_for_their_parties_newest_first(earner: Earner) -> None:
     made = []
     for _ in range(3):
-        made.append(await dispute(earner, await sell(earner)))
+        made.append(await earner.dispute(await sell(earner)))
         earner.passes(timedelta(minutes=1))
     await uphold(earner, made[0])
     first = await view(earner, made[1])
@@ -306,7 +298,7 @@ async def test_disputes_are_listed_for_their_parties_newest_first(earner: Earner
 async def test_a_dispute_is_decided_once(earner: Earner) -> None:
     for _ in range(4):
         hold_id = await sell(earner, 1_000)
-        dispute_id = await dispute(earner, hold_id)
+        dispute_id = await earner.dispute(hold_id)
 
         done = await asyncio.gather(
             *(refused(deed(earner, dispute_id)) for deed in (uphold, refund, uphold, refund))
@@ -319,7 +311,7 @@ async def test_a_dispute_is_decided_once(earner: Earner) -> None:
 async def test_a_hold_is_disputed_once_however_often_at_once(earner: Earner) -> None:
     hold_id = await sell(earner)
 
-    done = await asyncio.gather(*(refused(dispute(earner, hold_id)) for _ in range(4)))
+    done = await asyncio.gather(*(refused(earner.dispute(hold_id)) for _ in range(4)))
 
     assert sorted(done, key=str) == [*[AlreadyDisputedError] * 3, None]
     assert await violations(earner.sessions) == []
@@ -338,7 +330,7 @@ async def test_a_dispute_waits_for_the_settlement_or_comes_too_early(earner: Ear
             async with earner.sessions.begin() as session:
                 await settlement.settle(session, lesson, now=earner.now)
 
-        _, too_early = await asyncio.gather(settle(), refused(dispute(earner, hold_id)))
+        _, too_early = await asyncio.gather(settle(), refused(earner.dispute(hold_id)))
 
         assert too_early in (None, HoldNotSettledError)
     assert await violations(earner.sessions) == []
@@ -347,7 +339,7 @@ async def test_a_dispute_waits_for_the_settlement_or_comes_too_early(earner: Ear
 async def test_a_dispute_and_a_refund_of_one_hold_both_count(earner: Earner) -> None:
     for _ in range(4):
         hold_id = await sell(earner, 1_000)
-        _, too_late = await asyncio.gather(earner.give_back(hold_id), refused(dispute(earner, hold_id)))
+        _, too_late = await asyncio.gather(earner.give_back(hold_id), refused(earner.dispute(hold_id)))
         assert too_late in (None, NothingToDisputeError)
 
     assert (await earner.has(*WHERE))[:5] == [4_000, 0, 0, 0, 0]
