@@ -75,7 +75,9 @@ class _Bought(msgspec.Struct, frozen=True):
 async def look(sessions: async_sessionmaker[AsyncSession], api: StripeApi, *, now: datetime) -> int:
     """Ask how the disputes that are not over stand, whether or not an event came; return how many there are."""
     async with sessions() as session:
-        query = select(CardDispute.dispute).where(CardDispute.ended_at.is_(None)).order_by(CardDispute.opened_at)
+        query = (
+            select(CardDispute.dispute).where(CardDispute.ended_at.is_(None)).order_by(CardDispute.opened_at)
+        )
         waiting = (await session.scalars(query)).all()
     for dispute_id in waiting:
         found = await api.retrieve_dispute(dispute_id)

@@ -99,7 +99,9 @@ async def begin(session: AsyncSession, hold_id: UUID, claim: Claim, *, now: date
         DisputeTooLateError: It was settled too long ago.
         NothingToDisputeError: Everything was given back already.
     """
-    assert (claim.reason is DisputeReason.CONTRADICTION) == (claim.student_id is None), "people have reasons of theirs"
+    assert (claim.reason is DisputeReason.CONTRADICTION) == (claim.student_id is None), (
+        "people have reasons of theirs"
+    )
     hold = await divisions.locked(session, hold_id)
     if claim.student_id not in (None, hold.student_id):
         raise HoldNotFoundError(hold_id)
@@ -163,7 +165,13 @@ async def uphold(
 
 
 async def refund(
-    session: AsyncSession, dispute_id: UUID, amount: Money | None, *, admin_id: UUID, notes: str, now: datetime
+    session: AsyncSession,
+    dispute_id: UUID,
+    amount: Money | None,
+    *,
+    admin_id: UUID,
+    notes: str,
+    now: datetime,
 ) -> Dispute:
     """Give money back to the student, all that is left where no amount is named; what stays the tutor's is free again.
 

@@ -51,7 +51,9 @@ async def locked(session: AsyncSession, hold_id: UUID) -> Hold:
 
 async def newest(session: AsyncSession, hold_id: UUID) -> Settlement | None:
     """Return where a hold's money is now; None while it is held. The caller has locked the hold."""
-    query = select(Settlement).where(Settlement.hold_id == hold_id).order_by(Settlement.number.desc()).limit(1)
+    query = (
+        select(Settlement).where(Settlement.hold_id == hold_id).order_by(Settlement.number.desc()).limit(1)
+    )
     return await session.scalar(query)
 
 
@@ -86,7 +88,9 @@ async def change(
     Raises:
         InsufficientFundsError: An account would fall below zero.
     """
-    assert sum(by for _, by in tutor) == division.to_tutor - latest.to_tutor, "the tutor's part is the difference"
+    assert sum(by for _, by in tutor) == division.to_tutor - latest.to_tutor, (
+        "the tutor's part is the difference"
+    )
     changes = [*tutor, (revenue(hold), division.to_platform - latest.to_platform)]
     ids = await ledger.accounts(session, [key for key, by in changes if by])
     legs: list[Leg] = []

@@ -166,9 +166,7 @@ async def thaw(session: AsyncSession, hold_id: UUID, *, by: UUID, now: datetime)
     if row is None:
         await repay(session, tutor_id, hold.currency, now=now)
     else:
-        await jobs.enqueue(
-            session, JOB, Due(hold_id), key=str(hold_id), run_at=max(now, row.mature_at)
-        )
+        await jobs.enqueue(session, JOB, Due(hold_id), key=str(hold_id), run_at=max(now, row.mature_at))
 
 
 def frozen_share(hold: Hold) -> AccountKey:
@@ -215,9 +213,7 @@ async def repay(session: AsyncSession, tutor_id: OwnerId, currency: str, *, now:
     return repaid
 
 
-async def repay_all(
-    session: AsyncSession, tutors: Iterable[tuple[OwnerId, str]], *, now: datetime
-) -> None:
+async def repay_all(session: AsyncSession, tutors: Iterable[tuple[OwnerId, str]], *, now: datetime) -> None:
     """Repay what these tutors owe, each in a currency, from earnings that this transaction brought them."""
     wanted = sorted(set(tutors))
     if not wanted:

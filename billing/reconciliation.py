@@ -125,7 +125,9 @@ async def _look_there(api: StripeApi, since: datetime, until: datetime) -> _Ther
     after = await api.balance()
     totals = {currency: after.total(currency) for currency in EXPONENTS}
     is_still = all(before.total(currency) == total for currency, total in totals.items())
-    return _There(movements=movements, payments=payments, disputes=disputes, totals=totals if is_still else None)
+    return _There(
+        movements=movements, payments=payments, disputes=disputes, totals=totals if is_still else None
+    )
 
 
 async def _compare(sessions: Sessions, there: _There, *, since: datetime, now: datetime) -> Report:

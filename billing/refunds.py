@@ -111,7 +111,14 @@ async def give_back(
     division = divisions.divide(hold.amount, hold.tutor_bps, to_student=latest.to_student + wanted.amount)
     shares = await _where(session, hold, latest, latest.to_tutor - division.to_tutor)
     await divisions.change(
-        session, hold, latest, division, order, cause=cause, tutor=[(account, -part) for account, part in shares], known={}
+        session,
+        hold,
+        latest,
+        division,
+        order,
+        cause=cause,
+        tutor=[(account, -part) for account, part in shares],
+        known={},
     )
     # People decided; what late evidence asked for is answered.
     await session.execute(delete(Review).where(Review.hold_id == hold_id))

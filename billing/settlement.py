@@ -330,7 +330,9 @@ async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tup
     """Return the holds of a lesson that facts decided, locked, each with its newest settlement."""
     newest = (
         select(Settlement.hold_id, func.max(Settlement.number).label("number"))
-        .where(Settlement.lesson_id == lesson_id)
+        # By the hold: what people gave back names no lesson.
+        .join(Hold, Hold.id == Settlement.hold_id)
+        .where(Hold.lesson_id == lesson_id)
         .group_by(Settlement.hold_id)
         .subquery()
     )

@@ -187,7 +187,15 @@ async def adjust(
 
 
 async def give(
-    session: AsyncSession, owner_id: OwnerId, money: Money, *, why: str, actor: str, reason: str, key: str, now: datetime
+    session: AsyncSession,
+    owner_id: OwnerId,
+    money: Money,
+    *,
+    why: str,
+    actor: str,
+    reason: str,
+    key: str,
+    now: datetime,
 ) -> int:
     """Give credit as goodwill; return the journal's id.
 

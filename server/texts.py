@@ -164,14 +164,19 @@ NOTICES: Final[dict[str, Entry]] = {
         ),
     ),
     "card_dispute_won": Entry(
-        Text("Card payment stands", "The bank decided that a payment of {amount} stands. Nothing is frozen any more."),
+        Text(
+            "Card payment stands",
+            "The bank decided that a payment of {amount} stands. Nothing is frozen any more.",
+        ),
         Text(
             "Thanh toán thẻ được giữ nguyên",
             "Ngân hàng quyết định khoản thanh toán {amount} hợp lệ. Không còn khoản nào bị tạm giữ.",
         ),
     ),
     "card_dispute_lost": Entry(
-        Text("Card payment taken back", "The bank took a payment of {amount} back, and credit from it with it."),
+        Text(
+            "Card payment taken back", "The bank took a payment of {amount} back, and credit from it with it."
+        ),
         Text(
             "Thanh toán thẻ bị thu hồi",
             "Ngân hàng đã thu hồi khoản thanh toán {amount}, cùng số dư từ khoản này.",

@@ -289,4 +289,3 @@ class Earner:
 
 
 EXPENSE = AccountKey(AccountKind.PLATFORM_EXPENSE, PLATFORM, "USD")
-

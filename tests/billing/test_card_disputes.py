@@ -1,6 +1,5 @@
 """Banks that ask payments back: whatever comes of Stripe's messages in whatever order, the end is the same, and whole."""
 
-import itertools
 import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -15,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import card_disputes, disputes, holds, maturity, settlement
 from billing.disputes import Claim
 from billing.errors import UnsettledPaymentError
-from billing.models import CARD_DISPUTE_ARROWS, CardDisputeStatus, DisputeReason, HoldId, OwnerId, SourceKind
+from billing.models import CARD_DISPUTE_ARROWS, CardDisputeStatus, DisputeReason, HoldId, SourceKind
 from billing.stripe_objects import Dispute
 from server.integrations.stripe_fake.disputes import FEE
 from tests.billing.payments import Shop, open_shop
@@ -180,11 +179,12 @@ async def test_what_comes_to_the_wallet_later_is_frozen_at_the_next_look(buyer: 
     await buyer.complain()
     await buyer.shop.tell_all()
     nothing = (await buyer.has()).get("frozen", 0)
+    looked = []
     for amount in (1_500, 500):
         await fund(buyer.shop.sessions, buyer.id, amount)
-        looked = await card_disputes.look(buyer.shop.sessions, buyer.shop.api, now=buyer.shop.now)
+        looked.append(await card_disputes.look(buyer.shop.sessions, buyer.shop.api, now=buyer.shop.now))
 
-    assert (nothing, looked) == (0, 1)
+    assert (nothing, looked) == (0, [1, 1])
     assert (await buyer.has())["frozen"] == 2_000
     assert await violations(buyer.shop.sessions) == []
 
@@ -235,7 +235,9 @@ async def test_the_student_got_it_back_before_the_bank_decided(buyer: Buyer) -> 
     dispute = await buyer.complain()
     await buyer.shop.tell_all()
     async with buyer.shop.sessions.begin() as session:
-        await disputes.refund(session, mine.id, None, admin_id=uuid4(), notes="That is so.", now=buyer.shop.now)
+        await disputes.refund(
+            session, mine.id, None, admin_id=uuid4(), notes="That is so.", now=buyer.shop.now
+        )
 
     await buyer.shop.fake.act(f"/disputes/{dispute}/decide", won=False)
     await buyer.shop.tell_all()
@@ -326,7 +328,7 @@ async def balances(session: AsyncSession) -> dict[tuple[str, UUID], int]:
 async def test_every_order_of_stale_objects_ends_in_the_same_balances(
     buyer: Buyer, won: bool, count: int
 ) -> None:
-    """Each message's object as it was when it was sent, in every order, one of them twice: only the newest counts."""
+    """Each message's object as it was when it was sent, in every order, some of them twice: only the newest counts."""
     await buyer.pay()
     await buyer.take()
     dispute = await buyer.complain(inquiry=True)
@@ -340,20 +342,28 @@ async def test_every_order_of_stale_objects_ends_in_the_same_balances(
     dice = random.Random(11)
     ends: list[dict[tuple[str, UUID], int]] = []
 
-    async with buyer.shop.sessions() as session:
-        for order in itertools.permutations(said):
-            again = list(order)
-            again.insert(dice.randrange(len(order) + 1), dice.choice(order))
-            savepoint = await session.begin_nested()
-            for found in again:
-                await card_disputes.apply(session, found, now=buyer.shop.now)
+    async def walk(session: AsyncSession, before: list[Dispute], left: list[Dispute]) -> None:
+        """Go on in every order; what orders begin with is done once for all of them, and undone behind them."""
+        if not left:
+            await card_disputes.apply(session, dice.choice(before), now=buyer.shop.now)
             ends.append(await balances(session))
+        for found in left:
+            savepoint = await session.begin_nested()
+            await card_disputes.apply(session, found, now=buyer.shop.now)
+            if dice.random() < 0.3:
+                await card_disputes.apply(session, dice.choice([*before, found]), now=buyer.shop.now)
+            await walk(session, [*before, found], [other for other in left if other is not found])
             await savepoint.rollback()
             session.expire_all()
 
+    async with buyer.shop.sessions() as session:
+        await walk(session, [], said)
+
     assert len(ends) == count
     assert all(end == ends[0] for end in ends)
-    left = {kind: amount for (kind, _), amount in ends[0].items() if kind not in ("stripe", "platform_expense")}
+    left = {
+        kind: amount for (kind, _), amount in ends[0].items() if kind not in ("stripe", "platform_expense")
+    }
     assert left == ({"wallet": 4_000, "earnings_pending": SHARE, "platform_revenue": OURS} if won else {})
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 from uuid import UUID, uuid4
 
@@ -101,7 +101,9 @@ async def test_the_database_knows_no_other_way_either(earner: Earner) -> None:
 
     other = await earner.dispute(await sell(earner))
     for there, to in product((dispute_id, other), DisputeStatus):
-        change = f"update dispute set status = '{to}', {from_open.get(to, 'notes = null')} where id = '{there}'"
+        change = (
+            f"update dispute set status = '{to}', {from_open.get(to, 'notes = null')} where id = '{there}'"
+        )
         async with earner.sessions() as session:
             try:
                 await session.execute(text(change))
@@ -279,14 +281,17 @@ async def test_disputes_are_listed_for_their_parties_newest_first(earner: Earner
     await uphold(earner, made[0])
     first = await view(earner, made[1])
 
-    async def found(party_id: UUID | None = None, status: DisputeStatus | None = None, **more: object) -> list[UUID]:
-        party = None if party_id is None else OwnerId(party_id)
+    async def found(
+        party_id: OwnerId | None = None,
+        status: DisputeStatus | None = None,
+        before: tuple[datetime, UUID] | None = None,
+    ) -> list[UUID]:
         async with earner.sessions() as session:
-            rows = await disputes.find(session, party_id=party, status=status, limit=9, **{"before": None} | more)  # type: ignore[arg-type]  # by name
+            rows = await disputes.find(session, party_id=party_id, status=status, limit=9, before=before)
         return [one.id for one in rows]
 
     assert await found() == await found(earner.tutor) == made[::-1]
-    assert await found(first.student_id) == [made[1]]
+    assert await found(OwnerId(first.student_id)) == [made[1]]
     assert await found(owner()) == []
     assert await found(status=OPEN) == [made[2], made[1]]
     assert await found(before=(first.opened_at, first.id)) == [made[0]]
@@ -324,7 +329,9 @@ async def test_a_dispute_waits_for_the_settlement_or_comes_too_early(earner: Ear
         hold = new_hold(1_000, lesson_id=lesson, tutor_id=earner.tutor, source_kind=SourceKind.BOOKING)
         [hold_id] = await buy(earner.sessions, student, hold)
         async with earner.sessions.begin() as session:
-            await settlement.due(session, facts(lesson, {student: 5_400}, tutor_id=earner.tutor), now=earner.now)
+            await settlement.due(
+                session, facts(lesson, {student: 5_400}, tutor_id=earner.tutor), now=earner.now
+            )
 
         async def settle(lesson: UUID = lesson) -> None:
             async with earner.sessions.begin() as session:

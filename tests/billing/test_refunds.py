@@ -3,13 +3,14 @@
 import asyncio
 import random
 from datetime import timedelta
+from typing import Literal, get_args
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, strategies as st
 from sqlalchemy import text
 
-from billing import divisions, hold_views, maturity, refunds, settlement, withdrawals
+from billing import divisions, hold_views, maturity, settlement, withdrawals
 from billing.errors import (
     BillingError,
     HoldNotFoundError,
@@ -26,8 +27,20 @@ from billing.models import AccountKind, Cause, HoldId, SourceKind
 from billing.money import Money
 from billing.refunds import GivenBack
 from tests.billing.earner import EXPENSE, NOTE, RISK, Earner
-from tests.billing.world import PLANNED_S, Sessions, balance, buy, end, events, facts, fund, new_hold, owner
-from tests.billing.world import revenue, violations
+from tests.billing.world import (
+    PLANNED_S,
+    Sessions,
+    balance,
+    buy,
+    end,
+    events,
+    facts,
+    fund,
+    new_hold,
+    owner,
+    revenue,
+    violations,
+)
 
 BOOKING, COURSE = SourceKind.BOOKING, SourceKind.COURSE_SESSION
 WHERE = (
@@ -45,7 +58,12 @@ def earner(sessions: Sessions) -> Earner:
 
 
 async def sell(
-    earner: Earner, amount: int = 10_000, *, kind: SourceKind = BOOKING, bps: int = 7_000, attended: bool = True
+    earner: Earner,
+    amount: int = 10_000,
+    *,
+    kind: SourceKind = BOOKING,
+    bps: int = 7_000,
+    attended: bool = True,
 ) -> HoldId:
     """Have a student pay for a lesson that is over."""
     student, lesson = owner(), uuid4()
@@ -144,7 +162,9 @@ async def test_more_than_is_left_is_refused(earner: Earner) -> None:
 
     too_much = await refused(earner.give_back(hold_id, 4_001))
     await earner.give_back(hold_id, 4_000)
-    nothing_left = [await refused(earner.give_back(one, amount)) for one in (hold_id, missed) for amount in (1, None)]
+    nothing_left = [
+        await refused(earner.give_back(one, amount)) for one in (hold_id, missed) for amount in (1, None)
+    ]
 
     assert too_much is RefundTooLargeError
     assert nothing_left == [RefundTooLargeError] * 4
@@ -232,8 +252,11 @@ async def test_a_hold_tells_of_its_refunds(earner: Earner) -> None:
 # Every way into earnings ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["settled", "matured", "rejected", "thawed"])
-async def test_whatever_brings_earnings_repays_debts_first(earner: Earner, way: str) -> None:
+Way = Literal["settled", "matured", "rejected", "thawed"]
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+async def test_whatever_brings_earnings_repays_debts_first(earner: Earner, way: Way) -> None:
     matures = await sell(earner, kind=BOOKING)
     thaws = await sell(earner, kind=COURSE)
     await earner.set_bank()
@@ -285,10 +308,12 @@ def test_parts_and_the_rest_give_the_whole_back(amount: int, bps: int, parts: li
 
 
 async def test_random_lives_of_a_share_keep_every_cent(earner: Earner, full: bool) -> None:
-    """Sold, matured, paid out, frozen, given back in parts: whatever the order, the books are whole after each step."""
+    """Sold, matured, paid out, frozen, given back in parts: whatever the order, the books are whole all along."""
     dice = random.Random(7)
     await earner.set_bank()
-    holds = [await sell(earner, dice.randrange(1, 3_000), kind=dice.choice((BOOKING, COURSE))) for _ in range(4)]
+    holds = [
+        await sell(earner, dice.randrange(1, 3_000), kind=dice.choice((BOOKING, COURSE))) for _ in range(4)
+    ]
     freezes: list[tuple[HoldId, UUID]] = []
 
     async def freeze() -> None:
@@ -318,8 +343,9 @@ async def test_random_lives_of_a_share_keep_every_cent(earner: Earner, full: boo
             money = Money(dice.randrange(1, 2_000))
             await withdrawals.spend(session, earner.tutor, money, key=str(uuid4()), now=earner.now)
 
-    for _ in range(300 if full else 40):
-        await refused(dice.choice((freeze, thaw, give_back, give_back, teach, mature, spend))())
+    for _ in range(100 if full else 8):
+        for _ in range(5):
+            await refused(dice.choice((freeze, thaw, give_back, give_back, teach, mature, spend))())
         found = set(await violations(earner.sessions)) - {"freeze_has_dispute"}
         assert found == set()
 
@@ -354,7 +380,9 @@ async def test_a_refund_and_a_withdrawal_of_the_same_money_leave_a_debt_or_nothi
         assert too_late in (None, InsufficientFundsError)
         # What was withdrawn is owed: the next round begins without.
         async with earner.sessions() as session:
-            waiting = (await session.scalars(text("select id from withdrawal where status = 'pending'"))).all()
+            waiting = (
+                await session.scalars(text("select id from withdrawal where status = 'pending'"))
+            ).all()
         for withdrawal_id in waiting:
             assert (await earner.has(AccountKind.TUTOR_DEBT)) == [-10_000]
             await earner.reject(withdrawal_id)

@@ -66,12 +66,16 @@ class Court:
 
     async def resolve(self, dispute: dict[str, Any], decision: str, **fields: Any) -> dict[str, Any]:
         found: dict[str, Any] = await self.stage.do(
-            "dispute.resolve", self.admin, dispute_id=dispute["id"], decision=decision, **{"notes": NOTES} | fields
+            "dispute.resolve",
+            self.admin,
+            dispute_id=dispute["id"],
+            decision=decision,
+            **{"notes": NOTES} | fields,
         )
         return found
 
     async def refund(self, hold_id: UUID, amount: int | None = None) -> dict[str, Any]:
-        money = {} if amount is None else {"money": {"amount": amount, **USD}}
+        money: dict[str, Any] = {} if amount is None else {"money": {"amount": amount, **USD}}
         found: dict[str, Any] = await self.stage.do(
             "hold.refund", self.admin, hold_id=hold_id, reason="given back after a call", **money
         )
@@ -106,7 +110,9 @@ async def court(stage: Stage) -> Court:
     return Court(stage, student, tutor, admin)
 
 
-async def test_a_dispute_goes_from_the_students_words_to_money_back_and_everybody_hears_of_it(court: Court) -> None:
+async def test_a_dispute_goes_from_the_students_words_to_money_back_and_everybody_hears_of_it(
+    court: Court,
+) -> None:
     hold_id = await court.sell()
     for person in (court.student, court.tutor, court.admin):
         await court.told(person)
@@ -217,10 +223,10 @@ async def test_disputes_are_listed_by_status_in_pages(court: Court) -> None:
 
 async def test_a_dispute_and_its_decision_are_asked_once_by_their_keys(court: Court) -> None:
     hold_id = await court.sell()
-    ask = {"hold_id": hold_id, "reason": "other", "text": TEXT}
+    ask: dict[str, Any] = {"hold_id": hold_id, "reason": "other", "text": TEXT}
     opened = [await court.stage.do("dispute.open", court.student, key="k", **ask) for _ in range(2)]
 
-    decide = {"dispute_id": opened[0]["id"], "decision": "refunded", "notes": NOTES}
+    decide: dict[str, Any] = {"dispute_id": opened[0]["id"], "decision": "refunded", "notes": NOTES}
     decided = [await court.stage.do("dispute.resolve", court.admin, key="k", **decide) for _ in range(2)]
 
     assert opened[0] == opened[1]
@@ -228,7 +234,9 @@ async def test_a_dispute_and_its_decision_are_asked_once_by_their_keys(court: Co
     assert await court.wallet() == 10_000
 
 
-async def test_an_administrator_gives_back_what_is_held_whole_and_what_was_paid_in_parts(court: Court) -> None:
+async def test_an_administrator_gives_back_what_is_held_whole_and_what_was_paid_in_parts(
+    court: Court,
+) -> None:
     held, released = await court.sell(2_000, settled=False), await court.sell()
     with pytest.raises(ConflictError):
         await court.refund(held, 500)
@@ -247,7 +255,9 @@ async def test_an_administrator_gives_back_what_is_held_whole_and_what_was_paid_
     assert await court.violations() == set()
 
 
-async def test_goodwill_is_given_by_administrators_up_to_their_limit_and_by_the_owner_above(court: Court) -> None:
+async def test_goodwill_is_given_by_administrators_up_to_their_limit_and_by_the_owner_above(
+    court: Court,
+) -> None:
     [boss] = await court.stage.people(1, Role.OWNER)
 
     async def give(who: Principal, amount: int) -> dict[str, Any]:
@@ -266,7 +276,12 @@ async def test_goodwill_is_given_by_administrators_up_to_their_limit_and_by_the_
         await give(court.admin, 5_001)
     with pytest.raises(NotFoundError):
         await court.stage.do(
-            "wallet.goodwill", boss, user_id=uuid4(), money={"amount": 1}, why="outage", reason="nobody at all"
+            "wallet.goodwill",
+            boss,
+            user_id=uuid4(),
+            money={"amount": 1},
+            why="outage",
+            reason="nobody at all",
         )
     more = await give(boss, 5_001)
 
@@ -277,7 +292,9 @@ async def test_goodwill_is_given_by_administrators_up_to_their_limit_and_by_the_
     assert await court.violations() == set()
 
 
-async def test_a_bank_that_takes_a_payment_back_is_told_to_the_payer_and_the_administrators(court: Court) -> None:
+async def test_a_bank_that_takes_a_payment_back_is_told_to_the_payer_and_the_administrators(
+    court: Court,
+) -> None:
     async with open_shop(court.stage.parts.sessions) as shop:
         shop.now = court.stage.parts.clock.now()
         step = await shop.start(OwnerId(court.student.user_id), 3_000)

@@ -71,7 +71,9 @@ async def resolve_dispute(ctx: Context, command: ResolveDispute) -> DisputeView:
     before = await disputes.view(ctx.session, command.dispute_id)
     if command.decision == "upheld":
         if command.money is not None:
-            raise BadRequestError("What is upheld gives nothing back.", (FieldError("money", "must be absent"),))
+            raise BadRequestError(
+                "What is upheld gives nothing back.", (FieldError("money", "must be absent"),)
+            )
         await disputes.uphold(
             ctx.session, command.dispute_id, admin_id=admin_id, notes=command.notes, now=ctx.now
         )

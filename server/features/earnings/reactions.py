@@ -32,7 +32,9 @@ class WithdrawalUpdated(msgspec.Struct, frozen=True):
 async def tell_of_request(occasion: Occasion, event: WithdrawalRequested) -> Sequence[Post]:
     """Tell the administrators that somebody wants money."""
     facts = {**_facts(event), "tutor": await _name(occasion, event)}
-    notices = [Notice(admin, "withdrawal_requested", facts, ADMIN_LINK) for admin in await admins(occasion.session)]
+    notices = [
+        Notice(admin, "withdrawal_requested", facts, ADMIN_LINK) for admin in await admins(occasion.session)
+    ]
     return [_shown(event, WithdrawalStatus.PENDING), *await notify(occasion, notices)]
 
 
@@ -60,7 +62,8 @@ async def tell_of_failure(occasion: Occasion, event: PayoutFailed) -> Sequence[P
     """Tell the administrators that Stripe could not pay: they try again, or give the money back."""
     facts = {**_facts(event), "tutor": await _name(occasion, event), "failure": event.failure}
     return await notify(
-        occasion, [Notice(admin, "payout_failed", facts, ADMIN_LINK) for admin in await admins(occasion.session)]
+        occasion,
+        [Notice(admin, "payout_failed", facts, ADMIN_LINK) for admin in await admins(occasion.session)],
     )
 
 
