@@ -774,7 +774,7 @@ GUARDED = [
     ("APPEND_ONLY", "truncate lesson_presence"),
     ("APPEND_ONLY", "update hold_settlement set to_tutor = 0"),
     ("APPEND_ONLY", "delete from hold_settlement"),
-    ("APPEND_ONLY", "truncate hold_settlement"),
+    ("APPEND_ONLY", "truncate hold_settlement cascade"),
     ("TOP_UP_GUARD", "delete from top_up"),
     ("TOP_UP_GUARD", "update top_up set amount = 1"),
     ("APPEND_ONLY", "truncate top_up"),
