@@ -31,6 +31,8 @@ from tests.billing.earner import EXPENSE, RISK, Earner
 from tests.billing.test_refunds import sell
 from tests.billing.world import Sessions, buy, events, facts, fund, new_hold, owner, violations
 
+ONE_DATABASE = True
+
 OPEN, UPHELD, REFUNDED = DisputeStatus
 WHERE = (
     AccountKind.WALLET,

@@ -42,6 +42,8 @@ from tests.billing.world import (
     violations,
 )
 
+ONE_DATABASE = True
+
 BOOKING, COURSE = SourceKind.BOOKING, SourceKind.COURSE_SESSION
 WHERE = (
     AccountKind.WALLET,
