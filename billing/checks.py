@@ -114,7 +114,8 @@ CHECKS = (
         from hold_settlement s
         join lateral (
           select
-            coalesce(sum(m.delta) filter (where a.kind in ('earnings', 'earnings_pending')), 0)::bigint as tutor,
+            coalesce(sum(m.delta) filter (
+              where a.kind in ('earnings', 'earnings_pending', 'frozen', 'tutor_debt')), 0)::bigint as tutor,
             coalesce(sum(m.delta) filter (where a.kind = 'platform_revenue'), 0)::bigint as platform,
             coalesce(sum(m.delta) filter (where a.kind = 'wallet'), 0)::bigint as student
           from hold_settlement every
@@ -276,6 +277,113 @@ CHECKS = (
         "stripe_agrees",
         "Stripe's books and ours differ; somebody must look.",
         "select subject, outcome, detail, found_at from stripe_finding where solved_at is null",
+    ),
+    Check(
+        "frozen_is_disputed",
+        "What is frozen is not the share of a disputed hold, nor the credit of a payer whose bank disputes.",
+        """
+        select a.owner_id, a.balance, s.to_tutor, c.status, c.amount from ledger_account a
+        left join hold_settlement s on s.hold_id = a.owner_id
+          and s.number = (select max(number) from hold_settlement n where n.hold_id = a.owner_id)
+          and exists (select from hold_freeze f where f.hold_id = a.owner_id)
+        left join maturing m on m.hold_id = a.owner_id
+        left join card_dispute c on c.id = a.owner_id
+        where a.kind = 'frozen' and not case
+          when c.status = 'open' then a.balance <= c.amount
+          when s.hold_id is null then a.balance = 0
+          when m.hold_id is not null then a.balance = s.to_tutor
+          else a.balance <= s.to_tutor end
+        """,
+    ),
+    Check(
+        "freeze_has_dispute",
+        "A share is frozen for no open dispute, an open dispute freezes nothing, or what is frozen might mature.",
+        """
+        select f.hold_id, f.dispute_id, m.frozen_by from hold_freeze f
+        left join maturing m on m.hold_id = f.hold_id
+        where m.hold_id is not null and m.frozen_by is null
+          or not exists (
+            select from dispute d where d.id = f.dispute_id and d.hold_id = f.hold_id and d.status = 'open'
+            union all
+            select from card_dispute c where c.id = f.dispute_id and c.status = 'open'
+          )
+        union all
+        select d.hold_id, d.id, null from dispute d
+        where d.status = 'open'
+          and not exists (select from hold_freeze f where f.hold_id = d.hold_id and f.dispute_id = d.id)
+        """,
+    ),
+    Check(
+        "dispute_is_decided",
+        "What a dispute gave back is not what its hold's settlements say.",
+        """
+        select d.id, d.hold_id, d.status, d.refunded, r.back from dispute d
+        left join lateral (
+          select sum(s.to_student - b.to_student)::bigint as back from hold_settlement s
+          join hold_settlement b on b.hold_id = s.hold_id and b.number = s.previous
+          where s.hold_id = d.hold_id and s.cause = 'dispute'
+        ) r on true
+        where d.refunded is distinct from r.back
+        """,
+    ),
+    Check(
+        "given_back_grows",
+        "What was given back of a hold became less, or not more.",
+        """
+        select s.hold_id, s.number, s.cause, b.to_student as before, s.to_student from hold_settlement s
+        join hold_settlement b on b.hold_id = s.hold_id and b.number = s.previous
+        where s.cause in ('refund', 'dispute', 'card_dispute') and s.to_student <= b.to_student
+        """,
+    ),
+    Check(
+        "debt_is_repaid",
+        "A tutor owes something and has earnings beside it.",
+        """
+        select d.owner_id, d.currency, d.balance as debt, e.balance as earnings from ledger_account d
+        join ledger_account e on e.kind = 'earnings' and e.owner_id = d.owner_id and e.currency = d.currency
+        where d.kind = 'tutor_debt' and d.balance < 0 and e.balance > 0
+        """,
+    ),
+    Check(
+        "debt_is_explained",
+        "What a tutor owes is not what was given back of their lessons after it had left us, less what they repaid.",
+        """
+        select a.owner_id, a.currency, a.balance, t.sum from ledger_account a
+        cross join lateral (
+          select coalesce(sum(case when t.credit_account = a.id then t.amount else -t.amount end), 0)::bigint as sum
+          from ledger_transfer t join ledger_journal j on j.id = t.journal_id
+          left join hold h on h.id = t.hold_id and h.tutor_id = a.owner_id
+          where a.id in (t.debit_account, t.credit_account)
+            and (j.kind = 'debt' and t.credit_account = a.id or j.kind = 'refund' and h.id is not null)
+        ) t
+        where a.kind = 'tutor_debt' and a.balance <> t.sum
+        """,
+    ),
+    Check(
+        "disputed_at_stripe",
+        "What banks have of ours is not what open disputes took, or a lost one is borne by nobody.",
+        """
+        select coalesce(a.currency, d.currency) as currency, coalesce(a.balance, 0) as balance, d.taken, d.covered
+        from (
+          select currency, sum(balance)::bigint as balance from ledger_account
+          where kind = 'stripe_disputed' group by currency
+        ) a
+        full join (
+          select c.currency, coalesce(sum(e.taken), 0)::bigint as taken, sum(c.covered)::bigint as covered
+          from card_dispute c
+          left join lateral (
+            select -sum(s.amount) as taken from stripe_entry s where s.source = c.dispute
+          ) e on true
+          group by c.currency
+        ) d on d.currency = a.currency
+        where coalesce(a.balance, 0) <> coalesce(d.covered - d.taken, 0)
+        union all
+        select c.currency, null, e.taken, c.covered from card_dispute c
+        cross join lateral (
+          select coalesce(-sum(s.amount), 0)::bigint as taken from stripe_entry s where s.source = c.dispute
+        ) e
+        where c.status = 'lost' and e.taken <> c.covered
+        """,
     ),
 )
 

@@ -30,6 +30,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Paid by students for lessons that are not settled, before the split."""
     pending: Money
     """Still in the risk window."""
+    disputed: Money
+    """Frozen until a dispute is decided."""
     available: Money
     """What can be withdrawn: the earnings, less what is owed."""
     owed: Money
@@ -102,6 +104,7 @@ async def standing(session: AsyncSession, tutor_id: OwnerId, currency: str = "US
     return Standing(
         held=Money(sums.held, currency),
         pending=Money(balances.get(AccountKind.EARNINGS_PENDING, 0), currency),
+        disputed=Money(sums.disputed, currency),
         available=Money(max(balances.get(AccountKind.EARNINGS, 0) - owed, 0), currency),
         owed=Money(owed, currency),
         reserved=Money(balances.get(AccountKind.WITHDRAWAL, 0), currency),
@@ -246,5 +249,10 @@ _SUMS = text("""
     (select coalesce(sum(amount), 0)::bigint from hold
       where tutor_id = :tutor_id and currency = :currency and status = 'held') as held,
     (select coalesce(sum(amount), 0)::bigint from withdrawal
-      where tutor_id = :tutor_id and currency = :currency and status = 'completed') as withdrawn
+      where tutor_id = :tutor_id and currency = :currency and status = 'completed') as withdrawn,
+    (select coalesce(sum(a.balance), 0)::bigint
+      from (select distinct hold_id from hold_freeze) f
+      join hold h on h.id = f.hold_id
+      join ledger_account a on a.kind = 'frozen' and a.owner_id = h.id and a.currency = h.currency
+      where h.tutor_id = :tutor_id and h.currency = :currency) as disputed
 """)

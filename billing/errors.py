@@ -9,6 +9,13 @@ BillingError
 ├── IdempotencyMismatchError  invalid     the key was used with another request
 ├── HoldNotFoundError         not_found
 ├── HoldNotHeldError          conflict    the hold was released or refunded already
+├── HoldNotSettledError       conflict    the hold is still held: nobody got its money yet
+├── RefundTooLargeError       conflict    more than is left of a hold; says what is left
+├── DisputeNotFoundError      not_found
+├── AlreadyDisputedError      conflict    a hold is disputed once
+├── DisputeTooLateError       conflict    says until when it could be disputed
+├── NothingToDisputeError     conflict    everything was given back
+├── DisputeStateError         conflict    the dispute is decided
 ├── AlreadyHeldError          conflict    the student has an open hold for this lesson
 ├── LessonOverError           conflict    the lesson's attendance is frozen; nothing can be held for it
 ├── LessonNotSettledError     conflict    only what was settled can be reconsidered
@@ -141,6 +148,81 @@ class HoldNotHeldError(BillingError):
     def __init__(self, hold_id: UUID, status: str) -> None:
         super().__init__(f"This hold is {status}.")
         self.hold_id = hold_id
+        self.status = status
+
+
+class HoldNotSettledError(BillingError):
+    """The hold is still held."""
+
+    kind = "conflict"
+    code = "hold_not_settled"
+
+    def __init__(self, hold_id: UUID) -> None:
+        super().__init__("This hold is not settled yet.")
+        self.hold_id = hold_id
+
+
+class RefundTooLargeError(BillingError):
+    """More than is left of a hold, or of another currency."""
+
+    kind = "conflict"
+    code = "refund_too_large"
+
+    def __init__(self, rest: Money) -> None:
+        super().__init__(f"No more than {rest} can be given back.")
+        self.rest = rest
+
+
+class DisputeNotFoundError(BillingError):
+    """No dispute has this id."""
+
+    kind = "not_found"
+    code = "dispute_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such dispute.")
+
+
+class AlreadyDisputedError(BillingError):
+    """The hold was disputed before."""
+
+    kind = "conflict"
+    code = "already_disputed"
+
+    def __init__(self, dispute_id: UUID) -> None:
+        super().__init__("This was disputed before; it can be disputed once.")
+        self.dispute_id = dispute_id
+
+
+class DisputeTooLateError(BillingError):
+    """Nobody may dispute the hold any more."""
+
+    kind = "conflict"
+    code = "dispute_too_late"
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(f"This could be disputed until {until:%Y-%m-%d %H:%M} UTC.")
+        self.until = until
+
+
+class NothingToDisputeError(BillingError):
+    """The student has everything back."""
+
+    kind = "conflict"
+    code = "nothing_to_dispute"
+
+    def __init__(self) -> None:
+        super().__init__("Everything was given back already.")
+
+
+class DisputeStateError(BillingError):
+    """The dispute's status does not allow this."""
+
+    kind = "conflict"
+    code = "dispute_state"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"This dispute is {status}.")
         self.status = status
 
 

@@ -30,8 +30,11 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "admin": "An administrator decided: {tutor} to the tutor, {platform} to the platform, {refunded} back to the"
         " student.",
         "reason": "Reason: {reason}",
-        "adjusted": "Evidence that came later changed this on {at}: now {tutor} to the tutor, {platform} to the"
-        " platform, {refunded} back to the student.",
+        "adjustment": "Evidence that came later changed this on {at}{now}",
+        "refund": "Money was given back on {at}{now}",
+        "dispute": "A dispute was decided for the student on {at}{now}",
+        "card_dispute": "The student's bank took the payment back on {at}{now}",
+        "now": ": now {tutor} to the tutor, {platform} to the platform, {refunded} back to the student.",
     },
     "vi": {
         "held": "{amount} được giữ cho đến khi buổi học kết thúc. Gia sư nhận theo tỷ lệ chia nếu học viên tham gia ít"
@@ -54,8 +57,11 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "admin": "Quản trị viên đã quyết định: {tutor} cho gia sư, {platform} cho nền tảng, {refunded} hoàn lại cho học"
         " viên.",
         "reason": "Lý do: {reason}",
-        "adjusted": "Bằng chứng đến sau đã thay đổi kết quả ngày {at}: nay {tutor} cho gia sư, {platform} cho nền tảng,"
-        " {refunded} hoàn lại cho học viên.",
+        "adjustment": "Bằng chứng đến sau đã thay đổi kết quả ngày {at}{now}",
+        "refund": "Tiền đã được hoàn lại ngày {at}{now}",
+        "dispute": "Khiếu nại đã được giải quyết có lợi cho học viên ngày {at}{now}",
+        "card_dispute": "Ngân hàng của học viên đã thu hồi khoản thanh toán ngày {at}{now}",
+        "now": ": nay {tutor} cho gia sư, {platform} cho nền tảng, {refunded} hoàn lại cho học viên.",
     },
 }
 
@@ -67,11 +73,13 @@ def explain(hold: HoldView, locale: Locale = "en") -> str:
     if hold.reason is not None and hold.settled_by != "system":
         said.append(texts["reason"].format(reason=hold.reason))
     said += [
-        texts["adjusted"].format(
+        texts[adjustment.cause].format(
             at=f"{adjustment.at:%Y-%m-%d}",
-            tutor=adjustment.tutor_share,
-            platform=adjustment.platform_share,
-            refunded=adjustment.refunded,
+            now=texts["now"].format(
+                tutor=adjustment.tutor_share,
+                platform=adjustment.platform_share,
+                refunded=adjustment.refunded,
+            ),
         )
         for adjustment in hold.adjustments
     ]
@@ -93,8 +101,8 @@ def _why(hold: HoldView) -> str:
             return "released" if hold.status is HoldStatus.RELEASED else "missed"
         case Cause.TUTOR_ABSENT | Cause.CANCELLED | Cause.ADMIN as cause:
             return cause.value
-        case Cause.ADJUSTMENT:
-            raise AssertionError("an adjustment follows a settlement and closes no hold")
+        case Cause.ADJUSTMENT | Cause.REFUND | Cause.DISPUTE | Cause.CARD_DISPUTE:
+            raise AssertionError("what follows a settlement closes no hold")
 
 
 def _deed(hold: HoldView) -> str:

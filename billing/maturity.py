@@ -4,19 +4,18 @@ A settled hold with a risk window has a row in `maturing` and a job at its end. 
 of the hold, so a dispute and the end of the window never both get the money.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import jobs, ledger, outbox
-from billing.errors import HoldNotFoundError
+from billing import divisions, jobs, ledger, outbox
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import WalletChanged
-from billing.models import Account, AccountKind, Hold, JournalKind, Maturing, OwnerId, Settlement, Transfer
+from billing.models import Account, AccountKind, Hold, HoldFreeze, JournalKind, Maturing, OwnerId, Transfer
 from billing.money import Money
 
 # Kind of the job at the end of a risk window.
@@ -60,16 +59,13 @@ async def mature(session: AsyncSession, hold_id: UUID, *, now: datetime) -> bool
     Raises:
         HoldNotFoundError: There is no such hold.
     """
-    hold = await _locked(session, hold_id)
+    hold = await divisions.locked(session, hold_id)
     row = await session.get(Maturing, hold_id, populate_existing=True)
     if row is None or row.frozen_by is not None or now < row.mature_at:
         return False
-    share = await session.scalar(
-        select(Settlement.to_tutor)
-        .where(Settlement.hold_id == hold_id)
-        .order_by(Settlement.number.desc())
-        .limit(1)
-    )
+    latest = await divisions.newest(session, hold_id)
+    assert latest is not None, "what matures was settled"
+    share = latest.to_tutor
     await session.execute(delete(Maturing).where(Maturing.hold_id == hold_id))
     if not share:
         return True
@@ -98,36 +94,84 @@ async def mature(session: AsyncSession, hold_id: UUID, *, now: datetime) -> bool
     return True
 
 
-async def freeze(session: AsyncSession, hold_id: UUID, *, by: UUID) -> AccountKind:
-    """Keep a settled hold's share from maturing until `thaw`; say which of the tutor's accounts has it now.
+async def freeze(
+    session: AsyncSession, hold_id: UUID, *, by: UUID, only_pending: bool, now: datetime
+) -> Money | None:
+    """Freeze what there is of a settled hold's share until `thaw`; return what is frozen now.
 
-    The caller moves the money into the dispute's account in the same transaction.
+    A share in its risk window is frozen whole. One that matured is frozen as far as the tutor has earnings: the rest has
+    left us. What another dispute froze before stays frozen for both.
 
-    Raises:
-        HoldNotFoundError: There is no such hold.
-    """
-    await _locked(session, hold_id)
-    row = await session.get(Maturing, hold_id, populate_existing=True)
-    if row is None:
-        return AccountKind.EARNINGS
-    assert row.frozen_by is None, "a hold has one open dispute"
-    row.frozen_by = by
-    return AccountKind.EARNINGS_PENDING
-
-
-async def thaw(session: AsyncSession, hold_id: UUID, *, now: datetime) -> None:
-    """Let a frozen share mature again, at once where its time has passed; it is back in the pending earnings.
+    Args:
+        session: Commits all or nothing.
+        hold_id: A settled hold.
+        by: The dispute; it freezes a hold once.
+        only_pending: Leave alone what matured, and answer None.
+        now: Business time.
 
     Raises:
         HoldNotFoundError: There is no such hold.
     """
-    await _locked(session, hold_id)
+    hold = await divisions.locked(session, hold_id)
+    latest = await divisions.newest(session, hold_id)
+    assert latest is not None, "only what is settled can be frozen"
     row = await session.get(Maturing, hold_id, populate_existing=True)
-    if row is None or row.frozen_by is None:
+    if only_pending and row is None:
+        return None
+    others = await _freezes(session, hold_id)
+    await session.execute(insert(HoldFreeze).values(hold_id=hold_id, dispute_id=by))
+    frozen = frozen_share(hold)
+    if others:
+        has = await ledger.locked(session, [frozen])
+        return Money(has[frozen].balance if frozen in has else 0, hold.currency)
+    if row is not None:
+        row.frozen_by = by
+        await session.flush()
+    giver = AccountKey(_kind(row), hold.tutor_id, hold.currency)
+    has = await ledger.locked(session, [giver])
+    amount = min(latest.to_tutor, has[giver].balance if giver in has else 0)
+    if amount:
+        order = _dispute(hold, f"freeze:{by}:{hold_id}", amount, now)
+        await _move(session, order, giver, frozen, Money(amount, hold.currency))
+        outbox.record(session, WalletChanged(OwnerId(hold.tutor_id), hold.currency), at=now)
+    return Money(amount, hold.currency)
+
+
+async def thaw(session: AsyncSession, hold_id: UUID, *, by: UUID, now: datetime) -> None:
+    """Let go of a share; if nobody else freezes it, it is back where it came from, and matures at once if its time is past.
+
+    Raises:
+        HoldNotFoundError: There is no such hold.
+    """
+    hold = await divisions.locked(session, hold_id)
+    row = await session.get(Maturing, hold_id, populate_existing=True)
+    others = [dispute for dispute in await _freezes(session, hold_id) if dispute != by]
+    if row is not None and row.frozen_by == by:
+        row.frozen_by = others[0] if others else None
+        await session.flush()
+    gone = delete(HoldFreeze).where(HoldFreeze.hold_id == hold_id, HoldFreeze.dispute_id == by)
+    if await session.scalar(gone.returning(HoldFreeze.hold_id)) is None or others:
         return
-    row.frozen_by = None
-    run_at = max(now, row.mature_at)
-    await jobs.enqueue(session, JOB, Due(hold_id), key=str(hold_id), run_at=run_at)
+    tutor_id = OwnerId(hold.tutor_id)
+    frozen, taker = frozen_share(hold), AccountKey(_kind(row), tutor_id, hold.currency)
+    debt = AccountKey(AccountKind.TUTOR_DEBT, tutor_id, hold.currency)
+    await ledger.accounts(session, [taker])
+    # All that both journals touch, at once: one after the other would be another order.
+    has = await ledger.locked(session, (frozen, taker, debt))
+    amount = has[frozen].balance if frozen in has else 0
+    if amount:
+        order = _dispute(hold, f"thaw:{by}:{hold_id}", amount, now)
+        await _move(session, order, frozen, taker, Money(amount, hold.currency))
+        outbox.record(session, WalletChanged(tutor_id, hold.currency), at=now)
+    if row is None:
+        await repay(session, tutor_id, hold.currency, now=now)
+    else:
+        await jobs.enqueue(session, JOB, Due(hold_id), key=str(hold_id), run_at=max(now, row.mature_at))
+
+
+def frozen_share(hold: Hold) -> AccountKey:
+    """Name the account where a hold's share is while it is frozen."""
+    return AccountKey(AccountKind.FROZEN, hold.id, hold.currency)
 
 
 async def is_at_risk(session: AsyncSession, hold_id: UUID) -> bool:
@@ -169,8 +213,27 @@ async def repay(session: AsyncSession, tutor_id: OwnerId, currency: str, *, now:
     return repaid
 
 
+async def repay_all(session: AsyncSession, tutors: Iterable[tuple[OwnerId, str]], *, now: datetime) -> None:
+    """Repay what these tutors owe, each in a currency, from earnings that this transaction brought them."""
+    wanted = sorted(set(tutors))
+    if not wanted:
+        return
+    # Debts arise only under the lock of the earnings, which this transaction has: whoever owes is seen here.
+    owing = await session.execute(
+        select(Account.owner_id, Account.currency)
+        .where(
+            Account.kind == AccountKind.TUTOR_DEBT,
+            tuple_(Account.owner_id, Account.currency).in_(wanted),
+            Account.balance < 0,
+        )
+        .order_by(Account.owner_id)
+    )
+    for tutor_id, currency in owing.all():
+        await repay(session, OwnerId(tutor_id), currency, now=now)
+
+
 async def sweep(sessions: async_sessionmaker[AsyncSession], now: datetime) -> int:
-    """Repay debts from earnings that came without a risk window; return how many tutors repaid."""
+    """Repay debts that stand beside earnings, the net below all ways into earnings; return how many tutors repaid."""
     async with sessions() as session:
         owing = (
             await session.execute(
@@ -198,13 +261,32 @@ async def _newest(session: AsyncSession, account_id: int) -> int | None:
     return await session.scalar(select(func.greatest(*sides)))
 
 
-async def _locked(session: AsyncSession, hold_id: UUID) -> Hold:
-    hold = await session.scalar(
-        select(Hold)
-        .where(Hold.id == hold_id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
+async def _freezes(session: AsyncSession, hold_id: UUID) -> Sequence[UUID]:
+    query = select(HoldFreeze.dispute_id).where(HoldFreeze.hold_id == hold_id).order_by(HoldFreeze.dispute_id)
+    return (await session.scalars(query)).all()
+
+
+def _kind(row: Maturing | None) -> AccountKind:
+    """Say which of the tutor's accounts a share is in while nobody freezes it."""
+    return AccountKind.EARNINGS if row is None else AccountKind.EARNINGS_PENDING
+
+
+def _dispute(hold: Hold, key: str, amount: int, now: datetime) -> Order:
+    return Order(
+        kind=JournalKind.DISPUTE,
+        scope="dispute",
+        key=key,
+        request=amount,
+        actor="system:dispute",
+        reason=None,
+        ref_type="hold",
+        ref_id=hold.id,
+        at=now,
     )
-    if hold is None:
-        raise HoldNotFoundError(hold_id)
-    return hold
+
+
+async def _move(
+    session: AsyncSession, order: Order, giver: AccountKey, taker: AccountKey, money: Money
+) -> None:
+    ids = await ledger.accounts(session, (giver, taker))
+    await ledger.post(session, order, [Leg(ids[giver], ids[taker], money)])

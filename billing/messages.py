@@ -5,7 +5,16 @@ from uuid import UUID
 
 import msgspec
 
-from billing.models import Cause, HoldId, OwnerId, SourceKind, TopUpStatus
+from billing.models import (
+    CardDisputeStatus,
+    Cause,
+    DisputeReason,
+    DisputeStatus,
+    HoldId,
+    OwnerId,
+    SourceKind,
+    TopUpStatus,
+)
 from billing.money import Money
 
 
@@ -46,6 +55,65 @@ class HoldAdjusted(HoldEvent, frozen=True, kw_only=True, tag="hold.adjusted"):
     tutor_share: Money
     platform_share: Money
     refunded: Money
+
+
+class HoldGivenBack(HoldEvent, frozen=True, kw_only=True, tag="hold.given_back"):
+    """Money of a released hold went back to its student."""
+
+    given: Money
+    from_tutor: Money
+    """Of it, what was the tutor's."""
+    owed: Money
+    """Of the tutor's part, what they had been paid out: it comes off their next earnings."""
+    rest: Money
+    """What can still be given back."""
+    cause: Cause
+    reason: str
+
+
+class DisputeEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What each event of a dispute says."""
+
+    dispute_id: UUID
+    hold_id: HoldId
+    student_id: OwnerId
+    tutor_id: OwnerId
+    reason: DisputeReason
+
+
+class DisputeOpened(DisputeEvent, frozen=True, kw_only=True, tag="dispute.opened"):
+    """A student does not agree with a settlement, or we do not."""
+
+    frozen: Money
+    """Of the tutor's share."""
+
+
+class DisputeResolved(DisputeEvent, frozen=True, kw_only=True, tag="dispute.resolved"):
+    """It is decided."""
+
+    status: DisputeStatus
+    refunded: Money
+    notes: str
+
+
+class CardDisputeChanged(msgspec.Struct, frozen=True, kw_only=True, tag="card_dispute.changed"):
+    """A payer's bank asks for a payment back, takes it, or is done with it."""
+
+    card_dispute_id: UUID
+    owner_id: OwnerId
+    amount: Money
+    status: CardDisputeStatus
+    dispute: str
+    """Stripe's id: that is where evidence is given."""
+
+
+class GoodwillGiven(msgspec.Struct, frozen=True, kw_only=True, tag="goodwill.given"):
+    """We gave somebody credit."""
+
+    owner_id: OwnerId
+    amount: Money
+    why: str
+    """Code of the reason."""
 
 
 class WalletChanged(msgspec.Struct, frozen=True, tag="wallet.changed"):
@@ -120,6 +188,11 @@ Event = (
     | HoldReleased
     | HoldRefunded
     | HoldAdjusted
+    | HoldGivenBack
+    | DisputeOpened
+    | DisputeResolved
+    | CardDisputeChanged
+    | GoodwillGiven
     | WalletChanged
     | TopUpSucceeded
     | TopUpFailed

@@ -9,6 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.models import PolicyRow, SourceKind
 
+# B-08d: for so long after a hold was settled its student may dispute it.
+DISPUTE_WINDOW = timedelta(days=30)
+# B-08f: as much as an administrator may give by themself, in minor units; above it is the owner's word.
+GOODWILL_ADMIN_MOST = 5_000
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """One version of the terms. Basis points are always the tutor's share."""

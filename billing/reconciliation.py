@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import stripe_entries, top_ups
+from billing import card_disputes, stripe_entries, top_ups
 from billing.errors import BillingError
 from billing.ledger import AccountKey, Order
 from billing.models import (
@@ -30,7 +30,7 @@ from billing.models import (
 )
 from billing.money import EXPONENTS
 from billing.stripe_api import StripeApi
-from billing.stripe_objects import BalanceTransaction, Payment
+from billing.stripe_objects import BalanceTransaction, Dispute, Payment
 
 Sessions = async_sessionmaker[AsyncSession]
 Detail = dict[str, str | int | None]
@@ -39,6 +39,9 @@ Detail = dict[str, str | int | None]
 WINDOW = timedelta(hours=48)
 # Longer than a webhook takes to arrive and its job to run.
 TIMING = timedelta(minutes=10)
+
+# Reporting categories of what banks take and give back.
+DISPUTING = ("dispute", "dispute_reversal")
 
 # Movements have no UUID; references of their journals are made of their ids.
 _REFERENCES = UUID("6f0f6f3e-3b0e-4d0c-9a53-6a0b6a1d3c55")
@@ -83,6 +86,8 @@ class _There(msgspec.Struct, frozen=True, kw_only=True):
     movements: Mapping[str, BalanceTransaction]
     payments: Mapping[str, Payment]
     """By their charge."""
+    disputes: Mapping[str, Dispute]
+    """Those that moved something."""
     totals: Mapping[str, int] | None
     """Of the balance, by currency; None if it moved while we looked."""
 
@@ -97,7 +102,8 @@ async def run(sessions: Sessions, api: StripeApi, *, now: datetime, window: time
     there = await _look_there(api, since, now + TIMING)
     first = await _compare(sessions, there, since=since, now=now)
     repaired = 0
-    for finding in first.findings:
+    # The oldest first: a dispute needs the payment that it is about.
+    for finding in reversed(first.findings):
         if finding.outcome is FindingOutcome.MISSING_HERE:
             repaired += await _repair(sessions, there, there.movements[finding.subject], now=now)
     report = await _compare(sessions, there, since=since, now=now) if repaired else first
@@ -113,11 +119,15 @@ async def _look_there(api: StripeApi, since: datetime, until: datetime) -> _Ther
         async for one in api.list_payments(since - WINDOW, until)
         if one.latest_charge is not None
     }
+    disputing = {one.source for one in movements.values() if one.reporting_category in DISPUTING}
+    disputes = {source: await api.retrieve_dispute(source) for source in disputing if source is not None}
     # An older payment may have moved money only now (captured late, or by a bank debit); those are few.
     after = await api.balance()
     totals = {currency: after.total(currency) for currency in EXPONENTS}
     is_still = all(before.total(currency) == total for currency, total in totals.items())
-    return _There(movements=movements, payments=payments, totals=totals if is_still else None)
+    return _There(
+        movements=movements, payments=payments, disputes=disputes, totals=totals if is_still else None
+    )
 
 
 async def _compare(sessions: Sessions, there: _There, *, since: datetime, now: datetime) -> Report:
@@ -269,6 +279,13 @@ async def _repair_charge(
     return True
 
 
+async def _repair_dispute(
+    session: AsyncSession, there: _There, movement: BalanceTransaction, now: datetime
+) -> bool:
+    await card_disputes.apply(session, there.disputes[movement.source or ""], now=now)
+    return True
+
+
 async def _repair_fee(
     session: AsyncSession, there: _There, movement: BalanceTransaction, now: datetime
 ) -> bool:
@@ -292,6 +309,7 @@ Repair = Callable[[AsyncSession, _There, BalanceTransaction, datetime], Awaitabl
 # By Stripe's reporting category. What is missing here was told by nobody, or is told to nobody (fees, our payouts).
 REPAIRS: Mapping[str, Repair] = {
     "charge": _repair_charge,
+    **dict.fromkeys(DISPUTING, _repair_dispute),
     "fee": _repair_fee,
     "payout": _repair_payout,
     "payout_reversal": _repair_payout,

@@ -15,7 +15,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import ledger, maturity, outbox, policy
+from billing import divisions, ledger, maturity, outbox, policy
+from billing.divisions import Division
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
 from billing.facts import Decision, LessonFacts, Presence, decide
 from billing.holds import refunded
@@ -198,9 +199,15 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
     posted = await ledger.post(session, order, legs)
     assert not posted.replayed, "the due row is gone, so nobody settled this lesson before"
     rows = [
-        _row(hold, decision)
+        _known(hold, decision)
         | {
+            "hold_id": hold.id,
             "number": 0,
+            "amount": hold.amount,
+            "tutor_bps": hold.tutor_bps,
+            "to_tutor": decision.to_tutor,
+            "to_platform": decision.to_platform,
+            "to_student": decision.to_student,
             "cause": decision.cause,
             "actor": order.actor,
             "reason": facts.reason,
@@ -213,6 +220,12 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
     ]
     await session.execute(insert(Settlement), rows)
     await maturity.begin(session, zip(holds, risks, strict=True))
+    earned = {
+        (OwnerId(hold.tutor_id), hold.currency)
+        for hold, decision, risk_until in zip(holds, decisions, risks, strict=True)
+        if risk_until is None and decision.to_tutor
+    }
+    await maturity.repay_all(session, earned, now=now)
     return _tell(session, facts, list(zip(holds, decisions, strict=True)), now)
 
 
@@ -270,24 +283,11 @@ async def _adjust(
         or not await maturity.is_at_risk(session, hold.id)
     ):
         return False
-    tutor = _earnings(hold, latest.risk_until)
-    assert hold.lesson_id is not None, "a settled lesson has its holds"
-    platform = ledger.revenue(hold.lesson_id, hold.currency)
-    ids = await ledger.accounts(session, (tutor, platform))
-    legs: list[Leg] = []
-    for account, change in (
-        (ids[tutor], decision.to_tutor - latest.to_tutor),
-        (ids[platform], decision.to_platform - latest.to_platform),
-    ):
-        # The split is frozen, so both shares rise out of the student's wallet or both fall back into it.
-        giver, taker = (hold.wallet_account, account) if change > 0 else (account, hold.wallet_account)
-        if change:
-            legs.append(Leg(giver, taker, Money(abs(change), hold.currency), HoldId(hold.id)))
-    number = latest.number + 1
+    division = Division(decision.to_tutor, decision.to_platform, decision.to_student)
     order = Order(
         kind=JournalKind.ADJUSTMENT,
         scope="adjustment",
-        key=f"{hold.id}:{number}",
+        key=f"{hold.id}:{latest.number + 1}",
         request=decision,
         actor=ACTOR,
         reason="late evidence",
@@ -297,24 +297,18 @@ async def _adjust(
     )
     try:
         async with session.begin_nested():
-            posted = await ledger.post(session, order, legs)
+            await divisions.change(
+                session,
+                hold,
+                latest,
+                division,
+                order,
+                cause=Cause.ADJUSTMENT,
+                tutor=[(_earnings(hold, latest.risk_until), division.to_tutor - latest.to_tutor)],
+                known=_known(hold, decision) | {"facts_version": version},
+            )
     except InsufficientFundsError:
         return False
-    await session.execute(
-        insert(Settlement).values(
-            _row(hold, decision)
-            | {
-                "number": number,
-                "cause": Cause.ADJUSTMENT,
-                "actor": order.actor,
-                "reason": order.reason,
-                "facts_version": version,
-                "risk_until": latest.risk_until,
-                "journal_id": posted.journal_id,
-                "settled_at": now,
-            }
-        )
-    )
     outbox.record(session, _adjusted(hold, decision), at=now)
     for owner_id in (hold.student_id, hold.tutor_id):
         outbox.record(session, WalletChanged(OwnerId(owner_id), hold.currency), at=now)
@@ -336,7 +330,9 @@ async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tup
     """Return the holds of a lesson that facts decided, locked, each with its newest settlement."""
     newest = (
         select(Settlement.hold_id, func.max(Settlement.number).label("number"))
-        .where(Settlement.lesson_id == lesson_id)
+        # By the hold: what people gave back names no lesson.
+        .join(Hold, Hold.id == Settlement.hold_id)
+        .where(Hold.lesson_id == lesson_id)
         .group_by(Settlement.hold_id)
         .subquery()
     )
@@ -402,15 +398,9 @@ async def _attended(session: AsyncSession, lesson_id: UUID) -> Mapping[UUID, int
     return dict(rows.all())
 
 
-def _row(hold: Hold, decision: Decision) -> dict[str, object]:
-    """Return what a settlement and an adjustment both store."""
+def _known(hold: Hold, decision: Decision) -> dict[str, object]:
+    """Return what a settlement and an adjustment both say of why."""
     return {
-        "hold_id": hold.id,
-        "amount": hold.amount,
-        "tutor_bps": hold.tutor_bps,
-        "to_tutor": decision.to_tutor,
-        "to_platform": decision.to_platform,
-        "to_student": decision.to_student,
         "lesson_id": hold.lesson_id,
         "attended_s": decision.attended_s,
         "total_s": decision.total_s,

@@ -12,7 +12,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import jobs, payouts, top_ups
+from billing import card_disputes, jobs, payouts, top_ups
 from billing.models import StripeEvent
 from billing.stripe_api import StripeApi
 from billing.stripe_objects import tagged
@@ -63,6 +63,25 @@ async def payout_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
     return lambda session, now: payouts.look(session, attempt_id, now=now)
 
 
+async def dispute_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
+    """Apply a bank's dispute; the payment first, of which perhaps nobody told us yet."""
+    assert event.object_id is not None, "a snapshot event has an object"
+    dispute = await api.retrieve_dispute(event.object_id)
+    if dispute.payment_intent is None:
+        return None
+    payment = await api.retrieve_payment(dispute.payment_intent)
+    if payment.tagged(top_ups.OWNER_TAG) is None:
+        return None
+    top_up_id = payment.tagged(top_ups.TAG)
+
+    async def effect(session: AsyncSession, now: datetime) -> None:
+        if top_up_id is not None:
+            await top_ups.apply(session, top_up_id, checkout=None, payment=payment, now=now)
+        await card_disputes.apply(session, dispute, now=now)
+
+    return effect
+
+
 TABLE: Mapping[str, Handler] = {
     "checkout.session.completed": checkout_changed,
     "checkout.session.async_payment_succeeded": checkout_changed,
@@ -77,6 +96,11 @@ TABLE: Mapping[str, Handler] = {
     "payout.paid": payout_changed,
     "payout.failed": payout_changed,
     "payout.canceled": payout_changed,
+    "charge.dispute.created": dispute_changed,
+    "charge.dispute.updated": dispute_changed,
+    "charge.dispute.closed": dispute_changed,
+    "charge.dispute.funds_withdrawn": dispute_changed,
+    "charge.dispute.funds_reinstated": dispute_changed,
 }
 
 

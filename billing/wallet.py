@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import ledger, outbox
 from billing.errors import ReasonTooShortError
 from billing.ledger import AccountKey, Leg, Order
-from billing.messages import WalletChanged
+from billing.messages import GoodwillGiven, WalletChanged
 from billing.models import (
     PLATFORM,
     REASON_LEAST,
@@ -201,7 +201,66 @@ async def adjust(
     return posted.journal_id
 
 
-_PERSONAL = (AccountKind.WALLET, AccountKind.EARNINGS_PENDING, AccountKind.EARNINGS)
+async def give(
+    session: AsyncSession,
+    owner_id: OwnerId,
+    money: Money,
+    *,
+    why: str,
+    actor: str,
+    reason: str,
+    key: str,
+    now: datetime,
+) -> int:
+    """Give credit as goodwill; return the journal's id.
+
+    Args:
+        session: Commits all or nothing.
+        owner_id: To whom.
+        money: How much; who may give how much is the caller's question.
+        why: Code of the reason.
+        actor: The administrator.
+        reason: In words.
+        key: Of the request.
+        now: Business time.
+
+    Raises:
+        ReasonTooShortError: Fewer than ten characters.
+        InvalidAmountError: Not positive.
+        IdempotencyMismatchError: The key was used with another gift.
+    """
+    if len(reason.strip()) < REASON_LEAST:
+        raise ReasonTooShortError(REASON_LEAST)
+    ledger.require_movable(money)
+    expense, wallet = (
+        AccountKey(AccountKind.PLATFORM_EXPENSE, PLATFORM, money.currency),
+        AccountKey(AccountKind.WALLET, owner_id, money.currency),
+    )
+    ids = await ledger.accounts(session, (expense, wallet))
+    order = Order(
+        kind=JournalKind.GOODWILL,
+        scope=f"goodwill:{actor}",
+        key=key,
+        request=(owner_id, money, why, reason),
+        actor=actor,
+        reason=reason,
+        ref_type="owner",
+        ref_id=owner_id,
+        at=now,
+    )
+    posted = await ledger.post(session, order, [Leg(ids[expense], ids[wallet], money)])
+    if not posted.replayed:
+        outbox.record(session, GoodwillGiven(owner_id=owner_id, amount=money, why=why), at=now)
+        outbox.record(session, WalletChanged(owner_id, money.currency), at=now)
+    return posted.journal_id
+
+
+_PERSONAL = (
+    AccountKind.WALLET,
+    AccountKind.EARNINGS_PENDING,
+    AccountKind.EARNINGS,
+    AccountKind.TUTOR_DEBT,
+)
 
 
 def _position(cursor: str) -> tuple[int, int]:

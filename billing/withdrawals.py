@@ -236,12 +236,19 @@ async def reject(
         await session.flush()
     earnings = AccountKey(AccountKind.EARNINGS, row.tutor_id, row.currency)
     actor = f"admin:{admin_id}"
+    tutor_id = OwnerId(row.tutor_id)
+    reserved, debt = (
+        AccountKey(kind, tutor_id, row.currency) for kind in (AccountKind.WITHDRAWAL, AccountKind.TUTOR_DEBT)
+    )
+    # All that both journals touch, at once: one after the other would be another order.
+    await ledger.locked(session, (earnings, reserved, debt))
     row.end_journal = await _end(session, row, earnings, step="returned", actor=actor, reason=answer, now=now)
     row.status, row.ended_at, row.rejected_by = WithdrawalStatus.REJECTED, now, admin_id
     row.answer, row.held_by, row.held_reason = answer, None, None
     await session.flush()
+    await maturity.repay(session, tutor_id, row.currency, now=now)
     outbox.record(session, WithdrawalRejected(**payouts.facts(row), answer=answer), at=now)
-    outbox.record(session, WalletChanged(OwnerId(row.tutor_id), row.currency), at=now)
+    outbox.record(session, WalletChanged(tutor_id, row.currency), at=now)
     return row
 
 

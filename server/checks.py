@@ -153,7 +153,11 @@ CHECKS = (
           union all
           select h.student_id, 'refund_processed' where s.number = 0 and s.to_student = s.amount
           union all
-          select unnest(array[h.tutor_id, h.student_id]), 'settlement_adjusted' where s.number > 0
+          select unnest(array[h.tutor_id, h.student_id]), 'settlement_adjusted' where s.cause = 'adjustment'
+          union all
+          select h.tutor_id, 'share_given_back' where s.cause in ('refund', 'dispute', 'card_dispute')
+          union all
+          select h.student_id, 'refund_processed' where s.cause in ('refund', 'dispute')
         ) party
         where s.settled_at >= {_KEPT_SINCE}
           and not exists (
@@ -162,7 +166,7 @@ CHECKS = (
           )
           and not exists (
             select from outbox o where o.reacted_at is null and o.data->>'hold_id' = h.id::text
-              and o.type in ('hold.released', 'hold.refunded', 'hold.adjusted')
+              and o.type in ('hold.released', 'hold.refunded', 'hold.adjusted', 'hold.given_back')
           )
         """,  # noqa: S608 - the words are ours
     ),

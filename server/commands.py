@@ -4,6 +4,7 @@ from server.context import Command
 from server.features.accounts import handlers as accounts
 from server.features.admin import handlers as admin
 from server.features.courses import handlers as courses
+from server.features.disputes import handlers as disputes
 from server.features.earnings import handlers as earnings
 from server.features.lessons import handlers as lessons
 from server.features.notifications import handlers as notifications
@@ -18,6 +19,7 @@ TABLE: tuple[Command, ...] = (
     *talks.COMMANDS,
     *lessons.COMMANDS,
     *wallet.COMMANDS,
+    *disputes.COMMANDS,
     *earnings.COMMANDS,
     *top_ups.COMMANDS,
     *admin.COMMANDS,

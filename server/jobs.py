@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from billing import maturity, payouts, reconciliation, settlement, stripe_events, top_ups
+from billing import card_disputes, maturity, payouts, reconciliation, settlement, stripe_events, top_ups
 from billing.jobs import Claim
 from billing.stripe_api import StripeApi
 from server import idempotency
@@ -108,6 +108,10 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
         """Carry a payout to a tutor on."""
         await payouts.run(means.sessions, payments, claim, now=now)
 
+    async def look_at_card_disputes(means: Means, now: datetime) -> int:
+        """Ask how the banks' disputes stand; return how many are not over."""
+        return await card_disputes.look(means.sessions, payments, now=now)
+
     async def reconcile(means: Means, now: datetime) -> int:
         """Compare Stripe's books with ours; return how much differs."""
         report = await reconciliation.run(means.sessions, payments, now=now)
@@ -120,6 +124,7 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
         Once(stripe_events.JOB, handle_event, "business"),
         Once(top_ups.DUE_JOB, end_top_up, "business"),
         Once(payouts.JOB, pay_out, "business"),
+        Periodic("look_at_card_disputes", timedelta(hours=1), look_at_card_disputes, "business"),
         Periodic("reconcile_stripe", RECONCILE_EVERY, reconcile, "business"),
     )
 

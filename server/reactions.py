@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from server.features.courses.reactions import REACTIONS as COURSES, TOGETHER as COURSES_TOGETHER
+from server.features.disputes.reactions import REACTIONS as DISPUTES
 from server.features.earnings.reactions import REACTIONS as EARNINGS
 from server.features.lessons.reactions import REACTIONS as LESSONS
 from server.features.notifications.reactions import REACTIONS as NOTIFICATIONS
@@ -17,7 +18,7 @@ from server.features.top_ups.reactions import REACTIONS as TOP_UPS
 from server.features.wallet.reactions import REACTIONS as WALLET, TOGETHER as WALLET_TOGETHER
 from server.reaction import Reaction, Together
 
-FEATURES = (TALKS, COURSES, LESSONS, WALLET, EARNINGS, TOP_UPS, NOTIFICATIONS)
+FEATURES = (TALKS, COURSES, LESSONS, WALLET, DISPUTES, EARNINGS, TOP_UPS, NOTIFICATIONS)
 
 R = TypeVar("R")
 

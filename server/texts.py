@@ -114,6 +114,82 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Refund", "{amount} are back in your wallet."),
         Text("Hoàn tiền", "{amount} đã được hoàn vào ví của bạn."),
     ),
+    "share_given_back": Entry(
+        Text(
+            "Refund of a lesson",
+            "{given} of a lesson went back to the student, {from_tutor} of it from your share. What you were paid out"
+            " already comes off your next earnings: {owed}.",
+        ),
+        Text(
+            "Hoàn tiền buổi học",
+            "{given} của một buổi học đã được hoàn cho học viên, trong đó {from_tutor} từ phần của bạn. Phần bạn đã nhận"
+            " sẽ được trừ vào thu nhập tiếp theo: {owed}.",
+        ),
+    ),
+    "dispute_opened": Entry(
+        Text(
+            "Dispute opened",
+            "A lesson is disputed. {frozen} of the tutor's share are frozen until an administrator has decided.",
+        ),
+        Text(
+            "Có khiếu nại",
+            "Một buổi học đang bị khiếu nại. {frozen} trong phần của gia sư bị tạm giữ cho đến khi quản trị viên quyết"
+            " định.",
+        ),
+    ),
+    "dispute_upheld": Entry(
+        Text("Dispute decided", "The lesson's settlement stays as it was: {notes}"),
+        Text("Khiếu nại đã được giải quyết", "Kết quả thanh toán của buổi học được giữ nguyên: {notes}"),
+    ),
+    "dispute_refunded": Entry(
+        Text("Dispute decided", "{refunded} of the lesson went back to the student: {notes}"),
+        Text("Khiếu nại đã được giải quyết", "{refunded} của buổi học đã được hoàn cho học viên: {notes}"),
+    ),
+    "card_dispute_inquiry": Entry(
+        Text("Question from a bank", "A bank asks about a card payment of {amount}. Nothing has moved yet."),
+        Text(
+            "Ngân hàng yêu cầu giải trình",
+            "Ngân hàng hỏi về một khoản thanh toán thẻ {amount}. Chưa có tiền nào được chuyển.",
+        ),
+    ),
+    "card_dispute_open": Entry(
+        Text(
+            "Card payment disputed",
+            "A bank asks a card payment of {amount} back. Credit from it is frozen until the bank has decided.",
+        ),
+        Text(
+            "Thanh toán thẻ bị khiếu nại",
+            "Ngân hàng đòi lại một khoản thanh toán thẻ {amount}. Số dư từ khoản này bị tạm giữ đến khi ngân hàng quyết"
+            " định.",
+        ),
+    ),
+    "card_dispute_won": Entry(
+        Text(
+            "Card payment stands",
+            "The bank decided that a payment of {amount} stands. Nothing is frozen any more.",
+        ),
+        Text(
+            "Thanh toán thẻ được giữ nguyên",
+            "Ngân hàng quyết định khoản thanh toán {amount} hợp lệ. Không còn khoản nào bị tạm giữ.",
+        ),
+    ),
+    "card_dispute_lost": Entry(
+        Text(
+            "Card payment taken back", "The bank took a payment of {amount} back, and credit from it with it."
+        ),
+        Text(
+            "Thanh toán thẻ bị thu hồi",
+            "Ngân hàng đã thu hồi khoản thanh toán {amount}, cùng số dư từ khoản này.",
+        ),
+    ),
+    "card_dispute_closed": Entry(
+        Text("Question from a bank answered", "The bank asks no more about a payment of {amount}."),
+        Text("Ngân hàng đã ngừng hỏi", "Ngân hàng không còn hỏi về khoản thanh toán {amount}."),
+    ),
+    "goodwill_given": Entry(
+        Text("A gift from us", "{amount} are in your wallet: we are sorry for the trouble."),
+        Text("Quà từ chúng tôi", "{amount} đã vào ví của bạn: chúng tôi xin lỗi vì sự bất tiện."),
+    ),
     "settlement_adjusted": Entry(
         Text(
             "Settlement corrected",

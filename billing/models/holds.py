@@ -49,6 +49,19 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     ADMIN = "admin"
     ADJUSTMENT = "adjustment"
+    """Late evidence."""
+    REFUND = "refund"
+    """An administrator, or a rule of the product, gave money of a released hold back."""
+    DISPUTE = "dispute"
+    """A dispute was decided for the student."""
+    CARD_DISPUTE = "card_dispute"
+    """The student's bank took the payment back."""
+
+
+# Causes by which money of a settled hold goes back, in parts or whole; people decided, so evidence that comes later
+# does not judge such a hold again.
+GIVEN_BACK = (Cause.REFUND, Cause.DISPUTE, Cause.CARD_DISPUTE)
+_LATER = ", ".join(f"'{cause.value}'" for cause in (Cause.ADJUSTMENT, *GIVEN_BACK))
 
 
 class Hold(Base):
@@ -179,8 +192,8 @@ class Due(Base):
 class Settlement(Base):
     """Where the money of a hold went. Append-only.
 
-    Number 0 is the settlement and closes the hold; higher numbers are adjustments, each with the whole new
-    division. Constraints: the parts are the amount, the split is the frozen one, and where attendance
+    Number 0 is the settlement and closes the hold; higher numbers are adjustments and what was given back later, each
+    with the whole new division. Constraints: the parts are the amount, the split is the frozen one, and where attendance
     decides, the division is the one that the attendance asks for.
     """
 
@@ -190,7 +203,7 @@ class Settlement(Base):
         ForeignKeyConstraint(["hold_id", "previous"], ["hold_settlement.hold_id", "hold_settlement.number"]),
         ForeignKeyConstraint(["lesson_id", "facts_version"], [FactsRow.lesson_id, FactsRow.version]),
         one_of("cause", Cause),
-        CheckConstraint("(number = 0) = (cause <> 'adjustment')", name="number_fits_cause"),
+        CheckConstraint(f"(number = 0) = (cause not in ({_LATER}))", name="number_fits_cause"),
         CheckConstraint("number >= 0", name="number_not_negative"),
         CheckConstraint("to_tutor >= 0 and to_platform >= 0 and to_student >= 0", name="parts_not_negative"),
         CheckConstraint("to_tutor + to_platform + to_student = amount", name="parts_add_up"),

@@ -39,7 +39,8 @@ class AccountKind(StrEnum):
     CARD_REFUND = "card_refund"
     """Owned by a student: on its way back to their card, and not yet known to have arrived."""
     FROZEN = "frozen"
-    """Owned by a dispute: what nobody may touch until it is decided."""
+    """What nobody may touch until a dispute is decided: owned by a hold, its tutor's share, or by a card dispute, the
+    payer's credit."""
     PLATFORM_REVENUE = "platform_revenue"
     """Our share, in shards: one hot row would serialise all settlements."""
     PLATFORM_EXPENSE = "platform_expense"

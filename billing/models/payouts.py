@@ -4,10 +4,20 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from billing.models.base import REASON_LEAST, Base, one_of
+from billing.models.disputes import HoldFreeze
 from billing.models.holds import Hold
 from billing.models.ledger import Journal
 
@@ -63,6 +73,7 @@ class Maturing(Base):
 
     __tablename__ = "maturing"
     __table_args__ = (
+        ForeignKeyConstraint(["hold_id", "frozen_by"], [HoldFreeze.hold_id, HoldFreeze.dispute_id]),
         Index(None, "tutor_id"),
         Index(None, "frozen_by", postgresql_where=text("frozen_by is not null")),
     )
@@ -71,7 +82,7 @@ class Maturing(Base):
     tutor_id: Mapped[UUID]
     mature_at: Mapped[datetime]
     frozen_by: Mapped[UUID | None]
-    """The dispute that keeps it from maturing; while it does, the money is in the dispute's account."""
+    """A dispute that keeps it from maturing, one of its freezes; while it does, the money is in `frozen`."""
 
 
 class PayoutAccount(Base):

@@ -10,20 +10,25 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import (
+    disputes,
     jobs,
     ledger,
     maturity,
     payout_accounts,
     payouts,
+    refunds,
     stripe_entries,
     stripe_events,
     stripe_webhooks,
     withdrawals,
 )
+from billing.disputes import Claim
 from billing.ledger import AccountKey, Leg, Order
 from billing.models import (
     PLATFORM,
     AccountKind,
+    Cause,
+    DisputeReason,
     Hold,
     HoldId,
     JournalKind,
@@ -34,6 +39,7 @@ from billing.models import (
 )
 from billing.money import Money
 from billing.payout_accounts import BankData
+from billing.refunds import GivenBack
 from billing.stripe_api import Access, StripeApi
 from billing.stripe_gate import Gate
 from billing.stripe_objects import BalanceTransaction
@@ -82,8 +88,29 @@ class Earner:
         return hold_id
 
     async def owe(self, amount: int) -> None:
-        """Have the tutor owe something, as a refund does that came after the money was gone."""
-        await self.move(AccountKey(AccountKind.TUTOR_DEBT, self.tutor, "USD"), _EXPENSE, amount)
+        """Have the tutor owe something: they were paid for a lesson, the money left us, and was given back."""
+        hold_id = await self.teach(amount)
+        await self.move(AccountKey(AccountKind.EARNINGS, self.tutor, "USD"), EXPENSE, amount)
+        await self.give_back(hold_id)
+
+    async def owe_beside(self, amount: int) -> None:
+        """Have the tutor owe something whatever they earned, as nothing in the product does."""
+        await self.move(AccountKey(AccountKind.TUTOR_DEBT, self.tutor, "USD"), EXPENSE, amount)
+
+    async def give_back(
+        self, hold_id: UUID, amount: int | None = None, *, key: str | None = None, reason: str = NOTE
+    ) -> GivenBack:
+        async with self.sessions.begin() as session:
+            return await refunds.give_back(
+                session,
+                hold_id,
+                amount=None if amount is None else Money(amount),
+                cause=Cause.REFUND,
+                actor=f"admin:{self.admin}",
+                reason=reason,
+                key=key or str(uuid4()),
+                now=self.now,
+            )
 
     async def move(self, giver: AccountKey, taker: AccountKey, amount: int) -> None:
         async with self.sessions.begin() as session:
@@ -108,12 +135,12 @@ class Earner:
             at=self.now,
         )
 
-    async def unfreeze(self, session: AsyncSession, amount: int) -> None:
-        """Give back what the one dispute has."""
-        query = text("select owner_id from ledger_account where kind = 'frozen'")
-        dispute = (await session.scalars(query)).one()
-        pending = AccountKey(AccountKind.EARNINGS_PENDING, self.tutor, "USD")
-        await self.post(session, at_frozen(dispute), pending, amount)
+    async def dispute(self, hold_id: UUID, student_id: OwnerId | None = None) -> UUID:
+        """Have a hold's student dispute it, or somebody else."""
+        student_id = student_id or (await self.lesson_of(HoldId(hold_id)))[1]
+        claim = Claim(reason=DisputeReason.SESSION_QUALITY, words="The tutor slept.", student_id=student_id)
+        async with self.sessions.begin() as session:
+            return (await disputes.begin(session, hold_id, claim, now=self.now)).id
 
     async def lesson_of(self, hold_id: HoldId) -> tuple[UUID, OwnerId]:
         async with self.sessions() as session:
@@ -212,7 +239,7 @@ class Earner:
         movement = msgspec.convert(made, BalanceTransaction)
         order = self.order(JournalKind.BANK_TRANSFER, amount)
         async with self.sessions.begin() as session:
-            await stripe_entries.post(session, order, movement, other=_EXPENSE)
+            await stripe_entries.post(session, order, movement, other=EXPENSE)
 
     async def at_stripe(self, account: str = OURS) -> int:
         await self.fake.tick()
@@ -261,8 +288,4 @@ class Earner:
         return [found.get(kind, 0) for kind in kinds]
 
 
-_EXPENSE = AccountKey(AccountKind.PLATFORM_EXPENSE, PLATFORM, "USD")
-
-
-def at_frozen(dispute_id: UUID) -> AccountKey:
-    return AccountKey(AccountKind.FROZEN, OwnerId(dispute_id), "USD")
+EXPENSE = AccountKey(AccountKind.PLATFORM_EXPENSE, PLATFORM, "USD")

@@ -188,10 +188,36 @@ async def stage(sessions: Sessions) -> Stage:
             "found_at": NOW,
         },
     }
-    account, pending, over, attempt = uuid4(), uuid4(), uuid4(), uuid4()
+    account, pending, over, attempt, dispute = uuid4(), uuid4(), uuid4(), uuid4(), uuid4()
     async with sessions() as session:
         journals = (await session.scalars(text("select id from ledger_journal order by id"))).all()
+    second = uuid4()
+    [disputable] = await buy(sessions, student, new_hold(lesson_id=second, tutor_id=tutor))
+    await end(sessions, facts(second, {student: PLANNED_S}, tutor_id=tutor))
     rows |= {
+        "hold_freeze": {"hold_id": held, "dispute_id": uuid4()},
+        "dispute": {
+            "id": uuid4(),
+            "hold_id": disputable,
+            "ruling": 0,
+            "opened_by": "user:1",
+            "reason": "other",
+            "words": "x" * 10,
+            "frozen": 0,
+            "opened_at": NOW,
+        },
+        "card_dispute": {
+            "id": uuid4(),
+            "dispute": "dp_2",
+            "charge": "ch_1",
+            "owner_id": student,
+            "amount": 100,
+            "currency": "USD",
+            "reason": "fraudulent",
+            "status": "open",
+            "paid_at": NOW,
+            "opened_at": NOW,
+        },
         "maturing": {"hold_id": held, "tutor_id": tutor, "mature_at": NOW},
         "payout_account": {
             "id": uuid4(),
@@ -223,6 +249,9 @@ async def stage(sessions: Sessions) -> Stage:
     there: list[tuple[str, Row]] = [
         ("top_up", rows["top_up"]),
         ("stripe_customer", rows["stripe_customer"]),
+        ("hold_freeze", {"hold_id": settled, "dispute_id": dispute}),
+        ("dispute", rows["dispute"] | {"id": dispute, "hold_id": settled}),
+        ("card_dispute", rows["card_dispute"] | {"id": dispute, "dispute": "dp_1"}),
         ("maturing", rows["maturing"] | {"hold_id": settled}),
         (
             "payout_account",
@@ -254,6 +283,7 @@ async def stage(sessions: Sessions) -> Stage:
         "account": account,
         "pending": pending,
         "attempt": attempt,
+        "dispute": dispute,
         "first_journal": journals[0],
         "payer": stored["top_up"]["owner_id"],
         "top_up": stored["top_up"]["id"],
@@ -275,13 +305,13 @@ async def stage(sessions: Sessions) -> Stage:
 
 async def add(session: AsyncSession, table: str, row: Row) -> None:
     await session.execute(text("select set_config('ledger.posting', 'on', true)"))
-    if table == "top_up":
-        await session.execute(text("alter table top_up disable trigger guard"))
+    if table in BEGINS:
+        await session.execute(text(f"alter table {table} disable trigger {BEGINS[table]}"))
     names = ", ".join(row)
     values = ", ".join(f"cast(:{name} as jsonb)" if name in JSON else f":{name}" for name in row)
     await session.execute(text(f"insert into {table} ({names}) values ({values})"), row)
-    if table == "top_up":
-        await session.execute(text("alter table top_up enable trigger guard"))
+    if table in BEGINS:
+        await session.execute(text(f"alter table {table} enable trigger {BEGINS[table]}"))
 
 
 async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
@@ -295,6 +325,8 @@ async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
     return None
 
 
+# What stands in the way of rows that are somewhere in their lives.
+BEGINS = {"top_up": "guard", "dispute": "begins", "card_dispute": "begins"}
 JSON = ("detail", "data", "evidence", "intervals", "payload")
 
 ENDED: Row = {"status": "succeeded", "ended_at": NOW}
@@ -303,6 +335,8 @@ ENDED: Row = {"status": "succeeded", "ended_at": NOW}
 SOMEBODY = UUID(int=1)
 REJECTED: Row = {"status": "rejected", "ended_at": NOW, "rejected_by": SOMEBODY, "answer": "x" * 10}
 SENT: Row = {"began_at": NOW, "transfer": "tr_2", "transfer_journal": "<journal>"}
+
+RESOLVED: Row = {"status": "resolved_upheld", "resolved_at": NOW, "resolved_by": SOMEBODY, "notes": "x" * 10}
 
 # Constraint → the change of a good row that breaks it. A name in angle brackets stands for what the stage made.
 BAD: dict[str, tuple[str, Row]] = {
@@ -421,6 +455,28 @@ BAD: dict[str, tuple[str, Row]] = {
     "ck_stripe_event_digest_length": ("stripe_event", {"digest": b"d"}),
     "ck_stripe_finding_outcome_known": ("stripe_finding", {"outcome": "fine"}),
     "ck_policy_withdrawal_sane": ("policy", {"withdrawal_least": 0}),
+    "pk_hold_freeze": ("hold_freeze", {"hold_id": "<settled>", "dispute_id": "<dispute>"}),
+    "fk_hold_freeze_hold_id": ("hold_freeze", {"hold_id": SOMEBODY}),
+    "pk_dispute": ("dispute", {"id": "<dispute>"}),
+    "uq_dispute_hold_id": ("dispute", {"hold_id": "<settled>"}),
+    "fk_dispute_hold_id": ("dispute", {"hold_id": SOMEBODY}),
+    "fk_dispute_hold_id_ruling": ("dispute", {"hold_id": "<held>"}),
+    "ck_dispute_status_known": ("dispute", {**RESOLVED, "status": "lost"}),
+    "ck_dispute_reason_known": ("dispute", {"reason": "mood"}),
+    "ck_dispute_words_length": ("dispute", {"words": "x" * 9}),
+    "ck_dispute_frozen_not_negative": ("dispute", {"frozen": -1}),
+    "ck_dispute_resolved_whole": ("dispute", {**RESOLVED, "resolved_by": None}),
+    "ck_dispute_notes_length": ("dispute", {**RESOLVED, "notes": "x" * 9}),
+    "ck_dispute_refunded_has_amount": ("dispute", {**RESOLVED, "status": "resolved_refunded"}),
+    "pk_card_dispute": ("card_dispute", {"id": "<dispute>"}),
+    "uq_card_dispute_dispute": ("card_dispute", {"dispute": "dp_1"}),
+    "ck_card_dispute_status_known": ("card_dispute", {"status": "mood"}),
+    "ck_card_dispute_amount_positive": ("card_dispute", {"amount": 0}),
+    "ck_card_dispute_currency_code": ("card_dispute", {"currency": "usd"}),
+    "ck_card_dispute_covered_not_negative": ("card_dispute", {"covered": -1}),
+    "ck_card_dispute_only_lost_is_covered": ("card_dispute", {"covered": 1}),
+    "ck_card_dispute_ended_has_time": ("card_dispute", {"status": "lost"}),
+    "fk_maturing_hold_id_frozen_by": ("maturing", {"frozen_by": SOMEBODY}),
     "pk_maturing": ("maturing", {"hold_id": "<settled>"}),
     "fk_maturing_hold_id": ("maturing", {"hold_id": SOMEBODY}),
     "pk_payout_account": ("payout_account", {"id": "<account>"}),
@@ -523,6 +579,17 @@ MORE: list[tuple[str, str, Row]] = [
         {"to_tutor": 1_500, "to_platform": 3_500, "to_student": 5_000},
     ),
     ("ck_hold_settlement_undelivered_is_refunded", "hold_settlement", {"cause": "tutor_absent"}),
+    *(
+        ("ck_hold_settlement_number_fits_cause", "hold_settlement", {"cause": cause})
+        for cause in ("refund", "dispute", "card_dispute")
+    ),
+    ("ck_dispute_words_length", "dispute", {"words": "x" * 2_001}),
+    ("ck_dispute_notes_length", "dispute", {**RESOLVED, "notes": "x" * 2_001}),
+    ("ck_dispute_resolved_whole", "dispute", {**RESOLVED, "notes": None}),
+    ("ck_dispute_resolved_whole", "dispute", {**RESOLVED, "status": "open"}),
+    ("ck_dispute_refunded_has_amount", "dispute", {**RESOLVED, "status": "resolved_refunded", "refunded": 0}),
+    ("ck_dispute_refunded_has_amount", "dispute", {"refunded": 1}),
+    ("ck_card_dispute_ended_has_time", "card_dispute", {"ended_at": NOW}),
     ("ck_ledger_request_key_length", "ledger_request", {"key": "k" * 256}),
     ("fk_ledger_transfer_credit_account_currency", "ledger_transfer", {"currency": "EUR"}),
     ("ck_ledger_journal_admin_needs_reason", "ledger_journal", {"actor": "admin:1", "reason": "short"}),
@@ -707,7 +774,7 @@ GUARDED = [
     ("APPEND_ONLY", "truncate lesson_presence"),
     ("APPEND_ONLY", "update hold_settlement set to_tutor = 0"),
     ("APPEND_ONLY", "delete from hold_settlement"),
-    ("APPEND_ONLY", "truncate hold_settlement"),
+    ("APPEND_ONLY", "truncate hold_settlement cascade"),
     ("TOP_UP_GUARD", "delete from top_up"),
     ("TOP_UP_GUARD", "update top_up set amount = 1"),
     ("APPEND_ONLY", "truncate top_up"),
@@ -730,6 +797,17 @@ GUARDED = [
     ("a payout_attempt never changes what it was made with", "update payout_attempt set transfer = 'tr_9'"),
     ("a payout_attempt never changes what it was made with", "update payout_attempt set number = 9"),
     ("APPEND_ONLY", "delete from payout_attempt"),
+    # What was disputed and decided stays.
+    ("a dispute never changes what it was made with", "update dispute set words = 'Something else.'"),
+    ("APPEND_ONLY", "delete from dispute"),
+    ("APPEND_ONLY", "truncate dispute"),
+    ("a card_dispute never changes what it was made with", "update card_dispute set amount = 1"),
+    (
+        "card_dispute may not go from open to closed",
+        "update card_dispute set status = 'closed', ended_at = now()",
+    ),
+    ("APPEND_ONLY", "delete from card_dispute"),
+    ("APPEND_ONLY", "truncate card_dispute"),
     # A hold changes its status by its settlement, and gets its lesson once.
     ("HOLD_GUARD", "update hold set status = 'refunded' where status = 'held'"),
     ("HOLD_GUARD", "update hold set status = 'held' where status = 'released'"),

@@ -13,6 +13,7 @@ from billing.errors import (
 )
 from billing.models import AccountKind, JournalKind, OwnerId
 from billing.money import Money
+from tests.billing.earner import Earner
 from tests.billing.world import (
     NOW,
     Sessions,
@@ -123,6 +124,46 @@ async def test_currencies_do_not_mix(sessions: Sessions) -> None:
     assert await balance(sessions, student) == 0
     async with sessions() as session:
         assert (await wallet.balances(session, student, "EUR")).balance == Money(500, "EUR")
+
+
+async def test_goodwill_is_our_expense_and_given_once_for_each_key(sessions: Sessions) -> None:
+    student = owner()
+
+    async def give(amount: int, reason: str = "An outage of ours.") -> int:
+        async with sessions.begin() as session:
+            return await wallet.give(
+                session,
+                student,
+                usd(amount),
+                why="outage",
+                actor="admin:1",
+                reason=reason,
+                key="k",
+                now=NOW,
+            )
+
+    journals = [await give(500) for _ in range(2)]
+    with pytest.raises(IdempotencyMismatchError):
+        await give(600)
+    with pytest.raises(ReasonTooShortError):
+        await give(500, "short")
+    with pytest.raises(InvalidAmountError):
+        await give(-500)
+
+    assert len(set(journals)) == 1
+    assert await balance(sessions, student) == 500
+    assert await events(sessions) == ["goodwill.given", "wallet.changed"]
+    assert await violations(sessions) == []
+
+
+async def test_entries_of_a_tutor_name_what_they_owe(sessions: Sessions) -> None:
+    earner = Earner(sessions)
+    await earner.owe(1_000)
+
+    async with sessions() as session:
+        found = await wallet.entries(session, earner.tutor, limit=10)
+
+    assert (found[0].account, found[0].amount) == (AccountKind.TUTOR_DEBT, usd(-1_000))
 
 
 async def test_entries_tell_the_whole_story_newest_first(sessions: Sessions) -> None:

@@ -124,7 +124,7 @@ async def test_debts_are_repaid_before_anything_leaves(earner: Earner) -> None:
 
 async def test_earnings_become_credit_and_debts_come_first(earner: Earner) -> None:
     await earner.teach(5_000)
-    await earner.owe(2_000)
+    await earner.owe_beside(2_000)
 
     async def spend(amount: int, key: str) -> int:
         async with earner.sessions.begin() as session:

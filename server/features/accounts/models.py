@@ -1,6 +1,6 @@
 """Tables of accounts: users, their login sessions with the refresh tokens, and failed logins."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -122,6 +122,12 @@ async def names_of(session: AsyncSession, user_ids: Iterable[UUID]) -> dict[UUID
         select(User.id, User.first_name, User.last_name).where(User.id.in_(set(user_ids)))
     )
     return {user_id: f"{first} {last}" for user_id, first, last in rows}
+
+
+async def admins(session: AsyncSession) -> Sequence[UUID]:
+    """Return everybody who administrates the platform, and is not blocked."""
+    query = select(User.id).where(User.role.in_((Role.ADMIN, Role.OWNER)), User.blocked_at.is_(None))
+    return (await session.scalars(query.order_by(User.id))).all()
 
 
 async def is_approved_tutor(session: AsyncSession, user_id: UUID) -> bool:

@@ -1,10 +1,8 @@
 """What follows when earnings leave: what the tutor sees at once, and who is told. Each may run twice."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
 import msgspec
-from sqlalchemy import select
 
 from billing.messages import (
     PayoutAccountChanged,
@@ -16,8 +14,7 @@ from billing.messages import (
     WithdrawalRequested,
 )
 from billing.models import WithdrawalStatus
-from server.context import Role
-from server.features.accounts.models import User, names_of
+from server.features.accounts.models import admins, names_of
 from server.features.notifications.notices import Notice, notify
 from server.reaction import Occasion, Post, Reaction, to_user
 
@@ -35,7 +32,9 @@ class WithdrawalUpdated(msgspec.Struct, frozen=True):
 async def tell_of_request(occasion: Occasion, event: WithdrawalRequested) -> Sequence[Post]:
     """Tell the administrators that somebody wants money."""
     facts = {**_facts(event), "tutor": await _name(occasion, event)}
-    notices = [Notice(admin, "withdrawal_requested", facts, ADMIN_LINK) for admin in await _admins(occasion)]
+    notices = [
+        Notice(admin, "withdrawal_requested", facts, ADMIN_LINK) for admin in await admins(occasion.session)
+    ]
     return [_shown(event, WithdrawalStatus.PENDING), *await notify(occasion, notices)]
 
 
@@ -63,7 +62,8 @@ async def tell_of_failure(occasion: Occasion, event: PayoutFailed) -> Sequence[P
     """Tell the administrators that Stripe could not pay: they try again, or give the money back."""
     facts = {**_facts(event), "tutor": await _name(occasion, event), "failure": event.failure}
     return await notify(
-        occasion, [Notice(admin, "payout_failed", facts, ADMIN_LINK) for admin in await _admins(occasion)]
+        occasion,
+        [Notice(admin, "payout_failed", facts, ADMIN_LINK) for admin in await admins(occasion.session)],
     )
 
 
@@ -71,11 +71,6 @@ async def tell_of_account(occasion: Occasion, event: PayoutAccountChanged) -> Se
     """Tell the tutor that their money goes somewhere else: it may not have been them."""
     facts = {"usable_from": f"{event.usable_from:%Y-%m-%d %H:%M}"}
     return await notify(occasion, [Notice(event.tutor_id, "payout_account_changed", facts, LINK)])
-
-
-async def _admins(occasion: Occasion) -> Sequence[UUID]:
-    query = select(User.id).where(User.role.in_((Role.ADMIN, Role.OWNER)), User.blocked_at.is_(None))
-    return (await occasion.session.scalars(query.order_by(User.id))).all()
 
 
 async def _name(occasion: Occasion, event: WithdrawalEvent) -> str:

@@ -4,15 +4,15 @@ from typing import cast
 
 import msgspec
 
-from billing import explanation, hold_views, wallet
+from billing import explanation, hold_views, holds, policy, refunds, wallet
 from billing.hold_views import Filter, HoldView
-from billing.models import HoldId, OwnerId
+from billing.models import Cause, HoldId, HoldStatus, OwnerId
 from billing.money import Money
 from rooms import receipts
 from rooms.receipts import Signed
 from server import audit, texts
-from server.context import Command, Context
-from server.errors import BadRequestError, FieldError, NotFoundError
+from server.context import Command, Context, Role
+from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
 from server.features.accounts.models import user_of
 from server.features.wallet.messages import (
     Adjusted,
@@ -24,12 +24,16 @@ from server.features.wallet.messages import (
     GetReceipt,
     GetReceiptKey,
     GetWallet,
+    GiveGoodwill,
+    GoodwillView,
     HoldDetail,
     HoldPage,
+    HoldRefund,
     ListEntries,
     ListHolds,
     ReceiptKey,
     Reference,
+    RefundHold,
     WalletView,
 )
 from server.texts import Locale
@@ -101,6 +105,104 @@ async def adjust_wallet(ctx: Context, command: AdjustWallet) -> Adjusted:
     return Adjusted(str(journal_id), command.user_id, money, command.reason, after)
 
 
+async def give_goodwill(ctx: Context, command: GiveGoodwill) -> GoodwillView:
+    """Give somebody credit for trouble that they had; above what an administrator may, the owner must (B-08f).
+
+    Raises:
+        ForbiddenError: It is too much for an administrator.
+    """
+    assert ctx.key is not None, "the edge refuses a gift without a key"
+    money = Money(command.money.amount, command.money.currency)
+    if money.amount > policy.GOODWILL_ADMIN_MOST and ctx.user.role is not Role.OWNER:
+        most = Money(policy.GOODWILL_ADMIN_MOST, money.currency)
+        raise ForbiddenError(f"Above {most} the owner must decide.", most=most)
+    await user_of(ctx.session, command.user_id)
+    owner = OwnerId(command.user_id)
+    before = (await wallet.balances(ctx.session, owner)).balance
+    journal_id = await wallet.give(
+        ctx.session,
+        owner,
+        money,
+        why=command.why,
+        actor=f"admin:{ctx.user.user_id}",
+        reason=command.reason,
+        key=ctx.key,
+        now=ctx.now,
+    )
+    after = (await wallet.balances(ctx.session, owner)).balance
+    audit.record(
+        ctx.session,
+        "wallet.goodwill",
+        actor_id=ctx.user.user_id,
+        target_id=command.user_id,
+        before={"balance": before.amount},
+        after={"balance": after.amount, "why": command.why},
+        reason=command.reason,
+        at=ctx.now,
+    )
+    return GoodwillView(str(journal_id), command.user_id, money, command.why, after)
+
+
+async def refund_hold(ctx: Context, command: RefundHold) -> HoldRefund:
+    """Give money of a hold back: all of one that is held, a part or the rest of one that was released.
+
+    Raises:
+        HoldNotFoundError: There is no such hold.
+        ConflictError: A part of what is still held was asked for.
+        RefundTooLargeError: More than is left.
+    """
+    assert ctx.key is not None, "the edge refuses a refund without a key"
+    before = await hold_views.view(ctx.session, HoldId(command.hold_id))
+    asked = None if command.money is None else Money(command.money.amount, command.money.currency)
+    if before.status is HoldStatus.HELD and asked in (None, before.amount):
+        given = await _refund_held(ctx, before, command.reason)
+    elif before.status is HoldStatus.HELD:
+        raise ConflictError("What is still held goes back whole.", code="hold_not_settled")
+    else:
+        given = await _refund_released(ctx, before, asked, command.reason)
+    audit.record(
+        ctx.session,
+        "hold.refund",
+        actor_id=ctx.user.user_id,
+        target_id=command.hold_id,
+        before={"status": before.status, "rest": given.rest.amount + given.refunded.amount},
+        after={"rest": given.rest.amount},
+        reason=command.reason,
+        at=ctx.now,
+    )
+    return given
+
+
+async def _refund_held(ctx: Context, hold: HoldView, reason: str) -> HoldRefund:
+    assert ctx.key is not None, "the edge refuses a refund without a key"
+    await holds.refund(
+        ctx.session,
+        [hold.id],
+        cause=Cause.ADMIN,
+        actor=f"admin:{ctx.user.user_id}",
+        reason=reason,
+        key=ctx.key,
+        now=ctx.now,
+    )
+    nothing = Money(0, hold.amount.currency)
+    return HoldRefund(hold.id, hold.amount, from_tutor=nothing, owed=nothing, rest=nothing)
+
+
+async def _refund_released(ctx: Context, hold: HoldView, asked: Money | None, reason: str) -> HoldRefund:
+    assert ctx.key is not None, "the edge refuses a refund without a key"
+    given = await refunds.give_back(
+        ctx.session,
+        hold.id,
+        amount=asked,
+        cause=Cause.REFUND,
+        actor=f"admin:{ctx.user.user_id}",
+        reason=reason,
+        key=ctx.key,
+        now=ctx.now,
+    )
+    return HoldRefund(hold.id, given.amount, given.from_tutor, given.owed, given.rest)
+
+
 async def list_holds(ctx: Context, command: ListHolds) -> HoldPage:
     """Return the caller's holds, as student and as tutor, newest first; all of them for an administrator."""
     party = None if ctx.user.is_admin else OwnerId(ctx.user.user_id)
@@ -167,6 +269,24 @@ COMMANDS = (
         guard="admin",
         method="POST",
         path="/admin/wallet-adjustments",
+        idempotent=True,
+    ),
+    Command(
+        "wallet.goodwill",
+        GiveGoodwill,
+        give_goodwill,
+        guard="admin",
+        method="POST",
+        path="/admin/goodwill",
+        idempotent=True,
+    ),
+    Command(
+        "hold.refund",
+        RefundHold,
+        refund_hold,
+        guard="admin",
+        method="POST",
+        path="/admin/holds/{hold_id}/refund",
         idempotent=True,
     ),
     Command("hold.list", ListHolds, list_holds, method="GET", path="/holds"),

@@ -1,6 +1,7 @@
 """What wallets and holds are asked and what they answer."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -94,6 +95,64 @@ class Adjusted(msgspec.Struct, frozen=True):
     money: Money
     reason: str
     balance: Money
+
+
+class GoodwillReason(StrEnum):
+    """What we are sorry for (B-08f)."""
+
+    TUTOR_NO_SHOW = "tutor_no_show"
+    OUTAGE = "outage"
+    PAYMENT_ERROR = "payment_error"
+    MINOR_TROUBLE = "minor_trouble"
+    MAJOR_TROUBLE = "major_trouble"
+
+
+class Gift(msgspec.Struct, frozen=True):
+    """What is given."""
+
+    amount: Annotated[int, Meta(gt=0, le=ADJUSTMENT_MOST)]
+    currency: Literal["USD"] = "USD"
+
+
+class GiveGoodwill(msgspec.Struct, frozen=True):
+    """Give somebody credit for trouble that they had."""
+
+    user_id: UUID
+    money: Gift
+    why: GoodwillReason
+    reason: Annotated[str, Meta(min_length=10, max_length=500)]
+    """In words, for the books."""
+
+
+class GoodwillView(msgspec.Struct, frozen=True):
+    """Goodwill that was given, and the balance after it."""
+
+    id: str
+    user_id: UUID
+    money: Money
+    why: GoodwillReason
+    balance: Money
+
+
+class RefundHold(msgspec.Struct, frozen=True):
+    """Give money of a hold back to its student, however late."""
+
+    hold_id: UUID
+    reason: Annotated[str, Meta(min_length=10, max_length=500)]
+    """Shown to both parties."""
+    money: Gift | None = None
+    """Without it: all that is left. What is still held goes back whole."""
+
+
+class HoldRefund(msgspec.Struct, frozen=True):
+    """What was given back now, and what still can be."""
+
+    hold_id: UUID
+    refunded: Money
+    from_tutor: Money
+    owed: Money
+    """Of the tutor's part, what they had been paid out."""
+    rest: Money
 
 
 class ListHolds(msgspec.Struct, frozen=True):

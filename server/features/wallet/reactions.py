@@ -6,8 +6,17 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import wallet
-from billing.messages import HoldAdjusted, HoldEvent, HoldPlaced, HoldRefunded, HoldReleased, WalletChanged
-from billing.models import PLATFORM, SourceKind
+from billing.messages import (
+    GoodwillGiven,
+    HoldAdjusted,
+    HoldEvent,
+    HoldGivenBack,
+    HoldPlaced,
+    HoldRefunded,
+    HoldReleased,
+    WalletChanged,
+)
+from billing.models import PLATFORM, Cause, SourceKind
 from billing.money import Money
 from server.features.accounts.models import names_of
 from server.features.courses.models import Purchase, course_of
@@ -97,11 +106,35 @@ async def tell_of_adjustment(occasion: Occasion, event: HoldAdjusted) -> Sequenc
     )
 
 
+async def tell_of_return(occasion: Occasion, event: HoldGivenBack) -> Sequence[Post]:
+    """Tell both parties that money of a settled lesson went back; what a bank took never was in the wallet."""
+    facts = {
+        "given": event.given,
+        "from_tutor": event.from_tutor,
+        "owed": event.owed,
+        "cause": event.cause,
+        "hold_id": event.hold_id,
+    }
+    notices = [Notice(event.tutor_id, "share_given_back", facts, "/earnings")]
+    if event.cause is not Cause.CARD_DISPUTE:
+        back = {"amount": event.given, "cause": event.cause, "hold_id": event.hold_id}
+        notices.append(Notice(event.student_id, "refund_processed", back, "/wallet"))
+    return await notify(occasion, notices)
+
+
+async def tell_of_goodwill(occasion: Occasion, event: GoodwillGiven) -> Sequence[Post]:
+    """Tell somebody that we gave them credit."""
+    facts = {"amount": event.amount, "why": event.why}
+    return await notify(occasion, [Notice(event.owner_id, "goodwill_given", facts, "/wallet")])
+
+
 REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {
     HoldPlaced: (show_hold, tell_of_purchase),
     HoldReleased: (show_hold,),
     HoldRefunded: (show_hold,),
     HoldAdjusted: (tell_of_adjustment,),
+    HoldGivenBack: (tell_of_return,),
+    GoodwillGiven: (tell_of_goodwill,),
 }
 
 TOGETHER: dict[type[msgspec.Struct], tuple[Together, ...]] = {

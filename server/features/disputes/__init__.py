@@ -1,0 +1,1 @@
+"""Disputes of students about settled lessons, and what people are told of those of banks."""
