@@ -8,7 +8,16 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from billing import maturity, payouts, reconciliation, settlement, stripe_events, top_ups
+from billing import (
+    card_payments,
+    card_refunds,
+    maturity,
+    payouts,
+    reconciliation,
+    settlement,
+    stripe_events,
+    top_ups,
+)
 from billing.jobs import Claim
 from billing.stripe_api import StripeApi
 from server import idempotency
@@ -108,6 +117,14 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
         """Carry a payout to a tutor on."""
         await payouts.run(means.sessions, payments, claim, now=now)
 
+    async def carry_card_on(means: Means, claim: Claim, now: datetime) -> None:
+        """Authorise, capture or release the card of a booking's payment."""
+        await card_payments.run(means.sessions, payments, claim, now=now)
+
+    async def refund_card(means: Means, claim: Claim, now: datetime) -> None:
+        """Send money back to a card, or see what became of it."""
+        await card_refunds.run(means.sessions, payments, claim, now=now)
+
     async def reconcile(means: Means, now: datetime) -> int:
         """Compare Stripe's books with ours; return how much differs."""
         report = await reconciliation.run(means.sessions, payments, now=now)
@@ -120,6 +137,8 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
         Once(stripe_events.JOB, handle_event, "business"),
         Once(top_ups.DUE_JOB, end_top_up, "business"),
         Once(payouts.JOB, pay_out, "business"),
+        Once(card_payments.JOB, carry_card_on, "business"),
+        Once(card_refunds.JOB, refund_card, "business"),
         Periodic("reconcile_stripe", RECONCILE_EVERY, reconcile, "business"),
     )
 

@@ -47,8 +47,15 @@ class Cause(StrEnum):
     ATTENDANCE = "attendance"
     TUTOR_ABSENT = "tutor_absent"
     CANCELLED = "cancelled"
+    OUTCOME = "outcome"
+    """Of a booking: who was there at all."""
+    FORFEITED = "forfeited"
+    """Of a booking: the student cancelled too late, or was reported absent, and the tutor keeps the price."""
     ADMIN = "admin"
     ADJUSTMENT = "adjustment"
+    """Late evidence."""
+    REFUND = "refund"
+    """An administrator, or a rule of the product, gave money of a released hold back."""
 
 
 class Hold(Base):
@@ -190,7 +197,7 @@ class Settlement(Base):
         ForeignKeyConstraint(["hold_id", "previous"], ["hold_settlement.hold_id", "hold_settlement.number"]),
         ForeignKeyConstraint(["lesson_id", "facts_version"], [FactsRow.lesson_id, FactsRow.version]),
         one_of("cause", Cause),
-        CheckConstraint("(number = 0) = (cause <> 'adjustment')", name="number_fits_cause"),
+        CheckConstraint("(number = 0) = (cause not in ('adjustment', 'refund'))", name="number_fits_cause"),
         CheckConstraint("number >= 0", name="number_not_negative"),
         CheckConstraint("to_tutor >= 0 and to_platform >= 0 and to_student >= 0", name="parts_not_negative"),
         CheckConstraint("to_tutor + to_platform + to_student = amount", name="parts_add_up"),
@@ -206,7 +213,13 @@ class Settlement(Base):
             name="undelivered_is_refunded",
         ),
         CheckConstraint(
-            "cause not in ('attendance', 'tutor_absent')"
+            "cause <> 'outcome' or (attended_s is not null and tutor_attended_s is not null"
+            " and to_student = case when tutor_attended_s > 0 then 0 else amount end)",
+            name="outcome_rule",
+        ),
+        CheckConstraint("cause <> 'forfeited' or to_student = 0", name="forfeited_is_paid"),
+        CheckConstraint(
+            "cause not in ('attendance', 'tutor_absent', 'outcome')"
             " or (lesson_id is not null and facts_version is not null and facts_version = 1)",
             name="facts_decide",
         ),
@@ -231,6 +244,8 @@ class Settlement(Base):
     lesson_id: Mapped[UUID | None]
     facts_version: Mapped[int | None] = mapped_column(Integer)
     attended_s: Mapped[int | None]
+    tutor_attended_s: Mapped[int | None]
+    """Only where it decides: of a booking."""
     total_s: Mapped[int | None]
     threshold_percent: Mapped[int | None] = mapped_column(Integer)
     risk_until: Mapped[datetime | None]
