@@ -384,9 +384,7 @@ async def _cancel(api: StripeApi, _: Payment, newest: CardAuthorization, now: da
             return _Unknown()
         intent = found.id
     try:
-        return await api.cancel_payment(
-            intent, key=f"card_authorization:{newest.id}:cancel:{newest.broken}"
-        )
+        return await api.cancel_payment(intent, key=f"card_authorization:{newest.id}:cancel:{newest.broken}")
     except StripeRefusedError:
         # It is over already: captured, or let go.
         return await api.retrieve_payment(intent)
@@ -425,7 +423,11 @@ async def _apply_outcome(
     async with sessions.begin() as session:
         known = await session.get_one(CardAuthorization, authorization_id)
         _, newest = await _both(session, known.payment_id)
-        if newest is not None and newest.id == authorization_id and newest.status == AuthorizationStatus.WANTED:
+        if (
+            newest is not None
+            and newest.id == authorization_id
+            and newest.status == AuthorizationStatus.WANTED
+        ):
             newest.status, newest.ended_at = AuthorizationStatus.CANCELLED, now
             newest.failure = outcome.code if isinstance(outcome, _Refused) else None
 

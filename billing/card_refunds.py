@@ -143,7 +143,10 @@ async def apply(session: AsyncSession, refund_id: UUID, found: Refund, *, now: d
         PaymentMismatchError: It is not the refund that was asked for.
     """
     row = await _locked(session, refund_id)
-    if (found.amount, found.currency.upper()) != (row.amount, row.currency) or row.refund not in (None, found.id):
+    if (found.amount, found.currency.upper()) != (row.amount, row.currency) or row.refund not in (
+        None,
+        found.id,
+    ):
         raise PaymentMismatchError(found.id, "amount, or is another refund")
     if row.status == CardRefundStatus.ASKED and found.balance_transaction is not None:
         movement = _movement(found, found.balance_transaction, -found.amount, "refund")

@@ -77,12 +77,25 @@ class Came(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """How a refund was asked for."""
+    """What is to go back, and how."""
 
-    key: str
-    words: str | None = None
+    amount: Money | None = None
+    """None for all that is left."""
     to_card: bool = False
-    is_whole: bool = False
+    """From the wallet on to the card that it came from."""
+    reason: PaymentReason
+    words: str | None = None
+    """Shown to both parties."""
+    key: str | None = None
+    """The same key is the same refund; without one, what became of the hold is."""
+
+
+class _Back(msgspec.Struct, frozen=True):
+    """What went back, by which division of the hold, and how it was asked for."""
+
+    settled: Settlement
+    amount: int
+    wish: Wish
 
 
 class CardDue(msgspec.Struct, frozen=True):
@@ -174,7 +187,13 @@ async def reserved(session: AsyncSession, row: Payment, *, now: datetime) -> Non
         return
     assert row.accepted_by is not None, "whoever agrees is written down"
     await _go(
-        session, row, PaymentState.AUTHORIZED, PaymentReason.ACCEPTED, row.accepted_by, now, authorized=row.amount
+        session,
+        row,
+        PaymentState.AUTHORIZED,
+        PaymentReason.ACCEPTED,
+        row.accepted_by,
+        now,
+        authorized=row.amount,
     )
 
 
@@ -241,19 +260,11 @@ async def give_up(session: AsyncSession, row: Payment, *, now: datetime) -> None
 
 def may_follow(row: Payment, to_student: int) -> bool:
     """Return whether a payment can follow a new division of its hold that leaves the student so much."""
-    return (
-        row.state in (PaymentState.CAPTURED, PaymentState.PARTIALLY_REFUNDED) and to_student > row.refunded
-    )
+    return row.state in (PaymentState.CAPTURED, PaymentState.PARTIALLY_REFUNDED) and to_student > row.refunded
 
 
 async def follow(
-    session: AsyncSession,
-    row: Payment,
-    *,
-    reason: PaymentReason,
-    actor: str,
-    now: datetime,
-    wish: Wish | None = None,
+    session: AsyncSession, row: Payment, wish: Wish, *, actor: str, now: datetime
 ) -> PaymentRefund | None:
     """Bring a locked payment to what the newest division of its hold says; return the refund, if there is one.
 
@@ -270,16 +281,15 @@ async def follow(
             .limit(1)
         )
     ).one()
-    amount = settled.to_student - row.refunded
     if not may_follow(row, settled.to_student):
         return None
-    asked = wish or Wish(key=f"settlement:{settled.number}")
+    given = _Back(settled, settled.to_student - row.refunded, wish)
     state = payment_states.after_refund(row.captured, settled.to_student)
     if state != row.state:
-        await _go(session, row, state, reason, actor, now, refunded=settled.to_student)
+        await _go(session, row, state, wish.reason, actor, now, refunded=settled.to_student)
     row.refunded = settled.to_student
     await session.flush()
-    return await _note_refund(session, row, settled, amount, asked, reason, actor, now)
+    return await _note_refund(session, row, given, actor, now)
 
 
 async def look(session: AsyncSession, payment_id: UUID, *, at: datetime) -> None:
@@ -342,7 +352,7 @@ async def _conclude(session: AsyncSession, row: Payment, now: datetime) -> None:
     decision = (
         await _by_facts(session, row, FROZEN, terms.attendance_percent) if by_facts else _by_people(row)
     )
-    assert row.verdict_actor is not None and row.verdict_reason is not None, "a constraint says so"
+    assert row.verdict_actor is not None, "a constraint says so"
     order = Order(
         kind=JournalKind.REFUND if decision.to_student else JournalKind.SETTLEMENT,
         scope="payment",
@@ -396,7 +406,9 @@ async def _hear_later_facts(
     session: AsyncSession, row: Payment, decision: Decision, threshold_percent: int, now: datetime
 ) -> None:
     """Have people look where evidence came before a card was captured, and after the facts were frozen."""
-    newest = await session.scalar(select(func.max(FactsRow.version)).where(FactsRow.lesson_id == row.lesson_id))
+    newest = await session.scalar(
+        select(func.max(FactsRow.version)).where(FactsRow.lesson_id == row.lesson_id)
+    )
     assert newest is not None, "facts decided it"
     later = await _by_facts(session, row, newest, threshold_percent)
     if later.to_student != decision.to_student:
@@ -406,8 +418,7 @@ async def _hear_later_facts(
 
 async def _walk(session: AsyncSession, row: Payment, now: datetime) -> None:
     """Go the way of a verdict whose money has moved."""
-    assert row.verdict is not None and row.verdict_reason is not None, "the way follows from a verdict"
-    assert row.verdict_actor is not None, "a constraint says so"
+    assert row.verdict_actor is not None, "the way follows from a verdict, which has both"
     reason, actor = PaymentReason(row.verdict_reason), row.verdict_actor
     for state in payment_states.path(PaymentState(row.state), Verdict(row.verdict)):
         match state:
@@ -433,10 +444,9 @@ async def _note_return(
     """Note that the whole price went back as it was captured, to the card if it came from one."""
     await session.flush()
     settled = await session.get_one(Settlement, (row.hold_id, 0))
-    asked = Wish(
-        key=RETURNED, words=row.verdict_words, to_card=row.method == PaymentMethod.CARD, is_whole=True
-    )
-    await _note_refund(session, row, settled, row.amount, asked, reason, actor, now)
+    by_card = row.method == PaymentMethod.CARD
+    wish = Wish(to_card=by_card, reason=reason, words=row.verdict_words, key=RETURNED)
+    await _note_refund(session, row, _Back(settled, row.amount, wish), actor, now)
 
 
 async def _go(
@@ -478,36 +488,30 @@ async def _go(
 
 
 async def _note_refund(
-    session: AsyncSession,
-    row: Payment,
-    settled: Settlement,
-    amount: int,
-    asked: Wish,
-    reason: PaymentReason,
-    actor: str,
-    now: datetime,
+    session: AsyncSession, row: Payment, given: _Back, actor: str, now: datetime
 ) -> PaymentRefund:
     """Write a refund down, have it sent on to the card if that was asked, and tell of it."""
+    wish = given.wish
     made = PaymentRefund(
         id=uuid4(),
         payment_id=row.id,
-        key=asked.key,
-        amount=amount,
-        is_whole=asked.is_whole,
-        to_card=asked.to_card,
-        reason=reason,
-        words=asked.words,
+        key=wish.key or f"settlement:{given.settled.number}",
+        amount=given.amount,
+        is_whole=wish.amount is None,
+        to_card=wish.to_card,
+        reason=wish.reason,
+        words=wish.words,
         actor=actor,
-        hold_id=settled.hold_id,
-        settlement_no=settled.number,
+        hold_id=given.settled.hold_id,
+        settlement_no=given.settled.number,
         at=now,
     )
     session.add(made)
     await session.flush()
-    if asked.to_card:
-        await card_refunds.ask(session, row, amount, key=str(made.id), now=now)
-    back = Money(amount, row.currency)
-    event = PaymentRefunded(**told(row, reason), refunded=back, to_card=asked.to_card)
+    if wish.to_card:
+        await card_refunds.ask(session, row, given.amount, key=str(made.id), now=now)
+    back = Money(given.amount, row.currency)
+    event = PaymentRefunded(**told(row, wish.reason), refunded=back, to_card=wish.to_card)
     outbox.record(session, event, at=now)
     return made
 

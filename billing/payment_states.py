@@ -106,13 +106,9 @@ def transitions() -> frozenset[tuple[str, str]]:
 
 def path(state: PaymentState, verdict: Verdict) -> tuple[PaymentState, ...]:
     """Return the states that a verdict leads through from an undecided one."""
-    match verdict:
-        case Verdict.VOID:
-            return (PaymentState.VOIDED,)
-        case Verdict.CAPTURE:
-            end: tuple[PaymentState, ...] = (PaymentState.CAPTURED,)
-        case Verdict.RETURN:
-            end = (PaymentState.CAPTURED, PaymentState.REFUNDED)
+    if verdict is Verdict.VOID:
+        return (PaymentState.VOIDED,)
+    end = (PaymentState.CAPTURED, PaymentState.REFUNDED)[: 1 if verdict is Verdict.CAPTURE else 2]
     # Who gave the lesson, or came to it, had agreed to it.
     return end if state is PaymentState.AUTHORIZED else (PaymentState.AUTHORIZED, *end)
 

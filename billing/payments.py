@@ -244,28 +244,15 @@ async def return_whole(
 
 
 async def refund(
-    session: AsyncSession,
-    payment_id: UUID,
-    *,
-    amount: Money | None,
-    to_card: bool,
-    reason: PaymentReason,
-    actor: str,
-    words: str,
-    key: str,
-    now: datetime,
+    session: AsyncSession, payment_id: UUID, wish: Wish, *, actor: str, now: datetime
 ) -> PaymentRefund:
     """Give money of a captured payment back to the wallet, and from there to the card it came from if asked.
 
     Args:
         session: Commits all or nothing.
         payment_id: Which.
-        amount: How much; None for all that is left.
-        to_card: Not only to the wallet.
-        reason: One of those that refund.
+        wish: How much and where to, with a key, and words in which an administrator needs ten characters.
         actor: Who asked for it.
-        words: Shown to both parties; an administrator needs ten characters.
-        key: The same key is the same refund.
         now: Business time.
 
     Raises:
@@ -278,47 +265,38 @@ async def refund(
         NotByCardError: So much did not come from a card.
         IdempotencyMismatchError: The key was used with another refund.
     """
-    assert reason in payment_states.REFUNDS, "why money goes back"
-    if not 1 <= len(key) <= KEY_MOST or "\0" in key:
+    assert wish.reason in payment_states.REFUNDS, "why money goes back"
+    if wish.key is None or not 1 <= len(wish.key) <= KEY_MOST or "\0" in wish.key:
         raise InvalidKeyError
-    _require_words(actor, words)
-    if amount is not None:
-        ledger.require_movable(amount)
+    _require_words(actor, wish.words)
+    if wish.amount is not None:
+        ledger.require_movable(wish.amount)
     row = await locked(session, payment_id)
-    earlier = await session.scalar(
-        select(PaymentRefund).where(PaymentRefund.payment_id == payment_id, PaymentRefund.key == key)
-    )
+    query = select(PaymentRefund).where(PaymentRefund.payment_id == row.id, PaymentRefund.key == wish.key)
+    earlier = await session.scalar(query)
     if earlier is not None:
-        same = earlier.is_whole if amount is None else not earlier.is_whole and earlier.amount == amount.amount
-        if not same or (earlier.reason, earlier.to_card, earlier.actor) != (reason, to_card, actor):
-            raise IdempotencyMismatchError
+        _require_same(earlier, wish, actor)
         return earlier
     if row.state not in (PaymentState.CAPTURED, PaymentState.PARTIALLY_REFUNDED):
         raise PaymentStateError(row.state, row.verdict)
     rest = Money(row.captured - row.refunded, row.currency)
-    if amount is not None and (amount.currency != row.currency or amount.amount > rest.amount):
+    if wish.amount is not None and (wish.amount.currency != row.currency or wish.amount.amount > rest.amount):
         raise RefundTooLargeError(rest)
     assert row.hold_id is not None, "a constraint says so"
-    if to_card:
+    if wish.to_card:
         await payment_moves.lock_accounts(session, row)
     await refunds.give_back(
         session,
         row.hold_id,
-        amount=amount,
+        amount=wish.amount,
         cause=Cause.REFUND,
         actor=actor,
-        reason=words,
-        key=f"payment:{payment_id}:{key}"[:KEY_MOST],
+        reason=wish.words or wish.reason,
+        # Of the division before it, which a key of any length is not: under the lock it happens once.
+        key=f"payment:{row.id}:{row.refunded}",
         now=now,
     )
-    made = await payment_moves.follow(
-        session,
-        row,
-        reason=reason,
-        actor=actor,
-        now=now,
-        wish=Wish(key=key, words=words, to_card=to_card, is_whole=amount is None),
-    )
+    made = await payment_moves.follow(session, row, wish, actor=actor, now=now)
     assert made is not None, "something was given back"
     return made
 
@@ -338,6 +316,18 @@ async def move(session: AsyncSession, payment_id: UUID, *, starts_at: datetime, 
     if row.method == PaymentMethod.CARD:
         await payment_moves.look(session, row.id, at=now)
     return row
+
+
+def _require_same(earlier: PaymentRefund, wish: Wish, actor: str) -> None:
+    """Refuse a key that was used with another refund.
+
+    Raises:
+        IdempotencyMismatchError: It was.
+    """
+    known = (earlier.is_whole, earlier.reason, earlier.to_card, earlier.actor)
+    asked = (wish.amount is None, wish.reason, wish.to_card, actor)
+    if known != asked or (wish.amount is not None and wish.amount.amount != earlier.amount):
+        raise IdempotencyMismatchError
 
 
 def _require_words(actor: str, words: str | None) -> None:

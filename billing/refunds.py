@@ -51,7 +51,10 @@ async def give_back(
         raise HoldNotFoundError(hold_id)
     latest = (
         await session.scalars(
-            select(Settlement).where(Settlement.hold_id == hold_id).order_by(Settlement.number.desc()).limit(1)
+            select(Settlement)
+            .where(Settlement.hold_id == hold_id)
+            .order_by(Settlement.number.desc())
+            .limit(1)
         )
     ).one()
     rest = hold.amount - latest.to_student

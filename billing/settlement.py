@@ -36,6 +36,7 @@ from billing.models import (
     SourceKind,
 )
 from billing.money import Money
+from billing.payment_moves import Wish
 from billing.releases import Release
 
 log = structlog.get_logger()
@@ -150,7 +151,7 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
             await session.execute(delete(Review).where(Review.hold_id == hold.id))
             if payment is not None:
                 await payment_moves.follow(
-                    session, payment, reason=PaymentReason.LATE_EVIDENCE, actor=ACTOR, now=now
+                    session, payment, Wish(reason=PaymentReason.LATE_EVIDENCE), actor=ACTOR, now=now
                 )
             adjusted.append(HoldId(hold.id))
         else:
@@ -339,7 +340,9 @@ async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tup
     """Return the holds of a lesson that facts decided, locked, each with its newest settlement."""
     newest = (
         select(Settlement.hold_id, func.max(Settlement.number).label("number"))
-        .where(Settlement.lesson_id == lesson_id)
+        # By the hold: what people gave back names no lesson.
+        .join(Hold, Hold.id == Settlement.hold_id)
+        .where(Hold.lesson_id == lesson_id)
         .group_by(Settlement.hold_id)
         .subquery()
     )

@@ -262,9 +262,7 @@ class StripeApi:
         params = {"created": _between(since, until), "expand": [f"data.{name}" for name in EXPANDED_PAYMENT]}
         return self._pages(Payment, "payment_intents", self._v1.payment_intents.list_async, params)
 
-    async def create_setup(
-        self, customer: str, *, method: str | None = None, tags: Tags, key: str
-    ) -> Setup:
+    async def create_setup(self, customer: str, *, method: str | None = None, tags: Tags, key: str) -> Setup:
         """Begin to make a card ready to be charged when its owner is not there: a saved one, or one they give now.
 
         Raises:

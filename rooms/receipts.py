@@ -343,6 +343,8 @@ def _judge_one(receipt: Receipt, ruling: Ruling) -> None:
     if ruling.measured is None:
         if ruling.cause in (Cause.ATTENDANCE, Cause.TUTOR_ABSENT, Cause.OUTCOME):
             raise ReceiptError(f"ruling {ruling.number} names attendance and shows none")
+        if ruling.cause is Cause.FORFEITED and ruling.to_student:
+            raise ReceiptError(f"ruling {ruling.number}: what is forfeited is paid whole")
         if ruling.cause is Cause.CANCELLED and ruling.to_student != receipt.amount:
             raise ReceiptError(f"ruling {ruling.number}: what is cancelled is given back whole")
         _require(ruling, "the division", _parts(ruling), _division(receipt, ruling.to_student))

@@ -27,18 +27,6 @@ from billing.models.holds import (
 )
 from billing.models.jobs import JobRow
 from billing.models.ledger import FLOORLESS, Account, AccountKind, Journal, JournalKind, Request, Transfer
-from billing.models.payouts import (
-    ATTEMPT_ARROWS,
-    NOTE_MOST,
-    WITHDRAWAL_ARROWS,
-    AttemptStatus,
-    Maturing,
-    PayoutAccount,
-    PayoutAttempt,
-    PayoutMethod,
-    Withdrawal,
-    WithdrawalStatus,
-)
 from billing.models.payments import (
     AUTHORIZATION_ARROWS,
     CARD_REFUND_ARROWS,
@@ -55,6 +43,18 @@ from billing.models.payments import (
     PaymentState,
     PaymentTransition,
     Verdict,
+)
+from billing.models.payouts import (
+    ATTEMPT_ARROWS,
+    NOTE_MOST,
+    WITHDRAWAL_ARROWS,
+    AttemptStatus,
+    Maturing,
+    PayoutAccount,
+    PayoutAttempt,
+    PayoutMethod,
+    Withdrawal,
+    WithdrawalStatus,
 )
 from billing.models.stripe import (
     FindingOutcome,

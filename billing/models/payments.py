@@ -122,9 +122,7 @@ AUTHORIZATION_ARROWS = {
     AuthorizationStatus.ASKED: frozenset(
         {AuthorizationStatus.AUTHORIZED, AuthorizationStatus.CAPTURED, AuthorizationStatus.CANCELLED}
     ),
-    AuthorizationStatus.AUTHORIZED: frozenset(
-        {AuthorizationStatus.CAPTURED, AuthorizationStatus.CANCELLED}
-    ),
+    AuthorizationStatus.AUTHORIZED: frozenset({AuthorizationStatus.CAPTURED, AuthorizationStatus.CANCELLED}),
 }
 CARD_REFUND_ARROWS = {
     CardRefundStatus.ASKED: frozenset({CardRefundStatus.SENT, CardRefundStatus.FAILED}),
@@ -267,7 +265,8 @@ class PaymentRefund(Base):
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("length(key) between 1 and 255", name="key_length"),
         CheckConstraint(
-            f"actor not like 'admin:%' or coalesce(length(words), 0) >= {REASON_LEAST}", name="admin_needs_words"
+            f"actor not like 'admin:%' or coalesce(length(words), 0) >= {REASON_LEAST}",
+            name="admin_needs_words",
         ),
     )
 

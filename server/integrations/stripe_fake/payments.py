@@ -572,9 +572,7 @@ def _decline(machine: Machine, payment: Object, code: str, decline_code: str | N
     machine.tell("payment_intent.payment_failed", payment)
 
 
-def _charge(
-    machine: Machine, payment: Object, method: Object, *, authorised_s: int = AUTHORISED_S
-) -> None:
+def _charge(machine: Machine, payment: Object, method: Object, *, authorised_s: int = AUTHORISED_S) -> None:
     is_manual = payment["capture_method"] == "manual"
     card: Object = {"brand": "visa", "last4": method["card"]["last4"], "capture_before": None}
     if is_manual:
