@@ -352,20 +352,20 @@ async def _conclude(session: AsyncSession, row: Payment, now: datetime) -> None:
     decision = (
         await _by_facts(session, row, FROZEN, terms.attendance_percent) if by_facts else _by_people(row)
     )
-    assert row.verdict_actor is not None, "a constraint says so"
+    verdict, reason, actor = _decided(row)
     order = Order(
         kind=JournalKind.REFUND if decision.to_student else JournalKind.SETTLEMENT,
         scope="payment",
-        key=f"{row.id}:{row.verdict}",
-        request=(row.id, row.amount, row.verdict),
-        actor=row.verdict_actor,
-        reason=row.verdict_words or row.verdict_reason,
+        key=f"{row.id}:{verdict}",
+        request=(row.id, row.amount, verdict),
+        actor=actor,
+        reason=row.verdict_words or reason,
         ref_type="booking",
         ref_id=row.id,
         at=now,
     )
     # What people let go is nothing that evidence could change.
-    is_judged = by_facts or row.verdict == Verdict.CAPTURE
+    is_judged = by_facts or verdict is Verdict.CAPTURE
     until = releases.risk_until(terms, hold, now) if is_judged else None
     await releases.settle(
         session,
@@ -418,9 +418,8 @@ async def _hear_later_facts(
 
 async def _walk(session: AsyncSession, row: Payment, now: datetime) -> None:
     """Go the way of a verdict whose money has moved."""
-    assert row.verdict_actor is not None, "the way follows from a verdict, which has both"
-    reason, actor = PaymentReason(row.verdict_reason), row.verdict_actor
-    for state in payment_states.path(PaymentState(row.state), Verdict(row.verdict)):
+    verdict, reason, actor = _decided(row)
+    for state in payment_states.path(PaymentState(row.state), verdict):
         match state:
             case PaymentState.AUTHORIZED:
                 await _go(session, row, state, PaymentReason.ACCEPTED, actor, now, authorized=row.amount)
@@ -436,6 +435,14 @@ async def _walk(session: AsyncSession, row: Payment, now: datetime) -> None:
                     # It was taken before it could be lost.
                     await send_back(session, row, now=now)
     await session.flush()
+
+
+def _decided(row: Payment) -> tuple[Verdict, PaymentReason, str]:
+    """Return how a payment ends, why, and by whose word."""
+    assert row.verdict is not None, "only what is decided is done"
+    assert row.verdict_reason is not None, "a constraint says so"
+    assert row.verdict_actor is not None, "a constraint says so"
+    return Verdict(row.verdict), PaymentReason(row.verdict_reason), row.verdict_actor
 
 
 async def _note_return(

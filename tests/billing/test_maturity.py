@@ -66,7 +66,7 @@ async def test_a_share_matures_once(earner: Earner) -> None:
 
 
 async def test_a_refunded_hold_matures_to_nothing(earner: Earner) -> None:
-    await earner.teach(10_000, kind=BOOKING, attended_s=0)
+    await earner.teach(10_000, kind=SourceKind.PACKAGE_SLICE, attended_s=0)
     earner.passes(RISK)
 
     await earner.run(maturity.JOB)
