@@ -322,7 +322,12 @@ def accounts_of(row: Payment) -> list[AccountKey]:
 
 
 async def lock_accounts(session: AsyncSession, row: Payment, *more: AccountKey) -> None:
-    """Lock all accounts of a payment at once: who posts more than one journal would lock them in another order."""
+    """Lock all accounts of a payment at once, and its hold before them.
+
+    Who posts more than one journal would lock one after the other, which is another order.
+    """
+    if row.hold_id is not None:
+        await _hold_of(session, row)
     wanted = [*accounts_of(row), *more]
     # The debt is opened by whoever makes one.
     await ledger.accounts(session, [key for key in wanted if key.kind is not AccountKind.TUTOR_DEBT])
@@ -334,16 +339,9 @@ async def lock_accounts(session: AsyncSession, row: Payment, *more: AccountKey) 
 
 async def _conclude(session: AsyncSession, row: Payment, now: datetime) -> None:
     """Do what was decided with the hold of a payment."""
+    hold = await _hold_of(session, row)
     if row.method == PaymentMethod.CARD:
         await lock_accounts(session, row)
-    hold = (
-        await session.scalars(
-            select(Hold)
-            .where(Hold.id == row.hold_id)
-            .with_for_update(key_share=True)
-            .execution_options(populate_existing=True)
-        )
-    ).one()
     if hold.status != HoldStatus.HELD:
         # Given back past its payment.
         raise PaymentStateError(row.state, row.verdict)
@@ -377,6 +375,18 @@ async def _conclude(session: AsyncSession, row: Payment, now: datetime) -> None:
     if by_facts:
         await _hear_later_facts(session, row, decision, terms.attendance_percent, now)
     await _walk(session, row, now)
+
+
+async def _hold_of(session: AsyncSession, row: Payment) -> Hold:
+    """Lock the hold of a payment and read it as it is now."""
+    return (
+        await session.scalars(
+            select(Hold)
+            .where(Hold.id == row.hold_id)
+            .with_for_update(key_share=True)
+            .execution_options(populate_existing=True)
+        )
+    ).one()
 
 
 def _by_people(row: Payment) -> Decision:

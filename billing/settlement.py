@@ -29,6 +29,7 @@ from billing.models import (
     HoldStatus,
     JournalKind,
     OwnerId,
+    PaymentMethod,
     PaymentReason,
     PresenceRow,
     Review,
@@ -209,6 +210,10 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
     if not holds and not booked:
         return Settled(lesson_id, (), ())
     attended = await _attended(session, lesson_id)
+    for payment in booked:
+        if payment.method == PaymentMethod.CARD and payment.hold_id is not None:
+            # What goes back may go on to the card, in a journal of its own.
+            await payment_moves.lock_accounts(session, payment)
     ids = await _release(session, facts, holds, attended, now) if holds else ((), ())
     for payment in booked:
         came = payment_moves.Came(

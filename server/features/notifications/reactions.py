@@ -4,11 +4,27 @@ from collections.abc import Sequence
 
 import msgspec
 
-from billing.messages import AuthorizationNeeded, CardRefundFailed, PaymentRefunded, PaymentVoided
+from billing.messages import (
+    AuthorizationNeeded,
+    CardRefundFailed,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentMoved,
+    PaymentRefunded,
+    PaymentVoided,
+)
 from billing.models import PaymentReason
 from server.features.accounts.messages import TutorApproved, TutorRejected
 from server.features.notifications.notices import Notice, notify
-from server.reaction import Occasion, Post, Reaction
+from server.reaction import Occasion, Post, Reaction, to_user
+
+# Events on the wire, by domain event.
+SHOWN: dict[type[PaymentMoved], str] = {
+    PaymentAuthorized: "payment.authorized",
+    PaymentCaptured: "payment.captured",
+    PaymentVoided: "payment.voided",
+    PaymentRefunded: "payment.refunded",
+}
 
 
 async def tell_of_approval(occasion: Occasion, event: TutorApproved) -> Sequence[Post]:
@@ -22,6 +38,13 @@ async def tell_of_rejection(occasion: Occasion, event: TutorRejected) -> Sequenc
     return await notify(
         occasion, [Notice(event.user_id, "profile_rejected", {"reason": event.reason}, "/settings")]
     )
+
+
+async def show_payment(
+    _: Occasion, event: PaymentAuthorized | PaymentCaptured | PaymentVoided | PaymentRefunded
+) -> Sequence[Post]:
+    """Show both parties how far a payment is."""
+    return [to_user(party, SHOWN[type(event)], event) for party in (event.student_id, event.tutor_id)]
 
 
 async def tell_of_card(occasion: Occasion, event: AuthorizationNeeded) -> Sequence[Post]:
@@ -63,7 +86,9 @@ REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {
     TutorApproved: (tell_of_approval,),
     TutorRejected: (tell_of_rejection,),
     AuthorizationNeeded: (tell_of_card,),
-    PaymentVoided: (tell_of_loss,),
-    PaymentRefunded: (tell_of_card_refund,),
+    PaymentAuthorized: (show_payment,),
+    PaymentCaptured: (show_payment,),
+    PaymentVoided: (show_payment, tell_of_loss),
+    PaymentRefunded: (show_payment, tell_of_card_refund),
     CardRefundFailed: (tell_of_failed_refund,),
 }
