@@ -50,11 +50,11 @@ WORDS = "It was agreed by phone."
 class Booker:
     """The desk where bookings are paid, without a server."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, *, fake: StripeFake | None = None) -> None:
         self.sessions = sessions
         self.student, self.tutor = owner(), owner()
         self.now = NOW
-        self.fake = StripeFake(key=KEY, secret=SECRET, now=lambda: self.now)
+        self.fake = fake or StripeFake(key=KEY, secret=SECRET, now=lambda: self.now)
         self.api = api_of(self.fake)
         self.told = 0
         """How many of the fake's events came here."""
