@@ -108,8 +108,9 @@ async def start(sessions: Sessions, api: StripeApi, payment_id: UUID, *, now: da
     elif newest.status == AuthorizationStatus.WANTED:
         await _begin(sessions, newest.id, now=now)
         row, newest = await _read(sessions, payment_id)
-        assert newest is not None, "it has begun"
-        await _create_and_apply(sessions, api, row, newest, now=now)
+        # Let go meanwhile, it has not begun; and the job may have been faster.
+        if newest is not None and newest.began_at is not None and newest.status == AuthorizationStatus.WANTED:
+            await _create_and_apply(sessions, api, row, newest, now=now)
     row, newest = await _read(sessions, payment_id)
     if newest is None or newest.intent is None or newest.status != AuthorizationStatus.ASKED:
         return Asked(payment=row, failure=None if newest is None else newest.failure)

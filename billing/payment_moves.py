@@ -50,8 +50,8 @@ CARD_JOB = "card_payment"
 OUTCOME = "system:settlement"
 # Version of a lesson's facts that decides; what comes later can only adjust.
 FROZEN = 1
-# Keys of what happens to a payment once.
-RETURNED, LET_GO = "return", "void"
+# Key of the one refund of a card whose payment was let go.
+LET_GO = "void"
 
 
 class Booking(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     words: str | None = None
     """Shown to both parties."""
     key: str | None = None
-    """The same key is the same refund; without one, what became of the hold is."""
+    """The same key is the same refund; what nobody asked for has none."""
 
 
 class _Back(msgspec.Struct, frozen=True):
@@ -462,7 +462,7 @@ async def _note_return(
     await session.flush()
     settled = await session.get_one(Settlement, (row.hold_id, 0))
     by_card = row.method == PaymentMethod.CARD
-    wish = Wish(to_card=by_card, reason=reason, words=row.verdict_words, key=RETURNED)
+    wish = Wish(to_card=by_card, reason=reason, words=row.verdict_words)
     await _note_refund(session, row, _Back(settled, row.amount, wish), actor, now)
 
 
@@ -512,7 +512,7 @@ async def _note_refund(
     made = PaymentRefund(
         id=uuid4(),
         payment_id=row.id,
-        key=wish.key or f"settlement:{given.settled.number}",
+        key=wish.key,
         amount=given.amount,
         is_whole=wish.amount is None,
         to_card=wish.to_card,

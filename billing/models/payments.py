@@ -272,8 +272,8 @@ class PaymentRefund(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     payment_id: Mapped[UUID] = mapped_column(ForeignKey(Payment.id))
-    key: Mapped[str]
-    """The same key is the same refund."""
+    key: Mapped[str | None]
+    """The same key is the same refund; one that nobody asked for has none."""
     amount: Mapped[int]
     is_whole: Mapped[bool]
     """Asked for as the rest, whatever it was."""

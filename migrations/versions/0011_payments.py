@@ -157,7 +157,7 @@ TABLES = (
     create table payment_refund (
       id uuid not null,
       payment_id uuid not null,
-      key text not null,
+      key text,
       amount bigint not null,
       is_whole boolean not null,
       to_card boolean not null,
@@ -299,6 +299,32 @@ begin
 end$$
 """
 
+# A booking is judged by who came, and nothing else is; the row that closes a hold says why.
+CLOSE = """
+create or replace function hold_close() returns trigger language plpgsql as $$
+begin
+  if exists (
+    select from written s join hold h on h.id = s.hold_id
+    where h.source_kind = 'booking' and s.cause in ('attendance', 'tutor_absent')
+       or h.source_kind <> 'booking' and s.cause in ('outcome', 'forfeited')
+  ) then
+    raise exception 'CAUSE_GUARD: a booking is settled by who came, and nothing else is'
+      using errcode = 'check_violation';
+  end if;
+  update hold h set status = case when s.to_student = s.amount then 'refunded' else 'released' end
+  from written s where s.hold_id = h.id and s.number = 0;
+  return null;
+end$$
+"""
+CLOSE_BEFORE = """
+create or replace function hold_close() returns trigger language plpgsql as $$
+begin
+  update hold h set status = case when s.to_student = s.amount then 'refunded' else 'released' end
+  from written s where s.hold_id = h.id and s.number = 0;
+  return null;
+end$$
+"""
+
 # What was agreed stays; the history goes forward with its payment, amounts only grow, and what is decided is decided.
 TRIGGERS = (
     """
@@ -375,7 +401,7 @@ def upgrade() -> None:
     _say(CAUSES, LATER)
     op.execute(SETTLEMENT)
     _facts_decide("attendance", "tutor_absent", "outcome")
-    for statement in (*TABLES, LESSON_OPEN, SETTLED_AT_ONCE, *TRIGGERS):
+    for statement in (*TABLES, LESSON_OPEN, SETTLED_AT_ONCE, CLOSE, *TRIGGERS):
         op.execute(statement)
 
 
@@ -385,6 +411,7 @@ def downgrade() -> None:
     op.execute("drop trigger settled_at_once on hold")
     op.execute("drop function hold_settled_at_once()")
     op.execute(LESSON_OPEN_BEFORE)
+    op.execute(CLOSE_BEFORE)
     for table in (
         "card_refund",
         "card_authorization",

@@ -1,6 +1,7 @@
 """A booking paid by card: authorised in time, captured once, released or sent back, wherever somebody dies."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from billing.errors import (
 from billing.models import PaymentMethod, PaymentReason, PaymentState
 from server.integrations.stripe_fake.fake import Fault
 from tests.billing.booker import FAR, PRICE, SOON, Booker
-from tests.billing.world import Sessions, balance, events, fund, usd
+from tests.billing.world import PLANNED_S, Sessions, balance, events, fund, usd
 
 FEE = PRICE * 29 // 1000 + 30
 TUTOR, PLATFORM = 3_000, 7_000
@@ -69,67 +70,40 @@ async def test_a_card_is_authorised_at_once_and_no_money_moves(booker: Booker) -
     await booker.checked()
 
 
-async def test_the_end_of_the_lesson_captures_and_settles_in_one(booker: Booker) -> None:
-    payment_id = await agreed(booker)
-    booker.passes(SOON)
-    await booker.ends(payment_id)
-    waiting = await booker.state(payment_id)
+async def test_the_end_of_the_lesson_captures_the_card_and_settles_in_one_or_releases_it(
+    booker: Booker,
+) -> None:
+    ends = (
+        (PLANNED_S, PLANNED_S, [CAPTURED], "succeeded", PAID),
+        # Taken and sent back to the card: our fee is all that is left of it.
+        (PLANNED_S, 0, [CAPTURED, REFUNDED], "succeeded", BACK),
+        (0, 0, [VOIDED], "canceled", {}),
+    )
+    sum_: Counter[str] = Counter()
+    for student_s, tutor_s, end, status, moved in ends:
+        payment_id = await agreed(booker)
+        await booker.ends(payment_id, student_s=student_s, tutor_s=tutor_s)
 
-    await booker.run()
-    await booker.ends(payment_id)
-    await booker.run()
+        await booker.run()
+        await booker.ends(payment_id, student_s=student_s, tutor_s=tutor_s)
+        await booker.run()
 
-    assert waiting is PaymentState.AUTHORIZED
-    assert await booker.way(payment_id) == [PENDING, AUTHORIZED, CAPTURED]
-    assert await booker.balances() == PAID
-    assert len(booker.at_stripe()) == 1
-    await booker.checked()
-
-
-async def test_a_tutor_who_did_not_come_is_captured_and_sent_back_to_the_card(booker: Booker) -> None:
-    payment_id = await agreed(booker)
-    booker.passes(SOON)
-
-    await booker.ends(payment_id, tutor_s=0)
-    await booker.run()
-
-    assert await booker.way(payment_id) == [PENDING, AUTHORIZED, CAPTURED, REFUNDED]
+        assert await booker.way(payment_id) == [PENDING, AUTHORIZED, *end]
+        assert booker.at_stripe()[-1]["status"] == status
+        sum_.update(moved)
+        assert await booker.balances() == sum_
+    assert len(booker.at_stripe()) == len(ends)
     assert [one.status for one in await booker.refunds()] == ["sent"]
-    assert await booker.balances() == BACK
     await booker.checked()
 
 
-async def test_a_lesson_that_nobody_came_to_releases_the_card(booker: Booker) -> None:
-    payment_id = await agreed(booker)
-    booker.passes(SOON)
-
-    await booker.ends(payment_id, student_s=0, tutor_s=0)
-    await booker.run()
-
-    assert await booker.way(payment_id) == [PENDING, AUTHORIZED, VOIDED]
-    assert [one["status"] for one in booker.at_stripe()] == ["canceled"]
-    assert await booker.balances() == {}
-    await booker.checked()
-
-
-async def test_who_cancels_late_is_captured_without_a_lesson(booker: Booker) -> None:
-    payment_id = await agreed(booker)
-
-    await booker.capture(payment_id)
-    with pytest.raises(PaymentStateError):
-        await booker.void(payment_id)
-    await booker.run()
-
-    assert await booker.way(payment_id) == [PENDING, AUTHORIZED, CAPTURED]
-    assert await booker.balances() == PAID
-    await booker.checked()
-
-
-async def test_a_late_cancellation_that_stripe_was_away_for_is_settled_after_the_lesson(
+async def test_a_late_cancellation_is_captured_without_a_lesson_and_long_after_it_too(
     booker: Booker,
 ) -> None:
     payment_id = await agreed(booker)
     await booker.capture(payment_id)
+    with pytest.raises(PaymentStateError):
+        await booker.void(payment_id)
     booker.passes(SOON)
     await booker.ends(payment_id, student_s=0, tutor_s=0)
 
@@ -473,6 +447,20 @@ async def test_the_students_browser_and_the_job_ask_at_once(booker: Booker) -> N
 
     assert len(booker.at_stripe()) == 1
     assert [one.status for one in await booker.authorizations()] == ["authorized"]
+
+
+async def test_evidence_that_comes_before_the_card_is_captured_is_for_people(booker: Booker) -> None:
+    payment_id = await agreed(booker)
+    booker.passes(SOON)
+    await booker.ends(payment_id)
+    await booker.hears_late(payment_id, student_s=PLANNED_S, tutor_s=0)
+
+    await booker.run()
+
+    async with booker.sessions() as session:
+        noted = await session.scalar(text("select to_student from hold_review"))
+    assert (noted, await booker.state(payment_id)) == (PRICE, PaymentState.CAPTURED)
+    await booker.checked()
 
 
 async def test_stripes_events_in_any_number_change_nothing_more(booker: Booker) -> None:
