@@ -73,7 +73,7 @@ async def test_a_card_is_authorised_at_once_and_no_money_moves(booker: Booker) -
 async def test_the_end_of_the_lesson_captures_the_card_and_settles_in_one_or_releases_it(
     booker: Booker,
 ) -> None:
-    ends = (
+    ends: tuple[tuple[int, int, list[str], str, dict[str, int]], ...] = (
         (PLANNED_S, PLANNED_S, [CAPTURED], "succeeded", PAID),
         # Taken and sent back to the card: our fee is all that is left of it.
         (PLANNED_S, 0, [CAPTURED, REFUNDED], "succeeded", BACK),
@@ -126,44 +126,23 @@ async def test_what_is_let_go_releases_the_card(booker: Booker) -> None:
     await booker.checked()
 
 
-async def test_a_card_may_be_given_in_stripes_form(booker: Booker) -> None:
-    payment_id = await booker.by_card(None)
-    asked = await booker.start(payment_id)
-    assert asked.client_secret is not None
-    await booker.accept(payment_id)
-    [intent] = booker.at_stripe()
+async def test_the_student_gives_a_card_another_one_or_an_answer_to_their_bank(booker: Booker) -> None:
+    cards = (None, "confirm", None), ("9995", "confirm", "insufficient_funds"), ("3220", "authenticate", None)
+    for card, answer, failure in cards:
+        payment_id = await booker.by_card(card)
+        await booker.accept(payment_id)
+        asked = await booker.start(payment_id)
+        intent = booker.at_stripe()[-1]
+        before = await booker.state(payment_id)
 
-    await booker.fake.act(f"/payments/{intent['id']}/confirm")
-    await booker.hear()
+        await booker.fake.act(f"/payments/{intent['id']}/{answer}")
+        await booker.hear()
 
-    row = await booker.row(payment_id)
-    assert (row.state, row.card) == (AUTHORIZED, intent["payment_method"])
+        row, after = await booker.row(payment_id), await booker.start(payment_id)
+        assert (asked.client_secret, asked.failure) == (intent["client_secret"], failure)
+        assert (before, row.state) == (PENDING, AUTHORIZED)
+        assert (row.card, after.client_secret, after.failure) == (intent["payment_method"], None, None)
     await booker.checked()
-
-
-async def test_a_declined_card_leaves_the_form_for_another(booker: Booker) -> None:
-    payment_id = await booker.by_card("9995")
-    asked = await booker.start(payment_id)
-    [intent] = booker.at_stripe()
-
-    await booker.fake.act(f"/payments/{intent['id']}/confirm", card="4242")
-    after = await booker.start(payment_id)
-
-    assert (asked.failure, asked.client_secret is None) == ("insufficient_funds", False)
-    assert (after.failure, after.client_secret) == (None, None)
-    assert [one.status for one in await booker.authorizations()] == ["authorized"]
-
-
-async def test_a_bank_that_asks_is_answered(booker: Booker) -> None:
-    payment_id = await booker.by_card("3220")
-    await booker.accept(payment_id)
-    [intent] = booker.at_stripe()
-    before = await booker.state(payment_id)
-
-    await booker.fake.act(f"/payments/{intent['id']}/authenticate")
-    await booker.hear()
-
-    assert (before, await booker.state(payment_id)) == (PaymentState.PENDING, PaymentState.AUTHORIZED)
 
 
 async def test_a_card_that_brings_nothing_lets_the_payment_go_when_the_lesson_starts(booker: Booker) -> None:
@@ -206,26 +185,20 @@ async def test_a_far_lesson_makes_the_card_ready_and_authorises_it_two_days_befo
     await booker.checked()
 
 
-async def test_a_far_lessons_card_may_be_given_in_stripes_form(booker: Booker) -> None:
+async def test_a_far_lessons_card_may_be_given_in_stripes_form_and_may_be_declined(booker: Booker) -> None:
     payment_id = await booker.by_card(None, starts_in=FAR)
     asked = await booker.start(payment_id)
     setup = (await booker.row(payment_id)).setup_id
+    booking, saved = booker.booking(starts_in=FAR), await booker.save_card("9995")
+    declined = await booker.open(booking, method=PaymentMethod.CARD, card=saved)
 
     await booker.fake.act(f"/setups/{setup}/finish")
     await booker.hear()
 
-    assert asked.is_setup
-    assert asked.client_secret is not None
+    assert (asked.is_setup, asked.client_secret is None) == (True, False)
     assert (await booker.row(payment_id)).card is not None
     assert (await booker.start(payment_id)).client_secret is None
-
-
-async def test_a_card_that_cannot_be_made_ready_says_so(booker: Booker) -> None:
-    saved = await booker.save_card("9995")
-    booking = booker.booking(starts_in=FAR)
-    payment_id = await booker.open(booking, method=PaymentMethod.CARD, card=saved)
-
-    assert (await booker.start(payment_id)).failure == "insufficient_funds"
+    assert (await booker.start(declined)).failure == "insufficient_funds"
 
 
 async def test_a_bank_that_asks_while_nobody_is_there_has_the_student_told(booker: Booker) -> None:
@@ -262,35 +235,24 @@ async def test_a_lesson_that_is_moved_is_authorised_for_its_new_time(booker: Boo
 
 
 async def test_before_an_authorisation_is_lost_the_money_is_taken_into_escrow(booker: Booker) -> None:
-    """A lesson that was moved far beyond its authorisation: held like money of a wallet, and settled like it."""
-    payment_id = await agreed(booker)
-    async with booker.sessions.begin() as session:
-        await payments.move(session, payment_id, starts_at=booker.now + FAR, now=booker.now)
+    """Lessons that were moved far beyond it: held like money of a wallet, and settled or sent back like it."""
+    held, let_go = await agreed(booker), await agreed(booker)
+    for payment_id in (held, let_go):
+        async with booker.sessions.begin() as session:
+            await payments.move(session, payment_id, starts_at=booker.now + FAR, now=booker.now)
     booker.passes(timedelta(days=6, hours=12))
 
     await booker.run()
-    escrowed = (await booker.state(payment_id), await booker.balances())
+    escrowed = (await booker.state(held), await booker.balances())
+    await booker.void(let_go)
+    await booker.run()
     booker.passes(FAR)
-    await booker.ends(payment_id)
+    await booker.ends(held)
 
-    assert escrowed == (PaymentState.AUTHORIZED, {"escrow": PRICE, "stripe": FEE - PRICE})
-    assert await booker.way(payment_id) == [PENDING, AUTHORIZED, CAPTURED]
-    assert await booker.balances() == PAID
-    await booker.checked()
-
-
-async def test_what_was_taken_into_escrow_goes_back_to_the_card_when_it_is_let_go(booker: Booker) -> None:
-    payment_id = await agreed(booker)
-    async with booker.sessions.begin() as session:
-        await payments.move(session, payment_id, starts_at=booker.now + FAR, now=booker.now)
-    booker.passes(timedelta(days=6, hours=12))
-    await booker.run()
-
-    await booker.void(payment_id)
-    await booker.run()
-
-    assert await booker.way(payment_id) == [PENDING, AUTHORIZED, VOIDED]
-    assert await booker.balances() == BACK
+    assert escrowed == (PaymentState.AUTHORIZED, {"escrow": 2 * PRICE, "stripe": 2 * (FEE - PRICE)})
+    assert await booker.way(held) == [PENDING, AUTHORIZED, CAPTURED]
+    assert await booker.way(let_go) == [PENDING, AUTHORIZED, VOIDED]
+    assert await booker.balances() == PAID | {"stripe": 2 * FEE - PRICE}
     await booker.checked()
 
 
@@ -399,37 +361,21 @@ async def test_a_release_whose_answer_was_lost_is_made_once(booker: Booker) -> N
     await booker.checked()
 
 
-async def test_what_was_let_go_while_nobody_knew_of_it_is_found_and_released(booker: Booker) -> None:
-    booker.breaks(":create:", "lose_response")
-    booking = booker.booking()
+async def test_what_is_let_go_is_found_and_released_or_stripe_never_heard_of_it(booker: Booker) -> None:
     saved = await booker.save_card("4242")
-    await booker.open(booking, method=PaymentMethod.CARD, card=saved)
-    with pytest.raises(StripeAwayError):
-        await booker.start(booking.id)
+    made, lost, unheard = [await booker.open(method=PaymentMethod.CARD, card=saved) for _ in range(3)]
+    faults: tuple[tuple[UUID, Fault], ...] = ((made, "lose_response"), (lost, "lose_request"))
+    for payment_id, fault in faults:
+        booker.breaks(":create:", fault)
+        with pytest.raises(StripeAwayError):
+            await booker.start(payment_id)
 
-    await booker.void(booking.id, PaymentReason.WITHDRAWN)
+    for payment_id in (made, lost, unheard):
+        await booker.void(payment_id, PaymentReason.WITHDRAWN)
     await booker.run()
 
     assert [one["status"] for one in booker.at_stripe()] == ["canceled"]
-    assert [one.status for one in await booker.authorizations()] == ["cancelled"]
-    await booker.checked()
-
-
-async def test_what_stripe_never_heard_of_is_dropped(booker: Booker) -> None:
-    unheard, lost = booker.booking(), booker.booking()
-    saved = await booker.save_card("4242")
-    for booking in (unheard, lost):
-        await booker.open(booking, method=PaymentMethod.CARD, card=saved)
-    booker.breaks(":create:", "lose_request")
-    with pytest.raises(StripeAwayError):
-        await booker.start(lost.id)
-
-    for booking in (unheard, lost):
-        await booker.void(booking.id, PaymentReason.WITHDRAWN)
-    await booker.run()
-
-    assert booker.at_stripe() == []
-    assert [one.status for one in await booker.authorizations()] == ["cancelled"] * 2
+    assert [one.status for one in await booker.authorizations()] == ["cancelled"] * 3
     await booker.checked()
 
 
@@ -477,29 +423,20 @@ async def test_stripes_events_in_any_number_change_nothing_more(booker: Booker) 
     await booker.checked()
 
 
-async def test_a_capture_that_only_stripe_told_of_is_enough(booker: Booker) -> None:
-    """Somebody captured at Stripe by hand, or our answer and our job are lost: the event brings the money in."""
-    payment_id = await agreed(booker)
-    [authorization] = await booker.authorizations()
-    await booker.api.capture_payment(authorization.intent or "", PRICE, key="by hand")
-
+async def test_a_capture_that_only_stripe_knows_of_is_told_or_found(booker: Booker) -> None:
+    """Somebody captured at Stripe by hand: an event brings the money in, or the reconciliation does."""
+    told = await agreed(booker)
+    await booker.api.capture_payment(booker.at_stripe()[-1]["id"], PRICE, key="told")
     await booker.hear()
-
-    assert await booker.state(payment_id) is PaymentState.AUTHORIZED
-    assert await booker.balances() == {"escrow": PRICE, "stripe": FEE - PRICE}
-    await booker.checked()
-
-
-async def test_a_capture_that_nobody_told_of_is_found_by_the_reconciliation(booker: Booker) -> None:
     await agreed(booker)
-    [authorization] = await booker.authorizations()
-    await booker.api.capture_payment(authorization.intent or "", PRICE, key="by hand")
+    await booker.api.capture_payment(booker.at_stripe()[-1]["id"], PRICE, key="not told")
     booker.passes(timedelta(minutes=15))
 
     report = await reconciliation.run(booker.sessions, booker.api, now=booker.now)
 
     assert (report.repaired, report.findings) == (1, ())
-    assert await booker.balances() == {"escrow": PRICE, "stripe": FEE - PRICE}
+    assert await booker.state(told) is PaymentState.AUTHORIZED
+    assert await booker.balances() == {"escrow": 2 * PRICE, "stripe": 2 * (FEE - PRICE)}
     await booker.checked()
 
 
@@ -570,29 +507,19 @@ async def test_two_workers_capture_once(booker: Booker) -> None:
 # Back to the card ---------------------------------------------------------------------------------------------------
 
 
-async def test_parts_go_back_to_the_card_and_no_more_than_came_from_it(booker: Booker) -> None:
+async def test_parts_go_back_to_the_card_each_once_and_no_more_than_came_from_it(booker: Booker) -> None:
     payment_id = await captured(booker)
 
-    await booker.refund(payment_id, 4_000, key="a", to_card=True)
+    made = await asyncio.gather(*(booker.refund(payment_id, 4_000, key="a", to_card=True) for _ in range(4)))
     await booker.refund(payment_id, 1_000, key="b")
     await booker.refund(payment_id, key="c", to_card=True)
     await booker.run()
 
+    assert len({one.id for one in made}) == 1
     assert [(one.amount, one.status) for one in await booker.refunds()] == [(4_000, "sent"), (5_000, "sent")]
+    assert [one["amount"] for one in booker.at_stripe("refund")] == [4_000, 5_000]
     assert await balance(booker.sessions, booker.student) == 1_000
     assert await booker.state(payment_id) is PaymentState.REFUNDED
-    await booker.checked()
-
-
-async def test_a_refund_to_the_card_is_asked_for_once(booker: Booker) -> None:
-    payment_id = await captured(booker)
-
-    made = await asyncio.gather(*(booker.refund(payment_id, 4_000, to_card=True) for _ in range(4)))
-    await booker.run()
-
-    assert len({one.id for one in made}) == 1
-    assert [one.status for one in await booker.refunds()] == ["sent"]
-    assert [one["amount"] for one in booker.at_stripe("refund")] == [4_000]
     await booker.checked()
 
 
@@ -635,31 +562,22 @@ async def test_a_refund_that_the_bank_does_not_take_is_in_the_wallet(booker: Boo
     payment_id = await captured(booker, "5126")
     await booker.refund(payment_id, to_card=True)
     await booker.run()
-    booker.passes(timedelta(days=2))
-    await booker.fake.tick()
+    heard = len(booker.fake.events)
+    booker.passes(timedelta(days=1, minutes=30))
 
+    # Nobody told: the reconciliation sees the movement, and has the refund looked at.
+    found = await reconciliation.run(booker.sessions, booker.api, now=booker.now)
+    await booker.run()
+    again = await reconciliation.run(booker.sessions, booker.api, now=booker.now)
+    booker.told = heard
     await booker.hear()
 
+    assert [one.outcome for one in found.findings] == ["missing_here"]
+    assert again.findings == ()
     assert [(one.status, one.failure) for one in await booker.refunds()] == [("failed", "unknown")]
     assert await balance(booker.sessions, booker.student) == PRICE
     assert "card_refund.failed" in await events(booker.sessions)
     assert await booker.state(payment_id) is PaymentState.REFUNDED
-    await booker.checked()
-
-
-async def test_a_failed_refund_that_nobody_told_of_is_found_by_the_reconciliation(booker: Booker) -> None:
-    payment_id = await captured(booker, "5126")
-    await booker.refund(payment_id, to_card=True)
-    await booker.run()
-    booker.passes(timedelta(days=1, minutes=30))
-
-    found = await reconciliation.run(booker.sessions, booker.api, now=booker.now)
-    await booker.run()
-    again = await reconciliation.run(booker.sessions, booker.api, now=booker.now)
-
-    assert [one.outcome for one in found.findings] == ["missing_here"]
-    assert again.findings == ()
-    assert await balance(booker.sessions, booker.student) == PRICE
     await booker.checked()
 
 
