@@ -146,13 +146,17 @@ CHECKS = (
           on a.lesson_id = f.lesson_id and a.version = f.version and a.student_id = h.student_id
         cross join lateral (
           select coalesce(a.attended_s, 0) as attended_s,
-            case when f.cancelled or f.tutor_absent then h.amount
+            case when f.cancelled then h.amount
+                 when h.source_kind = 'booking' then case when f.tutor_attended_s > 0 then 0 else h.amount end
+                 when f.tutor_absent then h.amount
                  when coalesce(a.attended_s, 0) * 100 >= p.attendance_percent * f.total_s then 0
                  else h.amount end as to_student
         ) d
         where s.to_student <> d.to_student or s.attended_s <> d.attended_s or s.total_s <> f.total_s
            or s.threshold_percent <> p.attendance_percent
+           or h.source_kind = 'booking' and s.tutor_attended_s is distinct from f.tutor_attended_s
            or s.number = 0 and s.cause <> case when f.cancelled then 'cancelled'
+                                               when h.source_kind = 'booking' then 'outcome'
                                                when f.tutor_absent then 'tutor_absent' else 'attendance' end
         """,
     ),
@@ -236,14 +240,83 @@ CHECKS = (
           on a.lesson_id = f.lesson_id and a.version = f.version and a.student_id = h.student_id
         left join hold_review r on r.hold_id = h.id
         cross join lateral (
-          select case when f.cancelled or f.tutor_absent then h.amount
+          select case when f.cancelled then h.amount
+                      when h.source_kind = 'booking' then case when f.tutor_attended_s > 0 then 0 else h.amount end
+                      when f.tutor_absent then h.amount
                       when coalesce(a.attended_s, 0) * 100 >= s.threshold_percent * f.total_s then 0
                       else h.amount end as to_student
         ) d
-        where s.cause in ('attendance', 'tutor_absent', 'adjustment')
+        where s.cause in ('attendance', 'tutor_absent', 'outcome', 'adjustment')
           and s.number = (select max(number) from hold_settlement n where n.hold_id = s.hold_id)
           and f.version = (select max(version) from lesson_facts n where n.lesson_id = f.lesson_id)
           and r.to_student is distinct from nullif(d.to_student, s.to_student)
+        """,
+    ),
+    Check(
+        "payment_follows_hold",
+        "A payment is not where its hold is, or says another amount.",
+        """
+        select p.id, p.state, p.captured, p.refunded, h.status, s.to_student
+        from payment p
+        left join hold h on h.id = p.hold_id
+        left join hold_settlement s on s.hold_id = h.id
+          and s.number = (select max(number) from hold_settlement n where n.hold_id = h.id)
+        where case when h.id is null then p.captured > 0
+                   when p.state in ('PENDING', 'AUTHORIZED') then h.status <> 'held'
+                   when p.state = 'VOIDED' then s.to_student is distinct from p.amount
+                   else s.to_student is distinct from p.refunded end
+          or h.id is not null and (h.source_kind <> 'booking' or h.source_id <> p.id or h.currency <> p.currency
+            or h.student_id <> p.student_id or h.tutor_id <> p.tutor_id)
+        """,
+    ),
+    Check(
+        "payment_refunds",
+        "What was refunded of a payment is not the sum of its refunds.",
+        """
+        select p.id, p.refunded, coalesce(r.sum, 0)::bigint as refunds
+        from payment p left join (
+          select payment_id, sum(amount) as sum from payment_refund group by payment_id
+        ) r on r.payment_id = p.id
+        where p.refunded <> coalesce(r.sum, 0)
+        """,
+    ),
+    Check(
+        "payment_is_newest",
+        "The history of a payment goes on behind its state, or belongs to none.",
+        """
+        select e.payment_id, e.seq, e.to_state, p.seq as known from payment_event e
+        left join payment p on p.id = e.payment_id
+        where p.id is null or e.seq > p.seq
+        """,
+    ),
+    Check(
+        "card_is_booked",
+        "What was captured from a card has not moved its amount into the wallet of its owner.",
+        """
+        select a.id, a.payment_id, p.amount from card_authorization a join payment p on p.id = a.payment_id
+        where a.status = 'captured' and not exists (
+          select from ledger_transfer t join ledger_account c on c.id = t.credit_account
+          where t.journal_id = a.journal_id and c.kind = 'wallet' and c.owner_id = p.student_id
+            and t.amount = p.amount and t.currency = p.currency
+        )
+        """,
+    ),
+    Check(
+        "card_refund_is_reserved",
+        "What is on its way from a wallet to a card is not what its refunds wait for, or is more than came from it.",
+        """
+        select coalesce(a.owner_id, r.student_id) as student_id, coalesce(a.balance, 0) as balance,
+          coalesce(r.sum, 0)::bigint as waits
+        from (select owner_id, currency, balance from ledger_account where kind = 'card_refund') a
+        full join (
+          select student_id, currency, sum(amount) as sum from card_refund where status = 'asked'
+          group by student_id, currency
+        ) r on r.student_id = a.owner_id and r.currency = a.currency
+        where coalesce(a.balance, 0) <> coalesce(r.sum, 0)
+        union all
+        select p.student_id, p.amount, sum(r.amount)::bigint from payment p
+        join card_refund r on r.payment_id = p.id and r.status <> 'failed'
+        group by p.id having sum(r.amount) > p.amount
         """,
     ),
     Check(

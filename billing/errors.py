@@ -35,6 +35,10 @@ BillingError
 ├── MethodNotFoundError       not_found   the person has no such saved card
 ├── PaymentMismatchError      conflict    Stripe's payment is not the one that was asked for; somebody must look
 ├── UnsettledPaymentError     unavailable the payment succeeded and its balance transaction is not there yet
+├── PaymentNotFoundError      not_found   no payment has this id
+├── PaymentStateError         conflict    the payment's state does not allow this
+├── RefundTooLargeError       conflict    more than is left of a hold; says what is left
+├── NotByCardError            conflict    the money did not come from a card, so it cannot go back to one
 ├── SignatureError            unauthenticated  a webhook is not Stripe's, or too old
 ├── InvalidEventError         invalid     a webhook that says nothing we could read
 └── StripeError                           what Stripe answered; `retryable` says whether the same call may succeed later
@@ -333,6 +337,39 @@ class UnsettledPaymentError(BillingError):
     def __init__(self, payment_id: str) -> None:
         super().__init__(f"The payment {payment_id} is not on Stripe's balance yet.")
         self.payment_id = payment_id
+
+
+class PaymentNotFoundError(BillingError):
+    """No payment has this id."""
+
+    kind = "not_found"
+    code = "payment_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such payment.")
+
+
+class PaymentStateError(BillingError):
+    """The payment is somewhere else in its life."""
+
+    kind = "conflict"
+    code = "payment_state"
+
+    def __init__(self, state: str, verdict: str | None) -> None:
+        super().__init__(f"This payment is {state}.")
+        self.state = state
+        self.verdict = verdict
+        """How it will end, if that is decided and only the card needs a while."""
+
+
+class NotByCardError(BillingError):
+    """There is no card that so much could go back to."""
+
+    kind = "conflict"
+    code = "not_paid_by_card"
+
+    def __init__(self) -> None:
+        super().__init__("So much was not paid by card.")
 
 
 class SignatureError(BillingError):

@@ -27,6 +27,14 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "system": "The lesson was not held",
         "cancelled": "{deed}, so {refunded} went back to the student. Had the lesson been given, the student's attendance"
         " would have decided.",
+        "outcome_both": "Student and tutor came to the lesson. So {amount} were released: {tutor} to the tutor,"
+        " {platform} to the platform.",
+        "outcome_tutor": "The tutor came and the student did not. So {amount} were released: {tutor} to the tutor,"
+        " {platform} to the platform.",
+        "outcome_student": "The tutor did not come. So {refunded} went back to the student.",
+        "outcome_nobody": "Nobody came to the lesson. So {refunded} went back to the student.",
+        "forfeited": "The student cancelled too late or did not come. So {amount} were released: {tutor} to the tutor,"
+        " {platform} to the platform.",
         "admin": "An administrator decided: {tutor} to the tutor, {platform} to the platform, {refunded} back to the"
         " student.",
         "reason": "Reason: {reason}",
@@ -54,6 +62,14 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "system": "Buổi học đã không diễn ra",
         "cancelled": "{deed}, vì vậy {refunded} đã được hoàn lại cho học viên. Nếu buổi học diễn ra, mức tham gia của học"
         " viên sẽ quyết định.",
+        "outcome_both": "Học viên và gia sư đều đã vào buổi học. Vì vậy {amount} đã được giải ngân: {tutor} cho gia sư,"
+        " {platform} cho nền tảng.",
+        "outcome_tutor": "Gia sư đã vào buổi học còn học viên thì không. Vì vậy {amount} đã được giải ngân: {tutor} cho"
+        " gia sư, {platform} cho nền tảng.",
+        "outcome_student": "Gia sư đã không vào buổi học. Vì vậy {refunded} đã được hoàn lại cho học viên.",
+        "outcome_nobody": "Không ai vào buổi học. Vì vậy {refunded} đã được hoàn lại cho học viên.",
+        "forfeited": "Học viên hủy quá muộn hoặc không đến. Vì vậy {amount} đã được giải ngân: {tutor} cho gia sư,"
+        " {platform} cho nền tảng.",
         "admin": "Quản trị viên đã quyết định: {tutor} cho gia sư, {platform} cho nền tảng, {refunded} hoàn lại cho học"
         " viên.",
         "reason": "Lý do: {reason}",
@@ -99,10 +115,18 @@ def _why(hold: HoldView) -> str:
             return "held"
         case Cause.ATTENDANCE:
             return "released" if hold.status is HoldStatus.RELEASED else "missed"
-        case Cause.TUTOR_ABSENT | Cause.CANCELLED | Cause.ADMIN as cause:
+        case Cause.TUTOR_ABSENT | Cause.CANCELLED | Cause.FORFEITED | Cause.ADMIN as cause:
             return cause.value
+        case Cause.OUTCOME:
+            return f"outcome_{_came(hold)}"
         case Cause.ADJUSTMENT | Cause.REFUND | Cause.DISPUTE | Cause.CARD_DISPUTE:
             raise AssertionError("what follows a settlement closes no hold")
+
+
+def _came(hold: HoldView) -> str:
+    assert hold.attendance is not None, "facts decided it"
+    tutor, student = hold.attendance.tutor_attended_s > 0, hold.attendance.attended_s > 0
+    return ("both" if student else "tutor") if tutor else ("student" if student else "nobody")
 
 
 def _deed(hold: HoldView) -> str:

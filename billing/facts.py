@@ -64,9 +64,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     to_tutor: int
     to_platform: int
     to_student: int
-    attended_s: int
-    total_s: int
-    threshold_percent: int
+    attended_s: int | None = None
+    """With the next two: what was measured, unless people decided without it."""
+    total_s: int | None = None
+    threshold_percent: int | None = None
+    tutor_attended_s: int | None = None
+    """Only where it decides: of a booking."""
 
 
 def decide(
@@ -93,6 +96,35 @@ def decide(
         attended_s=attended_s,
         total_s=total_s,
         threshold_percent=threshold_percent,
+    )
+
+
+def decide_booking(
+    *,
+    amount: int,
+    tutor_bps: int,
+    attended_s: int,
+    total_s: int,
+    threshold_percent: int,
+    tutor_attended_s: int,
+    cancelled: bool,
+) -> Decision:
+    """Apply the rule of bookings (B-08): the tutor is paid for having come, whether or not the student did.
+
+    Came is who was there for a whole second of the lesson's time. How much of it they took counts only in courses, so
+    the threshold is kept for people to see and decides nothing.
+    """
+    released = tutor_attended_s > 0 and not cancelled
+    to_tutor, to_platform = split(amount, tutor_bps) if released else (0, 0)
+    return Decision(
+        cause=Cause.CANCELLED if cancelled else Cause.OUTCOME,
+        to_tutor=to_tutor,
+        to_platform=to_platform,
+        to_student=amount - to_tutor - to_platform,
+        attended_s=attended_s,
+        total_s=total_s,
+        threshold_percent=threshold_percent,
+        tutor_attended_s=tutor_attended_s,
     )
 
 

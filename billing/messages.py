@@ -12,6 +12,7 @@ from billing.models import (
     DisputeStatus,
     HoldId,
     OwnerId,
+    PaymentReason,
     SourceKind,
     TopUpStatus,
 )
@@ -183,6 +184,52 @@ class PayoutAccountChanged(msgspec.Struct, frozen=True, kw_only=True, tag="payou
     usable_from: datetime
 
 
+class PaymentMoved(msgspec.Struct, frozen=True, kw_only=True):
+    """What each event of a booking's payment says."""
+
+    payment_id: UUID
+    """The booking's."""
+    lesson_id: UUID
+    student_id: OwnerId
+    tutor_id: OwnerId
+    amount: Money
+    """The whole price."""
+    reason: PaymentReason
+
+
+class PaymentAuthorized(PaymentMoved, frozen=True, kw_only=True, tag="payment.authorized"):
+    """The tutor agreed, and the money is there."""
+
+
+class PaymentCaptured(PaymentMoved, frozen=True, kw_only=True, tag="payment.captured"):
+    """It was paid out by the split."""
+
+
+class PaymentVoided(PaymentMoved, frozen=True, kw_only=True, tag="payment.voided"):
+    """It was let go; whatever was held is back."""
+
+
+class PaymentRefunded(PaymentMoved, frozen=True, kw_only=True, tag="payment.refunded"):
+    """Some of what was captured went back to the student."""
+
+    refunded: Money
+    """This time."""
+    to_card: bool
+
+
+class AuthorizationNeeded(PaymentMoved, frozen=True, kw_only=True, tag="payment.authorization_needed"):
+    """A bank wants to see the student, or does not take the card: without them there will be no lesson."""
+
+    until: datetime
+    """When the payment is given up."""
+
+
+class CardRefundFailed(PaymentMoved, frozen=True, kw_only=True, tag="card_refund.failed"):
+    """The bank did not take money back, so it is in the wallet."""
+
+    refunded: Money
+
+
 Event = (
     HoldPlaced
     | HoldReleased
@@ -202,4 +249,10 @@ Event = (
     | WithdrawalRejected
     | PayoutFailed
     | PayoutAccountChanged
+    | PaymentAuthorized
+    | PaymentCaptured
+    | PaymentVoided
+    | PaymentRefunded
+    | AuthorizationNeeded
+    | CardRefundFailed
 )

@@ -16,13 +16,14 @@ from sqlalchemy import BigInteger, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import card_disputes, stripe_entries, top_ups
+from billing import card_disputes, card_payments, card_refunds, stripe_entries, top_ups
 from billing.errors import BillingError
 from billing.ledger import AccountKey, Order
 from billing.models import (
     PLATFORM,
     Account,
     AccountKind,
+    CardRefund,
     FindingOutcome,
     JournalKind,
     StripeEntry,
@@ -272,6 +273,9 @@ async def _repair_charge(
     session: AsyncSession, there: _There, movement: BalanceTransaction, now: datetime
 ) -> bool:
     payment = there.payments.get(movement.source or "")
+    if payment is not None and payment.tagged(card_payments.AUTHORIZATION_TAG) is not None:
+        await card_payments.hear(session, payment, now=now)
+        return True
     top_up_id = None if payment is None else payment.tagged(top_ups.TAG)
     if payment is None or top_up_id is None:
         return False
@@ -284,6 +288,18 @@ async def _repair_dispute(
 ) -> bool:
     await card_disputes.apply(session, there.disputes[movement.source or ""], now=now)
     return True
+
+
+async def _repair_refund(
+    session: AsyncSession, there: _There, movement: BalanceTransaction, now: datetime
+) -> bool:
+    """Have a refund of ours looked at again; it is booked by its job, a moment later."""
+    del there
+    known = select(CardRefund.id).where(CardRefund.refund == movement.source)
+    refund_id = await session.scalar(known)
+    if refund_id is not None:
+        await card_refunds.look(session, refund_id, now=now)
+    return False
 
 
 async def _repair_fee(
@@ -310,6 +326,7 @@ Repair = Callable[[AsyncSession, _There, BalanceTransaction, datetime], Awaitabl
 REPAIRS: Mapping[str, Repair] = {
     "charge": _repair_charge,
     **dict.fromkeys(DISPUTING, _repair_dispute),
+    "refund_failure": _repair_refund,
     "fee": _repair_fee,
     "payout": _repair_payout,
     "payout_reversal": _repair_payout,

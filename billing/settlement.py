@@ -15,15 +15,13 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import divisions, ledger, maturity, outbox, policy
+from billing import divisions, ledger, maturity, outbox, payment_moves, policy, releases
 from billing.divisions import Division
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
-from billing.facts import Decision, LessonFacts, Presence, decide
-from billing.holds import refunded
-from billing.ledger import AccountKey, Leg, Order
-from billing.messages import HoldAdjusted, HoldReleased, WalletChanged
+from billing.facts import Decision, LessonFacts, Presence, decide, decide_booking
+from billing.ledger import Order
+from billing.messages import HoldAdjusted, WalletChanged
 from billing.models import (
-    AccountKind,
     Cause,
     Due,
     FactsRow,
@@ -32,13 +30,16 @@ from billing.models import (
     HoldStatus,
     JournalKind,
     OwnerId,
+    PaymentMethod,
+    PaymentReason,
     PresenceRow,
     Review,
     Settlement,
     SourceKind,
 )
 from billing.money import Money
-from billing.policy import Policy
+from billing.payment_moves import Wish
+from billing.releases import Release
 
 log = structlog.get_logger()
 
@@ -131,22 +132,29 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     await _write_facts(session, facts, version, now)
     adjusted: list[HoldId] = []
     to_review: list[HoldId] = []
+    booked = {payment.hold_id: payment for payment in await payment_moves.of_lesson(session, facts.lesson_id)}
     for hold, latest in await _settled_holds(session, facts.lesson_id):
         assert latest.threshold_percent is not None, "facts decided it, so it has a threshold"
-        presence = facts.students.get(OwnerId(hold.student_id), Presence(0))
-        decision = decide(
-            amount=hold.amount,
-            tutor_bps=hold.tutor_bps,
-            attended_s=presence.attended_s,
+        decision = judge(
+            hold,
+            latest.threshold_percent,
+            attended_s=facts.students.get(OwnerId(hold.student_id), Presence(0)).attended_s,
+            tutor_attended_s=facts.tutor_attended_s,
             total_s=facts.total_s,
-            threshold_percent=latest.threshold_percent,
             tutor_absent=facts.tutor_absent,
             cancelled=facts.cancelled,
         )
+        payment = booked.get(hold.id)
         if decision.to_student == latest.to_student:
             await session.execute(delete(Review).where(Review.hold_id == hold.id))
-        elif await _adjust(session, hold, latest, decision, version, now):
+        elif (payment is None or payment_moves.may_follow(payment, decision.to_student)) and await _adjust(
+            session, hold, latest, decision, version, now
+        ):
             await session.execute(delete(Review).where(Review.hold_id == hold.id))
+            if payment is not None:
+                await payment_moves.follow(
+                    session, payment, Wish(reason=PaymentReason.LATE_EVIDENCE), actor=ACTOR, now=now
+                )
             adjusted.append(HoldId(hold.id))
         else:
             await _note_for_review(session, hold, decision, version, now)
@@ -154,9 +162,42 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     return Reconsidered(tuple(adjusted), tuple(to_review))
 
 
+def judge(
+    hold: Hold,
+    threshold_percent: int,
+    *,
+    attended_s: int,
+    tutor_attended_s: int,
+    total_s: int,
+    tutor_absent: bool,
+    cancelled: bool,
+) -> Decision:
+    """Decide one hold by what is known of its lesson: a booking by who came, everything else by attendance."""
+    if hold.source_kind == SourceKind.BOOKING:
+        return decide_booking(
+            amount=hold.amount,
+            tutor_bps=hold.tutor_bps,
+            attended_s=attended_s,
+            total_s=total_s,
+            threshold_percent=threshold_percent,
+            tutor_attended_s=tutor_attended_s,
+            cancelled=cancelled,
+        )
+    return decide(
+        amount=hold.amount,
+        tutor_bps=hold.tutor_bps,
+        attended_s=attended_s,
+        total_s=total_s,
+        threshold_percent=threshold_percent,
+        tutor_absent=tutor_absent,
+        cancelled=cancelled,
+    )
+
+
 async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Settled:
     """Move the money of a lesson whose due row is locked by this transaction."""
     facts = await session.get_one(FactsRow, (lesson_id, FROZEN))
+    booked = await payment_moves.of_lesson(session, lesson_id)
     holds = (
         await session.scalars(
             select(Hold)
@@ -167,110 +208,61 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
         )
     ).all()
     await session.execute(delete(Due).where(Due.lesson_id == lesson_id))
-    if not holds:
+    if not holds and not booked:
         return Settled(lesson_id, (), ())
-    terms = await policy.versions(session, {hold.policy_version for hold in holds})
     attended = await _attended(session, lesson_id)
-    decisions = [
-        decide(
-            amount=hold.amount,
-            tutor_bps=hold.tutor_bps,
-            attended_s=attended.get(hold.student_id, 0),
-            total_s=facts.total_s,
-            threshold_percent=terms[hold.policy_version].attendance_percent,
-            tutor_absent=facts.tutor_absent,
+    for payment in booked:
+        if payment.method == PaymentMethod.CARD and payment.hold_id is not None:
+            # What goes back may go on to the card, in a journal of its own.
+            await payment_moves.lock_accounts(session, payment)
+    ids = await _release(session, facts, holds, attended, now) if holds else ((), ())
+    for payment in booked:
+        came = payment_moves.Came(
+            student_s=attended.get(payment.student_id, 0),
+            tutor_s=facts.tutor_attended_s,
             cancelled=facts.cancelled,
+        )
+        await payment_moves.settle_outcome(session, payment, came, now=now)
+    return Settled(lesson_id, *ids)
+
+
+async def _release(
+    session: AsyncSession,
+    facts: FactsRow,
+    holds: Sequence[Hold],
+    attended: Mapping[UUID, int],
+    now: datetime,
+) -> tuple[tuple[HoldId, ...], tuple[HoldId, ...]]:
+    """Settle the holds of a lesson in one journal."""
+    terms = await policy.versions(session, {hold.policy_version for hold in holds})
+    decided = [
+        Release(
+            hold,
+            judge(
+                hold,
+                terms[hold.policy_version].attendance_percent,
+                attended_s=attended.get(hold.student_id, 0),
+                tutor_attended_s=facts.tutor_attended_s,
+                total_s=facts.total_s,
+                tutor_absent=facts.tutor_absent,
+                cancelled=facts.cancelled,
+            ),
+            releases.risk_until(terms[hold.policy_version], hold, now),
         )
         for hold in holds
     ]
-    risks = [_risk_until(terms[hold.policy_version], hold, now) for hold in holds]
-    legs = await _legs(session, lesson_id, list(zip(holds, decisions, risks, strict=True)))
     order = Order(
         kind=JournalKind.SETTLEMENT,
         scope="settle",
-        key=str(lesson_id),
-        request=lesson_id,
+        key=str(facts.lesson_id),
+        request=facts.lesson_id,
         actor=facts.actor or ACTOR,
-        reason=facts.reason or decisions[0].cause,
+        reason=facts.reason or decided[0].decision.cause,
         ref_type="lesson",
-        ref_id=lesson_id,
+        ref_id=facts.lesson_id,
         at=now,
     )
-    posted = await ledger.post(session, order, legs)
-    assert not posted.replayed, "the due row is gone, so nobody settled this lesson before"
-    rows = [
-        _known(hold, decision)
-        | {
-            "hold_id": hold.id,
-            "number": 0,
-            "amount": hold.amount,
-            "tutor_bps": hold.tutor_bps,
-            "to_tutor": decision.to_tutor,
-            "to_platform": decision.to_platform,
-            "to_student": decision.to_student,
-            "cause": decision.cause,
-            "actor": order.actor,
-            "reason": facts.reason,
-            "facts_version": FROZEN,
-            "risk_until": risk_until,
-            "journal_id": posted.journal_id,
-            "settled_at": now,
-        }
-        for hold, decision, risk_until in zip(holds, decisions, risks, strict=True)
-    ]
-    await session.execute(insert(Settlement), rows)
-    await maturity.begin(session, zip(holds, risks, strict=True))
-    earned = {
-        (OwnerId(hold.tutor_id), hold.currency)
-        for hold, decision, risk_until in zip(holds, decisions, risks, strict=True)
-        if risk_until is None and decision.to_tutor
-    }
-    await maturity.repay_all(session, earned, now=now)
-    return _tell(session, facts, list(zip(holds, decisions, strict=True)), now)
-
-
-async def _legs(
-    session: AsyncSession, lesson_id: UUID, settled: Sequence[tuple[Hold, Decision, datetime | None]]
-) -> list[Leg]:
-    """Return the legs that empty the escrow: to tutor and platform, or back to the student."""
-    tutors = {hold.id: _earnings(hold, risk_until) for hold, _, risk_until in settled}
-    platform = {hold.currency: ledger.revenue(lesson_id, hold.currency) for hold, _, _ in settled}
-    ids = await ledger.accounts(session, [*tutors.values(), *platform.values()])
-    legs: list[Leg] = []
-    for hold, decision, _ in settled:
-        parts = (
-            (ids[tutors[hold.id]], decision.to_tutor),
-            (ids[platform[hold.currency]], decision.to_platform),
-            (hold.wallet_account, decision.to_student),
-        )
-        legs += [
-            Leg(hold.escrow_account, account, Money(amount, hold.currency), HoldId(hold.id))
-            for account, amount in parts
-            if amount
-        ]
-    return legs
-
-
-def _tell(
-    session: AsyncSession, facts: FactsRow, settled: Sequence[tuple[Hold, Decision]], now: datetime
-) -> Settled:
-    """Record the events of a settlement."""
-    released_ids: list[HoldId] = []
-    refunded_ids: list[HoldId] = []
-    changed: set[tuple[UUID, str]] = set()
-    for hold, decision in settled:
-        if decision.to_student == hold.amount:
-            outbox.record(session, refunded(hold, decision.cause, facts.reason), at=now)
-            refunded_ids.append(HoldId(hold.id))
-        else:
-            outbox.record(session, _released(hold, decision), at=now)
-            released_ids.append(HoldId(hold.id))
-            changed.add((hold.tutor_id, hold.currency))
-        # What was held for the student is not held any more, either way.
-        changed.add((hold.student_id, hold.currency))
-    for owner_id, currency in sorted(changed):
-        outbox.record(session, WalletChanged(OwnerId(owner_id), currency), at=now)
-    return Settled(facts.lesson_id, tuple(released_ids), tuple(refunded_ids))
+    return await releases.settle(session, decided, order, reason=facts.reason, facts_version=FROZEN)
 
 
 async def _adjust(
@@ -304,8 +296,8 @@ async def _adjust(
                 division,
                 order,
                 cause=Cause.ADJUSTMENT,
-                tutor=[(_earnings(hold, latest.risk_until), division.to_tutor - latest.to_tutor)],
-                known=_known(hold, decision) | {"facts_version": version},
+                tutor=[(releases.earnings(hold, latest.risk_until), division.to_tutor - latest.to_tutor)],
+                known=releases.known(hold, decision) | {"facts_version": version},
             )
     except InsufficientFundsError:
         return False
@@ -340,7 +332,7 @@ async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tup
         select(Hold, Settlement)
         .join(newest, newest.c.hold_id == Hold.id)
         .join(Settlement, (Settlement.hold_id == newest.c.hold_id) & (Settlement.number == newest.c.number))
-        .where(Settlement.cause.in_((Cause.ATTENDANCE, Cause.TUTOR_ABSENT, Cause.ADJUSTMENT)))
+        .where(Settlement.cause.in_((Cause.ATTENDANCE, Cause.TUTOR_ABSENT, Cause.OUTCOME, Cause.ADJUSTMENT)))
         .order_by(Hold.id)
         .with_for_update(key_share=True, of=Hold)
     )
@@ -396,41 +388,6 @@ async def _attended(session: AsyncSession, lesson_id: UUID) -> Mapping[UUID, int
         )
     )
     return dict(rows.all())
-
-
-def _known(hold: Hold, decision: Decision) -> dict[str, object]:
-    """Return what a settlement and an adjustment both say of why."""
-    return {
-        "lesson_id": hold.lesson_id,
-        "attended_s": decision.attended_s,
-        "total_s": decision.total_s,
-        "threshold_percent": decision.threshold_percent,
-    }
-
-
-def _risk_until(terms: Policy, hold: Hold, now: datetime) -> datetime | None:
-    window = terms.risk_window(SourceKind(hold.source_kind))
-    return now + window if window else None
-
-
-def _earnings(hold: Hold, risk_until: datetime | None) -> AccountKey:
-    kind = AccountKind.EARNINGS if risk_until is None else AccountKind.EARNINGS_PENDING
-    return AccountKey(kind, hold.tutor_id, hold.currency)
-
-
-def _released(hold: Hold, decision: Decision) -> HoldReleased:
-    return HoldReleased(
-        hold_id=HoldId(hold.id),
-        student_id=OwnerId(hold.student_id),
-        tutor_id=OwnerId(hold.tutor_id),
-        lesson_id=hold.lesson_id,
-        source_kind=SourceKind(hold.source_kind),
-        source_id=hold.source_id,
-        amount=Money(hold.amount, hold.currency),
-        tutor_share=Money(decision.to_tutor, hold.currency),
-        platform_share=Money(decision.to_platform, hold.currency),
-        cause=decision.cause,
-    )
 
 
 def _adjusted(hold: Hold, decision: Decision) -> HoldAdjusted:

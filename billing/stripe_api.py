@@ -201,22 +201,22 @@ class StripeApi:
         money: Money,
         *,
         customer: str,
-        method: str,
+        method: str | None,
         tags: Tags,
-        return_url: str,
+        return_url: str | None = None,
         capture: bool,
         off_session: bool = False,
         key: str,
     ) -> Payment:
-        """Charge a saved card now.
+        """Charge a saved card now, or let the payer confirm with one in Stripe's form.
 
         Args:
             money: What is to be paid.
             customer: Whose card it is.
-            method: Which of theirs.
+            method: Which of theirs; without one the payment waits for the form.
             tags: Our ids.
-            return_url: Where the browser goes if the bank wants to see the payer.
-            capture: Take the money; else only authorise it.
+            return_url: Where the browser goes if the bank wants to see the payer; without one the form asks in place.
+            capture: Take the money; else only authorise it, and keep the card for a time when the payer is not there.
             off_session: The payer is not there to answer their bank.
             key: Of this step of the intent.
 
@@ -227,13 +227,14 @@ class StripeApi:
             "amount": money.amount,
             "currency": money.currency.lower(),
             "customer": customer,
-            "payment_method": method,
             "payment_method_types": ["card"],
             "capture_method": "automatic" if capture else "manual",
-            "confirm": True,
             "metadata": dict(tags),
             "expand": EXPANDED_PAYMENT,
-            **({"off_session": True} if off_session else {"return_url": return_url}),
+            **({} if method is None else {"payment_method": method, "confirm": True}),
+            **({} if return_url is None or off_session else {"return_url": return_url}),
+            **({"off_session": True} if off_session else {}),
+            **({} if capture or off_session else {"setup_future_usage": "off_session"}),
         }
         return await self._change(
             Payment, "payment_intents", self._v1.payment_intents.create_async, params, key=key
@@ -261,13 +262,18 @@ class StripeApi:
         params = {"created": _between(since, until), "expand": [f"data.{name}" for name in EXPANDED_PAYMENT]}
         return self._pages(Payment, "payment_intents", self._v1.payment_intents.list_async, params)
 
-    async def create_setup(self, customer: str, *, tags: Tags, key: str) -> Setup:
-        """Begin to save a card that will be charged when its owner is not there."""
+    async def create_setup(self, customer: str, *, method: str | None = None, tags: Tags, key: str) -> Setup:
+        """Begin to make a card ready to be charged when its owner is not there: a saved one, or one they give now.
+
+        Raises:
+            CardDeclinedError: The bank said no.
+        """
         params = {
             "customer": customer,
             "payment_method_types": ["card"],
             "usage": "off_session",
             "metadata": dict(tags),
+            **({} if method is None else {"payment_method": method, "confirm": True}),
         }
         return await self._change(
             Setup, "setup_intents", self._v1.setup_intents.create_async, params, key=key

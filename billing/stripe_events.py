@@ -12,7 +12,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import card_disputes, jobs, payouts, top_ups
+from billing import card_disputes, card_payments, card_refunds, jobs, payouts, top_ups
 from billing.models import StripeEvent
 from billing.stripe_api import StripeApi
 from billing.stripe_objects import tagged
@@ -47,10 +47,32 @@ async def payment_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
     """Apply a payment to whatever it was for."""
     assert event.object_id is not None, "a snapshot event has an object"
     payment = await api.retrieve_payment(event.object_id)
+    if payment.tagged(card_payments.AUTHORIZATION_TAG) is not None:
+        return lambda session, now: card_payments.hear(session, payment, now=now)
     top_up_id = payment.tagged(top_ups.TAG)
     if top_up_id is None:
         return None
     return lambda session, now: top_ups.apply(session, top_up_id, checkout=None, payment=payment, now=now)
+
+
+async def setup_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
+    """Apply a card that is made ready to the booking that it is for."""
+    assert event.object_id is not None, "a snapshot event has an object"
+    setup = await api.retrieve_setup(event.object_id)
+    payment_id = tagged(setup.metadata, card_payments.TAG)
+    if payment_id is None:
+        return None
+    return lambda session, now: card_payments.apply_setup(session, payment_id, setup, now=now)
+
+
+async def refund_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
+    """Apply a refund to the one that was asked for; one that somebody made at Stripe by hand is for people."""
+    assert event.object_id is not None, "a snapshot event has an object"
+    refund = await api.retrieve_refund(event.object_id)
+    refund_id = tagged(refund.metadata, card_refunds.TAG)
+    if refund_id is None:
+        return None
+    return lambda session, now: card_refunds.apply(session, refund_id, refund, now=now)
 
 
 async def payout_changed(api: StripeApi, event: StripeEvent) -> Effect | None:
@@ -93,6 +115,12 @@ TABLE: Mapping[str, Handler] = {
     "payment_intent.succeeded": payment_changed,
     "payment_intent.payment_failed": payment_changed,
     "payment_intent.canceled": payment_changed,
+    "setup_intent.succeeded": setup_changed,
+    "setup_intent.setup_failed": setup_changed,
+    "refund.created": refund_changed,
+    "refund.updated": refund_changed,
+    "refund.failed": refund_changed,
+    "charge.refund.updated": refund_changed,
     "payout.paid": payout_changed,
     "payout.failed": payout_changed,
     "payout.canceled": payout_changed,

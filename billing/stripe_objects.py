@@ -106,6 +106,8 @@ class Payment(_Object, frozen=True, kw_only=True):
     created: int
     customer: str | None
     client_secret: str | None
+    payment_method: str | None
+    """The card, pm_."""
     latest_charge: Charge | None
     last_payment_error: PaymentError | None
     next_action: NextAction | None

@@ -341,27 +341,44 @@ def _judge(receipt: Receipt) -> None:
 
 def _judge_one(receipt: Receipt, ruling: Ruling) -> None:
     if ruling.measured is None:
-        if ruling.cause in (Cause.ATTENDANCE, Cause.TUTOR_ABSENT):
+        if ruling.cause in (Cause.ATTENDANCE, Cause.TUTOR_ABSENT, Cause.OUTCOME):
             raise ReceiptError(f"ruling {ruling.number} names attendance and shows none")
+        if ruling.cause is Cause.FORFEITED and ruling.to_student:
+            raise ReceiptError(f"ruling {ruling.number}: what is forfeited is paid whole")
         if ruling.cause is Cause.CANCELLED and ruling.to_student != receipt.amount:
             raise ReceiptError(f"ruling {ruling.number}: what is cancelled is given back whole")
         _require(ruling, "the division", _parts(ruling), _division(receipt, ruling.to_student))
         return
     again = _measure(receipt, ruling.measured)
     _require(ruling, "the attendance", ruling.measured, again)
-    decision = facts.decide(
-        amount=receipt.amount,
-        tutor_bps=receipt.tutor_bps,
-        attended_s=again.attended_s,
-        total_s=again.total_s,
-        threshold_percent=receipt.policy.attendance_percent,
-        tutor_absent=again.tutor_attended_s < again.tutor_required_s,
-        cancelled=False,
-    )
+    decision = _decide(receipt, again)
     if ruling.number == 0:
         _require(ruling, "the cause", ruling.cause, decision.cause)
     _require(
         ruling, "the division", _parts(ruling), (decision.to_tutor, decision.to_platform, decision.to_student)
+    )
+
+
+def _decide(receipt: Receipt, measured: Measured) -> facts.Decision:
+    """Apply the rule: of bookings, or of everything else."""
+    if receipt.source_kind is SourceKind.BOOKING:
+        return facts.decide_booking(
+            amount=receipt.amount,
+            tutor_bps=receipt.tutor_bps,
+            attended_s=measured.attended_s,
+            total_s=measured.total_s,
+            threshold_percent=receipt.policy.attendance_percent,
+            tutor_attended_s=measured.tutor_attended_s,
+            cancelled=False,
+        )
+    return facts.decide(
+        amount=receipt.amount,
+        tutor_bps=receipt.tutor_bps,
+        attended_s=measured.attended_s,
+        total_s=measured.total_s,
+        threshold_percent=receipt.policy.attendance_percent,
+        tutor_absent=measured.tutor_attended_s < measured.tutor_required_s,
+        cancelled=False,
     )
 
 

@@ -8,7 +8,17 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from billing import card_disputes, maturity, payouts, reconciliation, settlement, stripe_events, top_ups
+from billing import (
+    card_disputes,
+    card_payments,
+    card_refunds,
+    maturity,
+    payouts,
+    reconciliation,
+    settlement,
+    stripe_events,
+    top_ups,
+)
 from billing.jobs import Claim
 from billing.stripe_api import StripeApi
 from server import idempotency
@@ -112,6 +122,14 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
         """Ask how the banks' disputes stand; return how many are not over."""
         return await card_disputes.look(means.sessions, payments, now=now)
 
+    async def carry_card_on(means: Means, claim: Claim, now: datetime) -> None:
+        """Authorise, capture or release the card of a booking's payment."""
+        await card_payments.run(means.sessions, payments, claim, now=now)
+
+    async def refund_card(means: Means, claim: Claim, now: datetime) -> None:
+        """Send money back to a card, or see what became of it."""
+        await card_refunds.run(means.sessions, payments, claim, now=now)
+
     async def reconcile(means: Means, now: datetime) -> int:
         """Compare Stripe's books with ours; return how much differs."""
         report = await reconciliation.run(means.sessions, payments, now=now)
@@ -125,6 +143,8 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
         Once(top_ups.DUE_JOB, end_top_up, "business"),
         Once(payouts.JOB, pay_out, "business"),
         Periodic("look_at_card_disputes", timedelta(hours=1), look_at_card_disputes, "business"),
+        Once(card_payments.JOB, carry_card_on, "business"),
+        Once(card_refunds.JOB, refund_card, "business"),
         Periodic("reconcile_stripe", RECONCILE_EVERY, reconcile, "business"),
     )
 

@@ -110,6 +110,32 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Top-up not completed", "{amount} were not paid, and nothing was charged."),
         Text("Nạp tiền chưa hoàn tất", "{amount} chưa được thanh toán và bạn không bị trừ tiền."),
     ),
+    "authorization_needed": Entry(
+        Text(
+            "Your card needs you",
+            "Your bank did not approve {amount} for your lesson. Confirm your card by {until} UTC, or the lesson is"
+            " cancelled.",
+        ),
+        Text(
+            "Thẻ của bạn cần xác nhận",
+            "Ngân hàng chưa chấp thuận {amount} cho buổi học của bạn. Hãy xác nhận thẻ trước {until} UTC, nếu không"
+            " buổi học sẽ bị hủy.",
+        ),
+    ),
+    "payment_failed": Entry(
+        Text("Lesson not paid", "{amount} could not be taken from the card, so the payment was let go."),
+        Text(
+            "Buổi học chưa được thanh toán", "Không thể thu {amount} từ thẻ nên khoản thanh toán đã bị hủy."
+        ),
+    ),
+    "refunded_to_card": Entry(
+        Text("Refund to your card", "{refunded} are on the way back to your card. Banks take 5 to 10 days."),
+        Text("Hoàn tiền về thẻ", "{refunded} đang được hoàn về thẻ của bạn. Ngân hàng cần 5 đến 10 ngày."),
+    ),
+    "card_refund_failed": Entry(
+        Text("Your card took no refund", "{refunded} came back and are in your wallet."),
+        Text("Không thể hoàn tiền về thẻ", "{refunded} đã quay lại và nằm trong ví của bạn."),
+    ),
     "refund_processed": Entry(
         Text("Refund", "{amount} are back in your wallet."),
         Text("Hoàn tiền", "{amount} đã được hoàn vào ví của bạn."),

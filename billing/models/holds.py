@@ -47,6 +47,10 @@ class Cause(StrEnum):
     ATTENDANCE = "attendance"
     TUTOR_ABSENT = "tutor_absent"
     CANCELLED = "cancelled"
+    OUTCOME = "outcome"
+    """Of a booking: who was there at all."""
+    FORFEITED = "forfeited"
+    """Of a booking: the student cancelled too late, or was reported absent, and the tutor keeps the price."""
     ADMIN = "admin"
     ADJUSTMENT = "adjustment"
     """Late evidence."""
@@ -219,7 +223,13 @@ class Settlement(Base):
             name="undelivered_is_refunded",
         ),
         CheckConstraint(
-            "cause not in ('attendance', 'tutor_absent')"
+            "cause <> 'outcome' or (attended_s is not null and tutor_attended_s is not null"
+            " and to_student = case when tutor_attended_s > 0 then 0 else amount end)",
+            name="outcome_rule",
+        ),
+        CheckConstraint("cause <> 'forfeited' or to_student = 0", name="forfeited_is_paid"),
+        CheckConstraint(
+            "cause not in ('attendance', 'tutor_absent', 'outcome')"
             " or (lesson_id is not null and facts_version is not null and facts_version = 1)",
             name="facts_decide",
         ),
@@ -244,6 +254,8 @@ class Settlement(Base):
     lesson_id: Mapped[UUID | None]
     facts_version: Mapped[int | None] = mapped_column(Integer)
     attended_s: Mapped[int | None]
+    tutor_attended_s: Mapped[int | None]
+    """Only where it decides: of a booking."""
     total_s: Mapped[int | None]
     threshold_percent: Mapped[int | None] = mapped_column(Integer)
     risk_until: Mapped[datetime | None]

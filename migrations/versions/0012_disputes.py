@@ -3,11 +3,21 @@
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
-CAUSES_BEFORE = ("attendance", "tutor_absent", "cancelled", "admin", "adjustment")
-LATER = ("adjustment", "refund", "dispute", "card_dispute")
-CAUSES = (*CAUSES_BEFORE, *LATER[1:])
+CAUSES_BEFORE = (
+    "attendance",
+    "tutor_absent",
+    "cancelled",
+    "outcome",
+    "forfeited",
+    "admin",
+    "adjustment",
+    "refund",
+)
+CAUSES = (*CAUSES_BEFORE, "dispute", "card_dispute")
+LATER_BEFORE = ("adjustment", "refund")
+LATER = (*LATER_BEFORE, "dispute", "card_dispute")
 
 TABLES = (
     """
@@ -152,7 +162,7 @@ def downgrade() -> None:
     for table in ("card_dispute", "dispute", "hold_freeze"):
         op.execute(f"drop table {table}")
     op.execute("drop function dispute_begins()")
-    _say(CAUSES_BEFORE, LATER[:1])
+    _say(CAUSES_BEFORE, LATER_BEFORE)
 
 
 def _say(causes: tuple[str, ...], later: tuple[str, ...]) -> None:

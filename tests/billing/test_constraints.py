@@ -246,7 +246,91 @@ async def stage(sessions: Sessions) -> Stage:
             "submitted_at": NOW,
         },
     }
+    booking, taken, other = uuid4(), uuid4(), uuid4()
+    rows |= {
+        "payment_transition": {"from_state": "VOIDED", "to_state": "PENDING"},
+        "payment_event": {
+            "payment_id": booking,
+            "seq": 2,
+            "from_state": "PENDING",
+            "to_state": "AUTHORIZED",
+            "reason": "ACCEPTED",
+            "actor": "user:1",
+            "at": NOW,
+        },
+        "payment": {
+            "id": other,
+            "lesson_id": uuid4(),
+            "student_id": student,
+            "tutor_id": tutor,
+            "amount": 10_000,
+            "currency": "USD",
+            "tutor_bps": 3_000,
+            "attribution": "platform",
+            "policy_version": 1,
+            "starts_at": NOW,
+            "method": "card",
+            "state": "PENDING",
+            "seq": 1,
+            "opened_at": NOW,
+        },
+        "payment_refund": {
+            "id": uuid4(),
+            "payment_id": booking,
+            "key": "k2",
+            "amount": 1,
+            "is_whole": False,
+            "to_card": False,
+            "reason": "GOODWILL",
+            "actor": "user:1",
+            "hold_id": settled,
+            "settlement_no": 0,
+            "at": NOW,
+        },
+        "card_authorization": {
+            "id": uuid4(),
+            "payment_id": booking,
+            "number": 2,
+            "off_session": False,
+            "opened_at": NOW,
+            "status": "cancelled",
+            "ended_at": NOW,
+        },
+        "card_refund": {
+            "id": uuid4(),
+            "payment_id": booking,
+            "authorization_id": taken,
+            "student_id": student,
+            "key": "k2",
+            "amount": 1,
+            "currency": "USD",
+            "asked_at": NOW,
+            "ask_journal": journals[1],
+        },
+    }
+    begun = rows["payment_event"] | {"seq": 1, "from_state": "NEW", "to_state": "PENDING"}
+    sent, refund = uuid4(), uuid4()
     there: list[tuple[str, Row]] = [
+        ("payment_event", begun),
+        ("payment_event", begun | {"payment_id": other}),
+        ("payment", rows["payment"] | {"id": booking, "hold_id": settled, "setup_id": "seti_1"}),
+        ("payment_refund", rows["payment_refund"] | {"id": refund, "key": "k"}),
+        (
+            "card_authorization",
+            rows["card_authorization"]
+            | {"id": taken, "number": 1, "status": "captured", "began_at": NOW, "intent": "pi_1"}
+            | {"journal_id": journals[0]},
+        ),
+        (
+            "card_authorization",
+            rows["card_authorization"] | {"id": uuid4(), "number": 9, "status": "wanted", "ended_at": None},
+        ),
+        (
+            "card_refund",
+            rows["card_refund"]
+            | {"id": sent, "key": "k", "ask_journal": journals[0], "status": "failed", "refund": "re_1"}
+            | {"sent_journal": journals[0], "back_journal": journals[0], "failure": "x"},
+        ),
         ("top_up", rows["top_up"]),
         ("stripe_customer", rows["stripe_customer"]),
         ("hold_freeze", {"hold_id": settled, "dispute_id": dispute}),
@@ -280,6 +364,10 @@ async def stage(sessions: Sessions) -> Stage:
     rows["top_up"] |= {"id": uuid4(), "key": "k2"}
     rows["stripe_customer"] |= {"owner_id": uuid4(), "customer_id": "cus_2"}
     others = {
+        "booking": booking,
+        "taken": taken,
+        "sent": sent,
+        "refund": refund,
         "account": account,
         "pending": pending,
         "attempt": attempt,
@@ -334,6 +422,12 @@ ENDED: Row = {"status": "succeeded", "ended_at": NOW}
 # Somebody, and withdrawals and attempts that are somewhere in their lives.
 SOMEBODY = UUID(int=1)
 REJECTED: Row = {"status": "rejected", "ended_at": NOW, "rejected_by": SOMEBODY, "answer": "x" * 10}
+# A payment whose history is as far as its state; the database asks for the rest first.
+BY_WALLET: Row = {"method": "wallet", "hold_id": "<held>"}
+VERDICT: Row = {"verdict": "void", "verdict_reason": "EXPIRED", "verdict_actor": "system:x"}
+LIVE: Row = {"status": "asked", "ended_at": None, "began_at": NOW, "intent": "pi_2"}
+TAKEN: Row = {"status": "captured", "began_at": NOW, "intent": "pi_2", "journal_id": "<journal>"}
+RETURNED: Row = {"status": "failed", "back_journal": "<journal>", "failure": "x"}
 SENT: Row = {"began_at": NOW, "transfer": "tr_2", "transfer_journal": "<journal>"}
 
 RESOLVED: Row = {"status": "resolved_upheld", "resolved_at": NOW, "resolved_by": SOMEBODY, "notes": "x" * 10}
@@ -553,6 +647,86 @@ BAD: dict[str, tuple[str, Row]] = {
         "payout_attempt",
         {"status": "cancelled", "ended_at": NOW, "began_at": NOW},
     ),
+    "ck_hold_settlement_outcome_rule": (
+        "hold_settlement",
+        {"cause": "outcome", "tutor_attended_s": 0},
+    ),
+    "ck_hold_settlement_forfeited_is_paid": (
+        "hold_settlement",
+        {"cause": "forfeited", "to_tutor": 0, "to_platform": 0, "to_student": 10_000},
+    ),
+    "pk_payment_transition": ("payment_transition", {"from_state": "PENDING", "to_state": "VOIDED"}),
+    "pk_payment_event": (
+        "payment_event",
+        {"seq": 1, "from_state": "NEW", "to_state": "PENDING"},
+    ),
+    "fk_payment_event_from_state_to_state": ("payment_event", {"to_state": "CAPTURED"}),
+    "fk_payment_event_payment_id_prev_seq_from_state": ("payment_event", {"seq": 3}),
+    "ck_payment_event_reason_known": ("payment_event", {"reason": "MOOD"}),
+    "ck_payment_event_seq_positive": ("payment_event", {"seq": 0}),
+    "ck_payment_event_begins_new": ("payment_event", {"seq": 1}),
+    "pk_payment": ("payment", {"id": "<booking>"}),
+    "uq_payment_hold_id": ("payment", {"hold_id": "<settled>"}),
+    "uq_payment_setup_id": ("payment", {"setup_id": "seti_1"}),
+    "fk_payment_id_seq_state": ("payment", {"seq": 2}),
+    "fk_payment_hold_id_amount_tutor_bps": ("payment", {"hold_id": "<held>", "amount": 1}),
+    "fk_payment_policy_version": ("payment", {"policy_version": 99}),
+    "ck_payment_method_known": ("payment", {"method": "cash"}),
+    "ck_payment_verdict_known": ("payment", {**VERDICT, "verdict": "mood"}),
+    "ck_payment_verdict_reason_known": ("payment", {**VERDICT, "verdict_reason": "MOOD"}),
+    "ck_payment_amount_positive": ("payment", {"amount": 0}),
+    "ck_payment_currency_code": ("payment", {"currency": "usd"}),
+    "ck_payment_bps_range": ("payment", {"tutor_bps": 10_001}),
+    "ck_payment_two_people": ("payment", {"student_id": "<tutor>"}),
+    "ck_payment_amounts_ordered": ("payment", {"refunded": 1}),
+    "ck_payment_amounts_fit_state": ("payment", {"authorized": 10_000}),
+    "ck_payment_wallet_is_held": ("payment", {"method": "wallet"}),
+    "ck_payment_card_by_card": ("payment", {**BY_WALLET, "card": "pm_1"}),
+    "ck_payment_verdict_whole": ("payment", {"verdict": "void"}),
+    "ck_payment_admin_needs_words": ("payment", {**VERDICT, "verdict_actor": "admin:1"}),
+    "ck_payment_ended_by_verdict": ("payment", {"state": "VOIDED"}),
+    "pk_payment_refund": ("payment_refund", {"id": "<refund>"}),
+    "uq_payment_refund_payment_id_key": ("payment_refund", {"key": "k"}),
+    "fk_payment_refund_payment_id": ("payment_refund", {"payment_id": SOMEBODY}),
+    "fk_payment_refund_hold_id_settlement_no": ("payment_refund", {"settlement_no": 9}),
+    "ck_payment_refund_reason_known": ("payment_refund", {"reason": "MOOD"}),
+    "ck_payment_refund_amount_positive": ("payment_refund", {"amount": 0}),
+    "ck_payment_refund_key_length": ("payment_refund", {"key": ""}),
+    "ck_payment_refund_admin_needs_words": ("payment_refund", {"actor": "admin:1"}),
+    "pk_card_authorization": ("card_authorization", {"id": "<taken>"}),
+    "uq_card_authorization_payment_id_number": ("card_authorization", {"number": 1}),
+    "uq_card_authorization_intent": ("card_authorization", {"began_at": NOW, "intent": "pi_1"}),
+    "uq_card_authorization_journal_id": ("card_authorization", {**TAKEN, "journal_id": "<first_journal>"}),
+    "uq_card_authorization_one_live": ("card_authorization", LIVE),
+    "fk_card_authorization_payment_id": ("card_authorization", {"payment_id": SOMEBODY}),
+    "fk_card_authorization_journal_id": ("card_authorization", {**TAKEN, "journal_id": 7}),
+    "ck_card_authorization_status_known": ("card_authorization", {"status": "lost", "ended_at": None}),
+    "ck_card_authorization_number_positive": ("card_authorization", {"number": 0}),
+    "ck_card_authorization_broken_not_negative": ("card_authorization", {"broken": -1}),
+    "ck_card_authorization_off_session_by_card": ("card_authorization", {"off_session": True}),
+    "ck_card_authorization_begun_before_intent": ("card_authorization", {"intent": "pi_2"}),
+    "ck_card_authorization_known_at_stripe": ("card_authorization", {**LIVE, "intent": None}),
+    "ck_card_authorization_authorized_has_end": ("card_authorization", {**LIVE, "status": "authorized"}),
+    "ck_card_authorization_captured_is_booked": ("card_authorization", {**TAKEN, "journal_id": None}),
+    "ck_card_authorization_ended_has_time": ("card_authorization", {"ended_at": None}),
+    "pk_card_refund": ("card_refund", {"id": "<sent>"}),
+    "uq_card_refund_payment_id_key": ("card_refund", {"key": "k"}),
+    "uq_card_refund_refund": ("card_refund", {"refund": "re_1", "sent_journal": "<journal>"}),
+    "uq_card_refund_ask_journal": ("card_refund", {"ask_journal": "<first_journal>"}),
+    "uq_card_refund_sent_journal": ("card_refund", {"refund": "re_2", "sent_journal": "<first_journal>"}),
+    "uq_card_refund_back_journal": ("card_refund", {**RETURNED, "back_journal": "<first_journal>"}),
+    "fk_card_refund_payment_id": ("card_refund", {"payment_id": SOMEBODY}),
+    "fk_card_refund_authorization_id": ("card_refund", {"authorization_id": SOMEBODY}),
+    "fk_card_refund_ask_journal": ("card_refund", {"ask_journal": 7}),
+    "fk_card_refund_sent_journal": ("card_refund", {"refund": "re_2", "sent_journal": 7}),
+    "fk_card_refund_back_journal": ("card_refund", {**RETURNED, "back_journal": 7}),
+    "ck_card_refund_status_known": ("card_refund", {"status": "lost"}),
+    "ck_card_refund_amount_positive": ("card_refund", {"amount": 0}),
+    "ck_card_refund_key_length": ("card_refund", {"key": ""}),
+    "ck_card_refund_broken_not_negative": ("card_refund", {"broken": -1}),
+    "ck_card_refund_sent_is_booked": ("card_refund", {"refund": "re_2"}),
+    "ck_card_refund_sent_by_refund": ("card_refund", {"status": "sent"}),
+    "ck_card_refund_failed_is_back": ("card_refund", {"status": "failed", "failure": "x"}),
     "uq_job_kind_key": ("job", {"key": "waits"}),
     "ck_job_key_length": ("job", {"key": ""}),
     "ck_job_asked_positive": ("job", {"asked": 0}),
@@ -634,6 +808,37 @@ MORE: list[tuple[str, str, Row]] = [
         "payout_attempt",
         {**SENT, "failure": "x", "status": "failed", "ended_at": NOW},
     ),
+    ("ck_hold_settlement_outcome_rule", "hold_settlement", {"cause": "outcome"}),
+    (
+        "ck_hold_settlement_outcome_rule",
+        "hold_settlement",
+        {"cause": "outcome", "tutor_attended_s": 1, "to_tutor": 0, "to_platform": 0, "to_student": 10_000},
+    ),
+    (
+        "ck_hold_settlement_outcome_rule",
+        "hold_settlement",
+        {"cause": "outcome", "tutor_attended_s": 1, "attended_s": None},
+    ),
+    (
+        "ck_hold_settlement_facts_decide",
+        "hold_settlement",
+        {"cause": "outcome", "tutor_attended_s": 1, "lesson_id": None, "facts_version": None},
+    ),
+    ("ck_hold_settlement_number_fits_cause", "hold_settlement", {"cause": "refund"}),
+    ("fk_payment_id_seq_state", "payment", {"state": "AUTHORIZED", "authorized": 10_000}),
+    ("ck_payment_amounts_ordered", "payment", {"captured": 1}),
+    ("ck_payment_amounts_ordered", "payment", {"refunded": -1}),
+    ("ck_payment_verdict_whole", "payment", {**VERDICT, "verdict_actor": None}),
+    (
+        "ck_payment_admin_needs_words",
+        "payment",
+        {**VERDICT, "verdict_actor": "admin:1", "verdict_words": "short"},
+    ),
+    ("ck_payment_card_by_card", "payment", {**BY_WALLET, "setup_id": "seti_2"}),
+    ("ck_card_authorization_known_at_stripe", "card_authorization", {**TAKEN, "intent": None}),
+    ("ck_card_authorization_captured_is_booked", "card_authorization", {"journal_id": "<journal>"}),
+    ("ck_card_refund_sent_is_booked", "card_refund", {"sent_journal": "<journal>"}),
+    ("ck_card_refund_failed_is_back", "card_refund", {"failure": "x"}),
     ("ck_job_periodic_lives", "job", {"every": timedelta(days=1), "dead_at": NOW, "error": "x"}),
 ]
 
@@ -653,6 +858,9 @@ ELSEWHERE = {
     "uq_stripe_entry_journal_id": "test_a_journal_tells_of_one_movement",
     "pk_stripe_event": "test_a_key_is_taken_once",
     "pk_stripe_finding": "test_a_key_is_taken_once",
+    "uq_payment_event_payment_id_seq_to_state": "seq is the key already; the three are there to be referred to",
+    "ck_payment_state_known": "a state that is none ends no event, and fits no amounts",
+    "ck_payment_captured_by_hold": "test_a_captured_payment_has_a_hold",
     "pk_settle_due": "test_a_lesson_is_due_once",
     "pk_hold_review": "test_a_hold_is_in_review_once",
 }
@@ -721,6 +929,36 @@ async def test_an_id_of_stripe_is_known_once(sessions: Sessions, stage: Stage, n
             else:
                 with pytest.raises(DBAPIError, match=f"uq_top_up_{name}"):
                     await add(session, "top_up", row)
+
+
+async def test_a_booking_is_settled_by_who_came_and_nothing_else_is(sessions: Sessions, stage: Stage) -> None:
+    row, fit = stage.rows["hold_settlement"], {"tutor_attended_s": 1}
+    facts_less: Row = {"lesson_id": None, "facts_version": None}
+    booking = stage.rows["hold"] | {"source_kind": "booking", "amount": 10_000, "tutor_bps": 3_000}
+    cases: list[tuple[Row, Row]] = [
+        ({}, fit | {"cause": "outcome"}),
+        ({}, {"cause": "forfeited"} | facts_less),
+        ({"hold_id": booking["id"]}, {"cause": "attendance"}),
+    ]
+    for hold, change in cases:
+        async with sessions() as session:
+            await add(session, "hold", booking)
+            with pytest.raises(DBAPIError, match="CAUSE_GUARD"):
+                await add(session, "hold_settlement", row | hold | change)
+    async with sessions() as session:
+        await add(session, "hold", booking)
+        await add(session, "hold_settlement", row | {"hold_id": booking["id"], "cause": "outcome"} | fit)
+
+
+async def test_a_captured_payment_has_a_hold(sessions: Sessions, stage: Stage) -> None:
+    """Led to where only that is missing."""
+    row = stage.rows["payment"] | VERDICT | {"verdict": "capture", "state": "CAPTURED", "seq": 3}
+    async with sessions() as session:
+        for seq, state, to in ((2, "PENDING", "AUTHORIZED"), (3, "AUTHORIZED", "CAPTURED")):
+            step = {"payment_id": row["id"], "seq": seq, "from_state": state, "to_state": to}
+            await add(session, "payment_event", stage.rows["payment_event"] | step)
+        with pytest.raises(DBAPIError, match="ck_payment_captured_by_hold"):
+            await add(session, "payment", row | {"authorized": 10_000, "captured": 10_000})
 
 
 async def test_a_journal_tells_of_one_movement(sessions: Sessions, stage: Stage) -> None:
@@ -808,6 +1046,28 @@ GUARDED = [
     ),
     ("APPEND_ONLY", "delete from card_dispute"),
     ("APPEND_ONLY", "truncate card_dispute"),
+    # Arrows, histories and refunds are written once; what a payment was opened with stays.
+    ("APPEND_ONLY", "delete from payment_transition"),
+    ("APPEND_ONLY", "update payment_event set to_state = 'VOIDED'"),
+    ("APPEND_ONLY", "delete from payment_event"),
+    ("APPEND_ONLY", "truncate payment_event cascade"),
+    ("a payment never changes what it was made with", "update payment set amount = 1"),
+    ("a payment never changes what it was made with", "update payment set setup_id = 'seti_9'"),
+    ("APPEND_ONLY", "delete from payment"),
+    ("APPEND_ONLY", "update payment_refund set amount = 2"),
+    ("APPEND_ONLY", "delete from payment_refund"),
+    (
+        "card_authorization may not go from captured to cancelled",
+        "update card_authorization set status = 'cancelled' where status = 'captured'",
+    ),
+    (
+        "a card_authorization never changes what it was made with",
+        "update card_authorization set intent = 'pi_9' where intent is not null",
+    ),
+    ("APPEND_ONLY", "delete from card_authorization"),
+    ("card_refund may not go from failed to sent", "update card_refund set status = 'sent'"),
+    ("a card_refund never changes what it was made with", "update card_refund set amount = 2"),
+    ("APPEND_ONLY", "delete from card_refund"),
     # A hold changes its status by its settlement, and gets its lesson once.
     ("HOLD_GUARD", "update hold set status = 'refunded' where status = 'held'"),
     ("HOLD_GUARD", "update hold set status = 'held' where status = 'released'"),

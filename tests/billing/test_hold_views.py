@@ -132,7 +132,7 @@ async def test_what_people_decided_is_told_with_their_reason(sessions: Sessions)
 
 
 async def test_an_adjustment_is_told_after_the_settlement(sessions: Sessions) -> None:
-    view = await settled(sessions, 900, kind=SourceKind.BOOKING)
+    view = await settled(sessions, 900, kind=SourceKind.PACKAGE_SLICE)
     assert view.lesson_id is not None
     async with sessions.begin() as session:
         await reconsider(session, facts(view.lesson_id, {view.student_id: 4_800}), now=NOW)

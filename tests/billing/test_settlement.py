@@ -339,7 +339,7 @@ async def test_evidence_that_agrees_again_closes_the_review(sessions: Sessions) 
 
 async def test_late_evidence_within_the_risk_window_adjusts_by_itself(sessions: Sessions) -> None:
     lesson, tutor = uuid4(), owner()
-    student, hold_id = await sold(sessions, lesson, tutor_id=tutor, source_kind=SourceKind.BOOKING)
+    student, hold_id = await sold(sessions, lesson, tutor_id=tutor, source_kind=SourceKind.PACKAGE_SLICE)
     await end(sessions, facts(lesson, {student: 900}))
 
     forth = await reconsider(sessions, facts(lesson, {student: 4_800}))
@@ -358,9 +358,9 @@ async def test_late_evidence_within_the_risk_window_adjusts_by_itself(sessions: 
     assert await violations(sessions) == []
 
 
-async def test_earnings_of_a_booking_are_pending_during_the_risk_window(sessions: Sessions) -> None:
+async def test_earnings_of_a_package_are_pending_during_the_risk_window(sessions: Sessions) -> None:
     lesson, tutor = uuid4(), owner()
-    student, _ = await sold(sessions, lesson, tutor_id=tutor, source_kind=SourceKind.BOOKING)
+    student, _ = await sold(sessions, lesson, tutor_id=tutor, source_kind=SourceKind.PACKAGE_SLICE)
 
     await end(sessions, facts(lesson, {student: PLANNED_S}))
 
@@ -371,7 +371,7 @@ async def test_earnings_of_a_booking_are_pending_during_the_risk_window(sessions
 
 async def test_money_that_was_spent_meanwhile_is_for_people(sessions: Sessions) -> None:
     lesson = uuid4()
-    student, hold_id = await sold(sessions, lesson, source_kind=SourceKind.BOOKING)
+    student, hold_id = await sold(sessions, lesson, source_kind=SourceKind.PACKAGE_SLICE)
     await end(sessions, facts(lesson, {student: 900}))
     await buy(sessions, student, new_hold(1, lesson_id=uuid4()))
 
@@ -384,7 +384,7 @@ async def test_money_that_was_spent_meanwhile_is_for_people(sessions: Sessions) 
 
 async def test_the_risk_window_ends(sessions: Sessions) -> None:
     lesson = uuid4()
-    student, hold_id = await sold(sessions, lesson, source_kind=SourceKind.BOOKING)
+    student, hold_id = await sold(sessions, lesson, source_kind=SourceKind.PACKAGE_SLICE)
     await end(sessions, facts(lesson, {student: 900}))
 
     answer = await reconsider(sessions, facts(lesson, {student: 4_800}), days=7)
@@ -394,7 +394,7 @@ async def test_the_risk_window_ends(sessions: Sessions) -> None:
 
 async def test_what_people_decided_is_not_judged_again(sessions: Sessions) -> None:
     lesson = uuid4()
-    student, hold_id = await sold(sessions, lesson, source_kind=SourceKind.BOOKING)
+    student, hold_id = await sold(sessions, lesson, source_kind=SourceKind.PACKAGE_SLICE)
     async with sessions.begin() as session:
         await holds.refund(
             session, [hold_id], cause=Cause.CANCELLED, actor="user:1", reason="ill", key="k", now=NOW

@@ -47,7 +47,7 @@ async def settled(sessions: Sessions, clock: Clock) -> AsyncIterator[Settled]:
         student = OwnerId(UUID(who))
         await fund(sessions, student, PRICE)
         wanted = new_hold(
-            PRICE, lesson_id=room_id, tutor_id=OwnerId(UUID(HOST)), source_kind=SourceKind.BOOKING
+            PRICE, lesson_id=room_id, tutor_id=OwnerId(UUID(HOST)), source_kind=SourceKind.PACKAGE_SLICE
         )
         [bought[who]] = await buy(sessions, student, wanted)
     async with registry(sessions, clock) as rooms:

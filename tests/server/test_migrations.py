@@ -8,7 +8,14 @@ import asyncpg
 from alembic import command
 from sqlalchemy import text
 
-from billing.models import ATTEMPT_ARROWS, CARD_DISPUTE_ARROWS, DISPUTE_ARROWS, WITHDRAWAL_ARROWS
+from billing.models import (
+    ATTEMPT_ARROWS,
+    AUTHORIZATION_ARROWS,
+    CARD_DISPUTE_ARROWS,
+    CARD_REFUND_ARROWS,
+    DISPUTE_ARROWS,
+    WITHDRAWAL_ARROWS,
+)
 from server import db, embedded, migrate
 from server.features.courses import rules
 
@@ -50,6 +57,8 @@ async def test_triggers_know_the_arrows_of_the_rules(servers: embedded.Embedded,
         "payout_attempt": ATTEMPT_ARROWS,
         "dispute": DISPUTE_ARROWS,
         "card_dispute": CARD_DISPUTE_ARROWS,
+        "card_authorization": AUTHORIZATION_ARROWS,
+        "card_refund": CARD_REFUND_ARROWS,
     }
     assert stored == {
         name: {f"{old}>{new}" for old, news in arrows.items() for new in news}

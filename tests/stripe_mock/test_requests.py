@@ -61,6 +61,15 @@ def calls(api: StripeApi) -> dict[str, Callable[[], Awaitable[Any]]]:
                 off_session=off_session,
                 key=KEY,
             )
+        # Confirmed in Stripe's form.
+        await api.create_payment(
+            Money(2_000), customer="cus_1", method=None, tags=TAGS, capture=False, key=KEY
+        )
+        return True
+
+    async def setup() -> Any:
+        for method in (None, "pm_1"):
+            await api.create_setup("cus_1", method=method, tags=TAGS, key=KEY)
         return True
 
     async def found() -> Any:
@@ -81,7 +90,7 @@ def calls(api: StripeApi) -> dict[str, Callable[[], Awaitable[Any]]]:
         "capture_payment": lambda: api.capture_payment("pi_1", 1_000, key=KEY),
         "cancel_payment": lambda: api.cancel_payment("pi_1", key=KEY),
         "list_payments": lambda: collect(api.list_payments(*SPAN)),
-        "create_setup": lambda: api.create_setup("cus_1", tags=TAGS, key=KEY),
+        "create_setup": setup,
         "retrieve_setup": lambda: api.retrieve_setup("seti_1"),
         "create_refund": lambda: api.create_refund("pi_1", 500, tags=TAGS, key=KEY),
         "retrieve_refund": lambda: api.retrieve_refund("re_1"),

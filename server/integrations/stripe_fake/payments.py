@@ -25,8 +25,9 @@ from server.integrations.stripe_fake.machine import (
 
 DECLINES = {"0002": "generic_decline", "9995": "insufficient_funds"}
 AUTHENTICATED, DELAYED, AT_ONCE, UNREFUNDABLE = "3220", "0000", "0077", "5126"
-# "Place a hold on a payment method": seven days where the customer was there.
+# "Place a hold on a payment method": seven days where the customer was there, for a Visa 4 days and 18 hours where not.
 AUTHORISED_S = 7 * DAY_S
+AUTHORISED_AWAY_S = 4 * DAY_S + 18 * 3600
 # "Checkout Session, expires_at": 30 minutes to 24 hours.
 OPEN_S = (30 * 60, DAY_S)
 MINIMUM = 50
@@ -328,6 +329,7 @@ def create_payment(machine: Machine, params: Params) -> Object:
         capture=params.get("capture_method", "automatic_async"),
         metadata=params.get("metadata", {}),
     )
+    payment["setup_future_usage"] = params.get("setup_future_usage")
     if _is_true(params.get("confirm")):
         method = machine.find("payment_method", params.get("payment_method", ""))
         if method["customer"] != params.get("customer"):
@@ -387,6 +389,17 @@ def payment_is_over(machine: Machine, found: Object) -> None:
         _cancel(machine, found, "automatic")
 
 
+def confirm(machine: Machine, params: Params, payment: str) -> Object:
+    """A payer gives a card in Stripe's form, or another one after the first was refused."""
+    found = machine.find("payment_intent", payment)
+    if found["status"] not in CONFIRMABLE:
+        _refuse_state(found, "confirmed", ", ".join(CONFIRMABLE))
+    keeps = found["setup_future_usage"] is not None
+    method = _card(machine, str(params.get("card", "4242")), found["customer"] if keeps else None)
+    _confirm(machine, found, method)
+    return found
+
+
 def authenticate(machine: Machine, params: Params, payment: str) -> Object:
     """A payer answers their bank's question."""
     found = machine.find("payment_intent", payment)
@@ -414,7 +427,7 @@ def settle(machine: Machine, params: Params, payment: str) -> Object:
 
 def create_setup(machine: Machine, params: Params) -> Object:
     """POST /v1/setup_intents."""
-    allow(params, "customer", "payment_method_types", "usage", "metadata")
+    allow(params, "customer", "payment_method", "payment_method_types", "usage", "confirm", "metadata")
     fields = {
         "application": None,
         "cancellation_reason": None,
@@ -423,6 +436,7 @@ def create_setup(machine: Machine, params: Params) -> Object:
         "latest_attempt": None,
         "mandate": None,
         "metadata": dict(params.get("metadata", {})),
+        "next_action": None,
         "on_behalf_of": None,
         "payment_method": None,
         "payment_method_types": list(params.get("payment_method_types", ["card"])),
@@ -433,6 +447,8 @@ def create_setup(machine: Machine, params: Params) -> Object:
     made = machine.add("setup_intent", "seti", fields)
     made["client_secret"] = f"{made['id']}_secret"
     machine.tell("setup_intent.created", made)
+    if _is_true(params.get("confirm")):
+        _confirm_setup(machine, made, machine.find("payment_method", params.get("payment_method", "")))
     return made
 
 
@@ -442,12 +458,38 @@ def get_setup(machine: Machine, _: Params, setup: str) -> Object:
 
 
 def finish_setup(machine: Machine, params: Params, setup: str) -> Object:
-    """A payer gives a card to be charged later."""
+    """A payer gives a card to be charged later, and answers their bank if it asks."""
     found = machine.find("setup_intent", setup)
-    method = _card(machine, str(params.get("card", "4242")), found["customer"])
-    found.update(status="succeeded", payment_method=method["id"])
+    last4 = str(params.get("card", "4242"))
+    if last4 in DECLINES:
+        machine.tell("setup_intent.setup_failed", found)
+        raise Refusal("card_declined", "Your card was declined.", status=402, kind="card_error")
+    method = found["payment_method"] or _card(machine, last4, found["customer"])["id"]
+    found.update(status="succeeded", payment_method=method, next_action=None)
     machine.tell("setup_intent.succeeded", found)
     return found
+
+
+def _confirm_setup(machine: Machine, setup: Object, method: Object) -> None:
+    """Ask a saved card's bank now, so that it need not be asked later."""
+    last4 = method["card"]["last4"]
+    if last4 in DECLINES:
+        machine.tell("setup_intent.setup_failed", setup)
+        raise Refusal(
+            "card_declined",
+            "Your card was declined.",
+            status=402,
+            kind="card_error",
+            decline_code=DECLINES[last4],
+            setup_intent=dict(setup),
+        )
+    setup["payment_method"] = method["id"]
+    if last4 == AUTHENTICATED:
+        setup.update(status="requires_action", next_action={"type": "use_stripe_sdk"})
+        machine.tell("setup_intent.requires_action", setup)
+    else:
+        setup["status"] = "succeeded"
+        machine.tell("setup_intent.succeeded", setup)
 
 
 def _payment(
@@ -504,7 +546,7 @@ def _confirm(machine: Machine, payment: Object, method: Object, *, off_session: 
         machine.tell("payment_intent.processing", payment)
         _complete(machine, payment)
     else:
-        _charge(machine, payment, method)
+        _charge(machine, payment, method, authorised_s=AUTHORISED_AWAY_S if off_session else AUTHORISED_S)
 
 
 def _fail(machine: Machine, payment: Object, code: str, decline_code: str) -> None:
@@ -530,11 +572,11 @@ def _decline(machine: Machine, payment: Object, code: str, decline_code: str | N
     machine.tell("payment_intent.payment_failed", payment)
 
 
-def _charge(machine: Machine, payment: Object, method: Object) -> None:
+def _charge(machine: Machine, payment: Object, method: Object, *, authorised_s: int = AUTHORISED_S) -> None:
     is_manual = payment["capture_method"] == "manual"
     card: Object = {"brand": "visa", "last4": method["card"]["last4"], "capture_before": None}
     if is_manual:
-        card["capture_before"] = machine.now + AUTHORISED_S
+        card["capture_before"] = machine.now + authorised_s
     fields = {
         "amount": payment["amount"],
         "amount_captured": 0,
@@ -568,7 +610,7 @@ def _charge(machine: Machine, payment: Object, method: Object) -> None:
     payment.update(latest_charge=charge["id"], next_action=None)
     if is_manual:
         payment.update(status="requires_capture", amount_capturable=payment["amount"])
-        machine.fall_due(machine.now + AUTHORISED_S, payment["id"])
+        machine.fall_due(machine.now + authorised_s, payment["id"])
         machine.tell("payment_intent.amount_capturable_updated", payment)
     else:
         _take(machine, payment, charge, payment["amount"])
@@ -750,6 +792,7 @@ TABLE: Table = {
     ("GET", "/v1/charges/{}"): get_charge,
     ("ACT", "/customers/{}/save"): save_card,
     ("ACT", "/checkout/{}/pay"): pay_checkout,
+    ("ACT", "/payments/{}/confirm"): confirm,
     ("ACT", "/payments/{}/authenticate"): authenticate,
     ("ACT", "/payments/{}/settle"): settle,
     ("ACT", "/setups/{}/finish"): finish_setup,

@@ -1,0 +1,162 @@
+"""Empty the escrow of holds as somebody or something decided: to tutor and platform by the split, or back.
+
+Who decides, and whether it may be decided, is the caller's (`settlement.py`, `payments.py`), who has locked the holds.
+Here is what a decision does: one journal, a row of `hold_settlement` for each hold, the risk window, and the events.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from billing import divisions, ledger, maturity, outbox
+from billing.facts import Decision
+from billing.holds import refunded
+from billing.ledger import AccountKey, Leg, Order
+from billing.messages import HoldReleased, WalletChanged
+from billing.models import AccountKind, Hold, HoldId, OwnerId, Settlement, SourceKind
+from billing.money import Money
+from billing.policy import Policy
+
+
+class Release(msgspec.Struct, frozen=True):
+    """What becomes of one hold."""
+
+    hold: Hold
+    decision: Decision
+    risk_until: datetime | None
+
+
+async def settle(
+    session: AsyncSession,
+    releases: Sequence[Release],
+    order: Order,
+    *,
+    reason: str | None,
+    facts_version: int | None,
+) -> tuple[tuple[HoldId, ...], tuple[HoldId, ...]]:
+    """Move the money of held holds, each in one of two ways; return those that were released, and those refunded.
+
+    Args:
+        session: Has locked the holds; commits all or nothing.
+        releases: At least one, of one lesson or booking.
+        order: Of the journal; its key was never used.
+        reason: Shown to both parties.
+        facts_version: Of the lesson's facts, where these decided.
+    """
+    legs = await _legs(session, releases)
+    posted = await ledger.post(session, order, legs)
+    assert not posted.replayed, "a hold that is held was not settled before"
+    rows = [
+        known(one.hold, one.decision)
+        | {
+            "hold_id": one.hold.id,
+            "number": 0,
+            "amount": one.hold.amount,
+            "tutor_bps": one.hold.tutor_bps,
+            "to_tutor": one.decision.to_tutor,
+            "to_platform": one.decision.to_platform,
+            "to_student": one.decision.to_student,
+            "cause": one.decision.cause,
+            "actor": order.actor,
+            "reason": reason,
+            "lesson_id": None if facts_version is None else one.hold.lesson_id,
+            "facts_version": facts_version,
+            "risk_until": one.risk_until,
+            "journal_id": posted.journal_id,
+            "settled_at": order.at,
+        }
+        for one in releases
+    ]
+    await session.execute(insert(Settlement), rows)
+    await maturity.begin(session, ((one.hold, one.risk_until) for one in releases))
+    earned = {
+        (OwnerId(one.hold.tutor_id), one.hold.currency)
+        for one in releases
+        if one.risk_until is None and one.decision.to_tutor
+    }
+    await maturity.repay_all(session, earned, now=order.at)
+    return _tell(session, releases, reason, order.at)
+
+
+def known(hold: Hold, decision: Decision) -> dict[str, object]:
+    """Return what a settlement and an adjustment both say of why."""
+    return {
+        "lesson_id": hold.lesson_id,
+        "attended_s": decision.attended_s,
+        "tutor_attended_s": decision.tutor_attended_s,
+        "total_s": decision.total_s,
+        "threshold_percent": decision.threshold_percent,
+    }
+
+
+def risk_until(terms: Policy, hold: Hold, now: datetime) -> datetime | None:
+    """Return how long a settlement of now is at risk, by the terms of its hold."""
+    window = terms.risk_window(SourceKind(hold.source_kind))
+    return now + window if window else None
+
+
+def earnings(hold: Hold, until: datetime | None) -> AccountKey:
+    """Name the account that takes the tutor's share of a hold that is at risk until then."""
+    kind = AccountKind.EARNINGS if until is None else AccountKind.EARNINGS_PENDING
+    return AccountKey(kind, hold.tutor_id, hold.currency)
+
+
+async def _legs(session: AsyncSession, releases: Sequence[Release]) -> list[Leg]:
+    tutors = {one.hold.id: earnings(one.hold, one.risk_until) for one in releases}
+    platform = {one.hold.id: divisions.revenue(one.hold) for one in releases}
+    ids = await ledger.accounts(session, [*tutors.values(), *platform.values()])
+    legs: list[Leg] = []
+    for one in releases:
+        hold, decision = one.hold, one.decision
+        parts = (
+            (ids[tutors[hold.id]], decision.to_tutor),
+            (ids[platform[hold.id]], decision.to_platform),
+            (hold.wallet_account, decision.to_student),
+        )
+        legs += [
+            Leg(hold.escrow_account, account, Money(amount, hold.currency), HoldId(hold.id))
+            for account, amount in parts
+            if amount
+        ]
+    return legs
+
+
+def _tell(
+    session: AsyncSession, releases: Sequence[Release], reason: str | None, now: datetime
+) -> tuple[tuple[HoldId, ...], tuple[HoldId, ...]]:
+    released_ids: list[HoldId] = []
+    refunded_ids: list[HoldId] = []
+    changed: set[tuple[UUID, str]] = set()
+    for one in releases:
+        hold = one.hold
+        if one.decision.to_student == hold.amount:
+            outbox.record(session, refunded(hold, one.decision.cause, reason), at=now)
+            refunded_ids.append(HoldId(hold.id))
+        else:
+            outbox.record(session, _released(hold, one.decision), at=now)
+            released_ids.append(HoldId(hold.id))
+            changed.add((hold.tutor_id, hold.currency))
+        # What was held for the student is not held any more, either way.
+        changed.add((hold.student_id, hold.currency))
+    for owner_id, currency in sorted(changed):
+        outbox.record(session, WalletChanged(OwnerId(owner_id), currency), at=now)
+    return tuple(released_ids), tuple(refunded_ids)
+
+
+def _released(hold: Hold, decision: Decision) -> HoldReleased:
+    return HoldReleased(
+        hold_id=HoldId(hold.id),
+        student_id=OwnerId(hold.student_id),
+        tutor_id=OwnerId(hold.tutor_id),
+        lesson_id=hold.lesson_id,
+        source_kind=SourceKind(hold.source_kind),
+        source_id=hold.source_id,
+        amount=Money(hold.amount, hold.currency),
+        tutor_share=Money(decision.to_tutor, hold.currency),
+        platform_share=Money(decision.to_platform, hold.currency),
+        cause=decision.cause,
+    )
