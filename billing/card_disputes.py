@@ -22,7 +22,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import divisions, ledger, maturity, outbox, refunds, stripe_entries
+from billing import divisions, ledger, maturity, outbox, payment_moves, refunds, stripe_entries
 from billing.errors import UnsettledPaymentError
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import CardDisputeChanged, WalletChanged
@@ -215,6 +215,7 @@ async def _lock(session: AsyncSession, row: CardDispute) -> Sequence[_Bought]:
     """
     concerned = {one.hold.id for one in await _bought(session, row)} | await _frozen_holds(session, row)
     keys = [frozen_credit(row), *_ours(row)]
+    await payment_moves.of_holds(session, concerned)
     for hold_id in sorted(concerned):
         keys += refunds.accounts_of(await divisions.locked(session, hold_id))
     await ledger.locked(session, keys)
@@ -298,7 +299,7 @@ async def _cover(
     for one in bought:
         part = min(owed - credit - back, one.rest)
         if one.hold.id in mine and part > 0:
-            await refunds.give_back(
+            await payment_moves.give_back(
                 session,
                 one.hold.id,
                 amount=Money(part, row.currency),

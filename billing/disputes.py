@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Select, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import divisions, ledger, maturity, outbox, policy, refunds
+from billing import divisions, ledger, maturity, outbox, payment_moves, policy, refunds
 from billing.errors import (
     AlreadyDisputedError,
     DisputeNotFoundError,
@@ -185,7 +185,7 @@ async def refund(
     status = step(DisputeStatus(row.status), DisputeStatus.REFUNDED)
     # Before the first journal: the second one touches the same accounts.
     await ledger.locked(session, refunds.accounts_of(hold))
-    given = await refunds.give_back(
+    given = await payment_moves.give_back(
         session,
         hold.id,
         amount=amount,
@@ -243,6 +243,7 @@ async def _locked(session: AsyncSession, dispute_id: UUID) -> tuple[Dispute, Hol
     row = await session.get(Dispute, dispute_id, with_for_update={"key_share": True}, populate_existing=True)
     if row is None:
         raise DisputeNotFoundError
+    await payment_moves.of_hold(session, row.hold_id)
     return row, await divisions.locked(session, row.hold_id)
 
 

@@ -4,7 +4,7 @@ Callers have locked the payment, and whatever stands before it in the order of l
 by `payments.py`, the end of a lesson by `settlement.py`, a card by `card_payments.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TypedDict
 from uuid import UUID, uuid4
@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import card_refunds, holds, jobs, ledger, outbox, payment_states, policy, releases
+from billing import card_refunds, holds, jobs, ledger, outbox, payment_states, policy, refunds, releases
 from billing.errors import PaymentNotFoundError, PaymentStateError
 from billing.facts import Decision, decide_booking
 from billing.holds import NewHold
@@ -42,6 +42,7 @@ from billing.models import (
     Verdict,
 )
 from billing.money import Money, split
+from billing.refunds import GivenBack
 from billing.releases import Release
 
 # Kind of the job that carries a card on.
@@ -135,6 +136,11 @@ async def of_lesson(session: AsyncSession, lesson_id: UUID) -> Sequence[Payment]
 async def of_hold(session: AsyncSession, hold_id: UUID) -> Payment | None:
     """Lock and return the payment that a hold belongs to, before the hold itself is locked."""
     return await session.scalar(_locking(Payment.hold_id == hold_id))
+
+
+async def of_holds(session: AsyncSession, hold_ids: Collection[UUID]) -> None:
+    """Lock the payments that these holds belong to, before the holds themselves are locked."""
+    await session.execute(_locking(Payment.hold_id.in_(hold_ids)).order_by(Payment.id))
 
 
 async def decide(
@@ -268,8 +274,6 @@ async def follow(
 ) -> PaymentRefund | None:
     """Bring a locked payment to what the newest division of its hold says; return the refund, if there is one.
 
-    Whoever gives money of a released hold back calls this, whether or not they know of its payment.
-
     Raises:
         NotByCardError: It is to go to a card, and so much did not come from one.
     """
@@ -290,6 +294,30 @@ async def follow(
     row.refunded = settled.to_student
     await session.flush()
     return await _note_refund(session, row, given, actor, now)
+
+
+async def give_back(
+    session: AsyncSession,
+    hold_id: UUID,
+    *,
+    amount: Money | None,
+    cause: Cause,
+    actor: str,
+    reason: str,
+    key: str,
+    now: datetime,
+) -> GivenBack:
+    """Give money of any released hold back, and bring the payment that it belongs to along: see `refunds.give_back`.
+
+    Callers who hold the lock of the hold locked its payment before (`of_hold`).
+    """
+    row = await of_hold(session, hold_id)
+    given = await refunds.give_back(
+        session, hold_id, amount=amount, cause=cause, actor=actor, reason=reason, key=key, now=now
+    )
+    if row is not None:
+        await follow(session, row, Wish(reason=PaymentReason.OTHER, words=reason), actor=actor, now=now)
+    return given
 
 
 async def look(session: AsyncSession, payment_id: UUID, *, at: datetime) -> None:

@@ -4,7 +4,7 @@ from typing import cast
 
 import msgspec
 
-from billing import explanation, hold_views, holds, policy, refunds, wallet
+from billing import explanation, hold_views, holds, payment_moves, policy, wallet
 from billing.hold_views import Filter, HoldView
 from billing.models import Cause, HoldId, HoldStatus, OwnerId
 from billing.money import Money
@@ -190,7 +190,7 @@ async def _refund_held(ctx: Context, hold: HoldView, reason: str) -> HoldRefund:
 
 async def _refund_released(ctx: Context, hold: HoldView, asked: Money | None, reason: str) -> HoldRefund:
     assert ctx.key is not None, "the edge refuses a refund without a key"
-    given = await refunds.give_back(
+    given = await payment_moves.give_back(
         ctx.session,
         hold.id,
         amount=asked,
