@@ -29,6 +29,8 @@ TEXTS: dict[Locale, dict[str, str]] = {
         " would have decided.",
         "admin": "An administrator decided: {tutor} to the tutor, {platform} to the platform, {refunded} back to the"
         " student.",
+        "expired": "Nobody took this lesson of the package in time. By the terms of the package {tutor} went to the tutor,"
+        " {platform} to the platform, {refunded} back to the student.",
         "reason": "Reason: {reason}",
         "adjusted": "Evidence that came later changed this on {at}: now {tutor} to the tutor, {platform} to the"
         " platform, {refunded} back to the student.",
@@ -53,6 +55,8 @@ TEXTS: dict[Locale, dict[str, str]] = {
         " viên sẽ quyết định.",
         "admin": "Quản trị viên đã quyết định: {tutor} cho gia sư, {platform} cho nền tảng, {refunded} hoàn lại cho học"
         " viên.",
+        "expired": "Buổi học này của gói không được dùng đúng hạn. Theo điều khoản của gói, {tutor} cho gia sư, {platform}"
+        " cho nền tảng, {refunded} hoàn lại cho học viên.",
         "reason": "Lý do: {reason}",
         "adjusted": "Bằng chứng đến sau đã thay đổi kết quả ngày {at}: nay {tutor} cho gia sư, {platform} cho nền tảng,"
         " {refunded} hoàn lại cho học viên.",
@@ -91,7 +95,7 @@ def _why(hold: HoldView) -> str:
             return "held"
         case Cause.ATTENDANCE:
             return "released" if hold.status is HoldStatus.RELEASED else "missed"
-        case Cause.TUTOR_ABSENT | Cause.CANCELLED | Cause.ADMIN as cause:
+        case Cause.TUTOR_ABSENT | Cause.CANCELLED | Cause.ADMIN | Cause.EXPIRED as cause:
             return cause.value
         case Cause.ADJUSTMENT:
             raise AssertionError("an adjustment follows a settlement and closes no hold")

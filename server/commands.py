@@ -7,6 +7,9 @@ from server.features.courses import handlers as courses
 from server.features.earnings import handlers as earnings
 from server.features.lessons import handlers as lessons
 from server.features.notifications import handlers as notifications
+from server.features.packages import handlers as packages
+from server.features.policy import handlers as policy
+from server.features.referrals import handlers as referrals
 from server.features.talks import handlers as talks
 from server.features.top_ups import handlers as top_ups
 from server.features.wallet import handlers as wallet
@@ -20,5 +23,8 @@ TABLE: tuple[Command, ...] = (
     *wallet.COMMANDS,
     *earnings.COMMANDS,
     *top_ups.COMMANDS,
+    *packages.COMMANDS,
+    *referrals.COMMANDS,
+    *policy.COMMANDS,
     *admin.COMMANDS,
 )

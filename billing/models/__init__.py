@@ -27,6 +27,13 @@ from billing.models.holds import (
 )
 from billing.models.jobs import JobRow
 from billing.models.ledger import FLOORLESS, Account, AccountKind, Journal, JournalKind, Request, Transfer
+from billing.models.packages import (
+    PACKAGE_ARROWS,
+    SESSIONS_MOST,
+    Package,
+    PackageOption,
+    PackageStatus,
+)
 from billing.models.payouts import (
     ATTEMPT_ARROWS,
     NOTE_MOST,
@@ -49,15 +56,17 @@ from billing.models.stripe import (
     TopUpStatus,
     TopUpWay,
 )
-from billing.models.terms import PolicyRow
+from billing.models.terms import PackageExpiry, PolicyRow
 
 __all__ = [
     "ATTEMPT_ARROWS",
     "FLOORLESS",
     "NAMING_CONVENTION",
     "NOTE_MOST",
+    "PACKAGE_ARROWS",
     "PLATFORM",
     "REASON_LEAST",
+    "SESSIONS_MOST",
     "WITHDRAWAL_ARROWS",
     "Account",
     "AccountKind",
@@ -76,6 +85,10 @@ __all__ = [
     "Maturing",
     "Outbox",
     "OwnerId",
+    "Package",
+    "PackageExpiry",
+    "PackageOption",
+    "PackageStatus",
     "PayoutAccount",
     "PayoutAttempt",
     "PayoutMethod",

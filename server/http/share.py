@@ -16,8 +16,9 @@ from rooms.messages import RoomStatus
 from server import qr, texts
 from server.context import Parts
 from server.errors import NotFoundError
+from server.features.accounts import cookies
 from server.features.accounts.models import user_of
-from server.features.courses.models import course_of
+from server.features.courses.models import codes_of, course_of
 from server.features.courses.rules import Publication
 from server.features.courses.views import share_link
 from server.features.talks import handlers as talks
@@ -79,12 +80,13 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
     async def show_course(
         request: Request[Any, Any, Any], course_id: FromPath[str], ref: FromQuery[str | None] = None
     ) -> Response[str]:
-        """Show what a course's link leads to; only what is published. The link's `ref` stays with it."""
+        """Show what a course's link leads to; only what is published. The link's `ref` is remembered."""
         locale = locale_of(request.headers.get("accept-language", ""))
         try:
             async with parts.sessions() as session:
                 course = await course_of(session, UUID(course_id))
                 tutor = await user_of(session, course.tutor_id)
+                codes = {tutor.referral_code, *(await codes_of(session, [course.id])).values()}
         except (NotFoundError, ValueError):
             return _missing(locale)
         if course.publication != Publication.PUBLISHED:
@@ -98,11 +100,13 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
             level=course.level,
             sessions=course.total_sessions,
         )
-        if ref is None or ref != tutor.referral_code:
+        if ref is None or ref not in codes:
             return _page(text, locale)
         invited = texts.fill(texts.PAGES["course_by_tutor"], locale, code=ref, about=text.body)
         link = share_link(parts.settings.public_url, course.id, ref)
-        return _page(Text(text.title, invited.body), locale, picture=qr.svg(link))
+        page = _page(Text(text.title, invited.body), locale, picture=qr.svg(link))
+        page.headers["set-cookie"] = cookies.referral_header(ref, parts.settings)
+        return page
 
     @get("/api/v1/talks/{talk_id:str}/qr.svg", include_in_schema=False)
     async def show_code(talk_id: FromPath[str]) -> Response[str]:

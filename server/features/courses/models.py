@@ -4,6 +4,7 @@ What must never be stored is refused by the database: a constraint for each rule
 constraint against double-booked tutors, and triggers for the arrows of each life and for what is frozen.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -29,7 +30,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from billing.models import Hold
 from rooms.models import Room
 from server.errors import NotFoundError
-from server.features.accounts.models import User
+from server.features.accounts.models import ReferralCode, User
 from server.features.courses import rules
 from server.features.courses.rules import PurchaseStatus, SessionStatus
 from server.models import Base
@@ -239,6 +240,14 @@ async def course_of(session: AsyncSession, course_id: UUID, *, lock: bool = Fals
     if course is None:
         raise NotFoundError("There is no such course.")
     return course
+
+
+async def codes_of(session: AsyncSession, course_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Return the referral codes of courses."""
+    rows = await session.execute(
+        select(ReferralCode.course_id, ReferralCode.code).where(ReferralCode.course_id.in_(set(course_ids)))
+    )
+    return dict(rows.all())
 
 
 async def sessions_of(session: AsyncSession, course_id: UUID) -> list[CourseSession]:
