@@ -190,6 +190,10 @@ PAGES: Final[dict[str, Entry]] = {
         Text("{code}", "{about} You come by the tutor's own link: register with the code {code}, then buy."),
         Text("{code}", "{about} Bạn đến từ liên kết của giáo viên: đăng ký với mã {code}, rồi mua."),
     ),
+    "invitation": Entry(
+        Text("{tutor}", "{tutor} invites you to learn here. Register with the code {code}."),
+        Text("{tutor}", "{tutor} mời bạn học tại đây. Hãy đăng ký với mã {code}."),
+    ),
     "test_payment": Entry(
         Text("Test payment", "{amount}. This is a test: no money moves, and no card is needed."),
         Text("Thanh toán thử", "{amount}. Đây là thử nghiệm: không có tiền nào được chuyển, không cần thẻ."),

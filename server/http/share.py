@@ -17,10 +17,12 @@ from server import qr, texts
 from server.context import Parts
 from server.errors import NotFoundError
 from server.features.accounts import cookies
-from server.features.accounts.models import user_of
+from server.features.accounts.models import referrer_of, user_of
+from server.features.accounts.rules import normal_code
 from server.features.courses.models import codes_of, course_of
 from server.features.courses.rules import Publication
 from server.features.courses.views import share_link
+from server.features.referrals.handlers import own_link
 from server.features.talks import handlers as talks
 from server.texts import Text
 
@@ -54,7 +56,7 @@ svg {{ width: 12rem; height: 12rem; display: block; margin-top: 2rem; background
 
 
 def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
-    """Return the share pages of talks and courses, and the picture of a talk's link."""
+    """Return the share pages of talks, courses and tutors, and the picture of a talk's link."""
 
     @get("/t/{code:str}", include_in_schema=False)
     async def show_talk(request: Request[Any, Any, Any], code: FromPath[str]) -> Response[str]:
@@ -108,6 +110,21 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
         page.headers["set-cookie"] = cookies.referral_header(ref, parts.settings)
         return page
 
+    @get("/r/{code:str}", include_in_schema=False)
+    async def show_invitation(request: Request[Any, Any, Any], code: FromPath[str]) -> Response[str]:
+        """Show whose code this is, and remember it."""
+        locale = locale_of(request.headers.get("accept-language", ""))
+        code = normal_code(code)
+        async with parts.sessions() as session:
+            found = None if "\0" in code else await referrer_of(session, code)
+            if found is None:
+                return _missing(locale)
+            tutor = await user_of(session, found[0])
+        text = texts.fill(texts.PAGES["invitation"], locale, tutor=tutor.name, code=code)
+        page = _page(text, locale, picture=qr.svg(own_link(parts.settings.public_url, code)))
+        page.headers["set-cookie"] = cookies.referral_header(code, parts.settings)
+        return page
+
     @get("/api/v1/talks/{talk_id:str}/qr.svg", include_in_schema=False)
     async def show_code(talk_id: FromPath[str]) -> Response[str]:
         """Draw a talk's link."""
@@ -115,7 +132,7 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
             talk, *_ = await talks.talk_of(session, talk_id)
         return Response(qr.svg(talks.share_link(talk, parts.settings)), media_type="image/svg+xml")
 
-    return [show_talk, show_course, show_code]
+    return [show_talk, show_course, show_invitation, show_code]
 
 
 def locale_of(accept_language: str) -> str:

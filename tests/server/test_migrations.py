@@ -8,7 +8,7 @@ import asyncpg
 from alembic import command
 from sqlalchemy import text
 
-from billing.models import ATTEMPT_ARROWS, WITHDRAWAL_ARROWS
+from billing.models import ATTEMPT_ARROWS, PACKAGE_ARROWS, WITHDRAWAL_ARROWS
 from server import db, embedded, migrate
 from server.features.courses import rules
 
@@ -48,6 +48,7 @@ async def test_triggers_know_the_arrows_of_the_rules(servers: embedded.Embedded,
         "purchase": rules.PURCHASE_ARROWS,
         "withdrawal": WITHDRAWAL_ARROWS,
         "payout_attempt": ATTEMPT_ARROWS,
+        "package": PACKAGE_ARROWS,
     }
     assert stored == {
         name: {f"{old}>{new}" for old, news in arrows.items() for new in news}

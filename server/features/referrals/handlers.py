@@ -59,7 +59,8 @@ async def get_referrals(ctx: Context, _: GetReferrals) -> ReferralSummary:
     codes = await _codes(ctx, tutor)
     brought = await earnings.brought(ctx.session, OwnerId(tutor.id), attribution=REFERRAL)
     counted = select(func.count()).where(User.referred_by == tutor.id)
-    link = None if tutor.referral_code is None else _own_link(ctx, tutor.referral_code)
+    public_url = ctx.parts.settings.public_url
+    link = None if tutor.referral_code is None else own_link(public_url, tutor.referral_code)
     return ReferralSummary(
         code=tutor.referral_code,
         share_link=link,
@@ -100,6 +101,11 @@ async def list_referrals(ctx: Context, command: ListReferrals) -> ReferralPage:
     )
 
 
+def own_link(public_url: str, code: str) -> str:
+    """Return the address of a tutor's own invitation; who registers after it is the tutor's student."""
+    return f"{public_url}/r/{code}"
+
+
 async def _codes(ctx: Context, tutor: User) -> list[Code]:
     """Return the tutor's own code, then those of the courses, with how many came by each."""
     rows = await ctx.session.execute(
@@ -130,14 +136,10 @@ async def _codes(ctx: Context, tutor: User) -> list[Code]:
         code=tutor.referral_code,
         course_id=None,
         course_title=None,
-        share_link=_own_link(ctx, tutor.referral_code),
+        share_link=own_link(public_url, tutor.referral_code),
         registered=came.get(tutor.referral_code, 0),
     )
     return [own, *of_courses]
-
-
-def _own_link(ctx: Context, code: str) -> str:
-    return f"{ctx.parts.settings.public_url}/?ref={code}"
 
 
 async def _titles(session: AsyncSession, course_ids: Collection[UUID]) -> dict[UUID, str]:
