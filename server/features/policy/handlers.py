@@ -85,7 +85,7 @@ async def set_policy(ctx: Context, command: SetPolicy) -> PolicyVersion:
         reason=command.reason,
         at=ctx.now,
     )
-    return _version(enacted, {ctx.user.user_id: ctx.user.name})
+    return _version(enacted, await names_of(ctx.session, [ctx.user.user_id]))
 
 
 async def preview_policy(ctx: Context, command: PreviewPolicy) -> PolicyPreview:
