@@ -48,7 +48,7 @@ async def progress(session: AsyncSession, tutor_id: OwnerId, terms: Policy) -> P
 
 def standing(terms: Policy, earned: int) -> Progress:
     """Return the tier of a tutor who has earned so much. Pure."""
-    above = next((tier for tier in terms.booking_tiers if tier.from_earned > earned), None)
+    above = next((tier for tier in terms.booking_tiers if tier.from_earned > max(earned, 0)), None)
     return Progress(
         earned=Money(earned),
         fee_bps=tier_of(terms, earned).fee_bps,

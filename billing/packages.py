@@ -158,7 +158,6 @@ async def buy(
     )
     session.add(package)
     await session.flush()
-    await session.refresh(package)
     await _plan(session, package, wanted.terms)
     bought = PackageBought(**_facts(package), price=wanted.price, sessions=package.purchased)
     outbox.record(session, bought, at=now)
@@ -291,9 +290,7 @@ async def due(session: AsyncSession, package_id: UUID, *, now: datetime) -> None
     warn_at = _warn_at(package, terms)
     if warn_at is not None and now >= warn_at:
         package.warned_at = now
-        ending = PackageEnding(
-            **_facts(package), expires_at=package.expires_at, remaining=package.remaining
-        )
+        ending = PackageEnding(**_facts(package), expires_at=package.expires_at, remaining=package.remaining)
         outbox.record(session, ending, at=now)
     await _plan(session, package, terms)
 

@@ -4,6 +4,7 @@
 them, and what people are shown is made from them.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -320,7 +321,7 @@ def _problems_of_tiers(tiers: Sequence[Tier]) -> Iterator[Problem]:
     if tiers[0].from_earned != 0:
         yield Problem(field, "booking_tiers_not_from_zero", "the first tier must begin at 0")
     begins = [tier.from_earned for tier in tiers]
-    if any(later <= earlier for earlier, later in zip(begins, begins[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(begins)):
         yield Problem(field, "booking_tiers_not_ascending", "each tier must begin above the one before it")
     if begins[-1] > _TIER_MOST:
         yield Problem(field, "booking_tiers_out_of_range", f"a tier must begin at {_TIER_MOST} at most")
@@ -333,9 +334,7 @@ _TIER_MOST = 100_000_000_000
 
 
 def _enacted(row: PolicyRow) -> Enacted:
-    return Enacted(
-        policy=_policy(row), effective_from=row.effective_from, actor=row.actor, reason=row.reason
-    )
+    return Enacted(policy=_policy(row), effective_from=row.effective_from, actor=row.actor, reason=row.reason)
 
 
 def _policy(row: PolicyRow) -> Policy:

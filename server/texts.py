@@ -129,7 +129,10 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Gói mới được mua", "{student} đã mua “{title}”: {sessions} buổi với giá {price}."),
     ),
     "package_confirmed": Entry(
-        Text("Package confirmed", "“{title}” is yours: {sessions} lessons for {price}, each held until it is given."),
+        Text(
+            "Package confirmed",
+            "“{title}” is yours: {sessions} lessons for {price}, each held until it is given.",
+        ),
         Text(
             "Đã xác nhận gói",
             "“{title}” là của bạn: {sessions} buổi với giá {price}, mỗi buổi được tạm giữ đến khi diễn ra.",
@@ -140,16 +143,23 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Gói sắp hết hạn", "Còn {remaining} buổi của “{title}”; gói hết hạn lúc {expires_at} UTC."),
     ),
     "package_expired": Entry(
-        Text("Package ended", "“{title}” has ended with {lessons} unused lessons; {amount} went to tutor and platform."),
+        Text(
+            "Package ended",
+            "“{title}” has ended with {lessons} unused lessons; {amount} went to tutor and platform.",
+        ),
         Text(
             "Gói đã hết hạn",
             "“{title}” đã hết hạn với {lessons} buổi chưa dùng; {amount} được trả cho gia sư và nền tảng.",
         ),
     ),
     "package_expired_refunded": Entry(
-        Text("Package ended", "“{title}” has ended with {lessons} unused lessons; {amount} went back to the student."),
         Text(
-            "Gói đã hết hạn", "“{title}” đã hết hạn với {lessons} buổi chưa dùng; {amount} được hoàn cho học viên."
+            "Package ended",
+            "“{title}” has ended with {lessons} unused lessons; {amount} went back to the student.",
+        ),
+        Text(
+            "Gói đã hết hạn",
+            "“{title}” đã hết hạn với {lessons} buổi chưa dùng; {amount} được hoàn cho học viên.",
         ),
     ),
     "package_refunded": Entry(
@@ -263,12 +273,14 @@ TERMS: Final[dict[str, Entry]] = {
         Text("Khóa học", "Với khóa học bán cho học viên do chính gia sư giới thiệu, gia sư nhận {value}."),
     ),
     "booking_tiers": Entry(
-        Text("Tiers", "Of a booking or package the platform keeps, by the tutor's lifetime earnings: {value}."),
-        Text("Bậc", "Với buổi đặt riêng hoặc gói học, nền tảng giữ lại theo tổng thu nhập của gia sư: {value}."),
+        Text(
+            "Tiers", "Of a booking or package the platform keeps, by the tutor's lifetime earnings: {value}."
+        ),
+        Text(
+            "Bậc", "Với buổi đặt riêng hoặc gói học, nền tảng giữ lại theo tổng thu nhập của gia sư: {value}."
+        ),
     ),
-    "booking_tiers.step": Entry(
-        Text("Tier", "{fee} from {begins} on"), Text("Bậc", "{fee} kể từ {begins}")
-    ),
+    "booking_tiers.step": Entry(Text("Tier", "{fee} from {begins} on"), Text("Bậc", "{fee} kể từ {begins}")),
     "tiers_count_everything.yes": Entry(
         Text("Lifetime earnings", "Lifetime earnings count courses, bookings and packages."),
         Text("Tổng thu nhập", "Tổng thu nhập tính cả khóa học, buổi đặt riêng và gói học."),
@@ -298,7 +310,9 @@ TERMS: Final[dict[str, Entry]] = {
     ),
     "booking_risk_days": Entry(
         Text("Bookings", "For {value} days after a booking or package lesson the tutor's share is pending."),
-        Text("Đặt riêng", "Phần của gia sư được giữ chờ {value} ngày sau mỗi buổi đặt riêng hoặc buổi của gói."),
+        Text(
+            "Đặt riêng", "Phần của gia sư được giữ chờ {value} ngày sau mỗi buổi đặt riêng hoặc buổi của gói."
+        ),
     ),
     "free_cancel_hours": Entry(
         Text("Cancelling", "A booking is cancelled for free until {value} hours before it."),
@@ -325,7 +339,10 @@ TERMS: Final[dict[str, Entry]] = {
         Text("Thiện chí", "Không có khoản tặng nào vượt quá {value}."),
     ),
     "package_expiry.release": Entry(
-        Text("Packages", "Lessons of a package that nobody took in time are paid out to the tutor by the split."),
+        Text(
+            "Packages",
+            "Lessons of a package that nobody took in time are paid out to the tutor by the split.",
+        ),
         Text("Gói học", "Các buổi của gói không dùng đúng hạn được trả cho gia sư theo tỷ lệ chia."),
     ),
     "package_expiry.refund": Entry(
@@ -338,7 +355,9 @@ TERMS: Final[dict[str, Entry]] = {
     ),
     "package_refund_days": Entry(
         Text("Packages", "For {value} days after buying a package the student may give back what is unused."),
-        Text("Gói học", "Trong {value} ngày sau khi mua, học viên có thể trả lại các buổi chưa dùng của gói."),
+        Text(
+            "Gói học", "Trong {value} ngày sau khi mua, học viên có thể trả lại các buổi chưa dùng của gói."
+        ),
     ),
     "top_up_least": Entry(
         Text("Top-ups", "A top-up is at least {value}."), Text("Nạp tiền", "Mỗi lần nạp ít nhất {value}.")

@@ -25,9 +25,7 @@ class PackageStatus(StrEnum):
 
 
 PACKAGE_ARROWS: Mapping[PackageStatus, frozenset[PackageStatus]] = {
-    PackageStatus.ACTIVE: frozenset(
-        {PackageStatus.EXHAUSTED, PackageStatus.EXPIRED, PackageStatus.REFUNDED}
-    ),
+    PackageStatus.ACTIVE: frozenset({PackageStatus.EXHAUSTED, PackageStatus.EXPIRED, PackageStatus.REFUNDED}),
     PackageStatus.EXHAUSTED: frozenset({PackageStatus.ACTIVE}),
     PackageStatus.EXPIRED: frozenset(),
     PackageStatus.REFUNDED: frozenset(),
@@ -87,7 +85,9 @@ class Package(Base):
             f"purchased between 1 and {SESSIONS_MOST} and used between 0 and purchased", name="counts_sane"
         ),
         CheckConstraint("(status = 'exhausted') = (used = purchased)", name="exhausted_is_used_up"),
-        CheckConstraint("(status in ('expired', 'refunded')) = (ended_at is not null)", name="ended_has_time"),
+        CheckConstraint(
+            "(status in ('expired', 'refunded')) = (ended_at is not null)", name="ended_has_time"
+        ),
         CheckConstraint("price >= purchased", name="price_covers_sessions"),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_code"),
         CheckConstraint("minutes between 1 and 600", name="minutes_range"),
@@ -104,6 +104,8 @@ class Package(Base):
         Index(None, "tutor_id", "bought_at", "id"),
         Index(None, "bought_at", "id"),
     )
+    # What the database derives is known at once: nothing is loaded behind an await's back.
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 -- SQLAlchemy reads it from the class
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     option_id: Mapped[UUID] = mapped_column(ForeignKey(PackageOption.id))

@@ -96,7 +96,7 @@ TRIGGERS = (
     """,
     """
     create trigger keep_once before update on package for each row
-      when (old.ended_at is not null and new is distinct from old) execute function keep_frozen()
+      when (old.ended_at is not null) execute function keep_frozen()
     """,
     """
     create function package_counts() returns trigger language plpgsql as $$

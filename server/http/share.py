@@ -113,17 +113,9 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
     @get("/r/{code:str}", include_in_schema=False)
     async def show_invitation(request: Request[Any, Any, Any], code: FromPath[str]) -> Response[str]:
         """Show whose code this is, and remember it."""
-        locale = locale_of(request.headers.get("accept-language", ""))
-        code = normal_code(code)
-        async with parts.sessions() as session:
-            found = None if "\0" in code else await referrer_of(session, code)
-            if found is None:
-                return _missing(locale)
-            tutor = await user_of(session, found[0])
-        text = texts.fill(texts.PAGES["invitation"], locale, tutor=tutor.name, code=code)
-        page = _page(text, locale, picture=qr.svg(own_link(parts.settings.public_url, code)))
-        page.headers["set-cookie"] = cookies.referral_header(code, parts.settings)
-        return page
+        return await _invitation(
+            parts, normal_code(code), locale_of(request.headers.get("accept-language", ""))
+        )
 
     @get("/api/v1/talks/{talk_id:str}/qr.svg", include_in_schema=False)
     async def show_code(talk_id: FromPath[str]) -> Response[str]:
@@ -133,6 +125,18 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
         return Response(qr.svg(talks.share_link(talk, parts.settings)), media_type="image/svg+xml")
 
     return [show_talk, show_course, show_invitation, show_code]
+
+
+async def _invitation(parts: Parts, code: str, locale: str) -> Response[str]:
+    async with parts.sessions() as session:
+        found = None if "\0" in code else await referrer_of(session, code)
+        if found is None:
+            return _missing(locale)
+        tutor = await user_of(session, found[0])
+    text = texts.fill(texts.PAGES["invitation"], locale, tutor=tutor.name, code=code)
+    page = _page(text, locale, picture=qr.svg(own_link(parts.settings.public_url, code)))
+    page.headers["set-cookie"] = cookies.referral_header(code, parts.settings)
+    return page
 
 
 def locale_of(accept_language: str) -> str:

@@ -53,7 +53,9 @@ FAULTS = {
     "stripe_is_told": ["delete from stripe_entry"],
     "top_up_is_credited": ["update top_up set owner_id = gen_random_uuid()"],
     "package_counts": ["update package set used = used + 1"],
-    "slice_has_package": ["update hold set source_id = gen_random_uuid() where source_kind = 'package_slice'"],
+    "slice_has_package": [
+        "update hold set source_id = gen_random_uuid() where source_kind = 'package_slice'"
+    ],
     "stripe_agrees": [
         "insert into stripe_finding values ('txn_1', 'missing_here', '{}', now(), null)",
     ],

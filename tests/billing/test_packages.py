@@ -232,7 +232,9 @@ async def test_taking_and_giving_back_the_rest_at_once_lose_nothing(seller: Sell
     assert await violations(seller.sessions) == []
 
 
-async def test_a_lesson_that_is_frozen_while_it_goes_back_is_where_one_of_both_left_it(seller: Seller) -> None:
+async def test_a_lesson_that_is_frozen_while_it_goes_back_is_where_one_of_both_left_it(
+    seller: Seller,
+) -> None:
     package_id = await seller.sell(lessons=8)
     for _ in range(4):
         lesson = uuid4()
@@ -243,17 +245,14 @@ async def test_a_lesson_that_is_frozen_while_it_goes_back_is_where_one_of_both_l
                 await settlement.due(session, facts(lesson, {seller.student: PLANNED_S}), now=NOW)
                 await settlement.settle(session, lesson, now=NOW)
 
-        back, _ = await asyncio.gather(
-            seller.give_back(package_id, lesson), freeze(), return_exceptions=True
-        )
+        back, _ = await asyncio.gather(seller.give_back(package_id, lesson), freeze(), return_exceptions=True)
 
         assert back in (True, False) or isinstance(back, LessonOverError)
     assert await violations(seller.sessions) == []
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_counts_fit_whatever_is_taken_and_given_back(seller: Seller, seed: int, full: bool) -> None:
-    chance = random.Random(seed)
+async def test_counts_fit_whatever_is_taken_and_given_back(seller: Seller, full: bool) -> None:
+    chance = random.Random(7)
     lessons = chance.randint(1, 7)
     package_id = await seller.sell(lessons=lessons, price=chance.randint(lessons, 9_999))
     taken: list[UUID] = []
@@ -276,7 +275,9 @@ async def test_counts_fit_whatever_is_taken_and_given_back(seller: Seller, seed:
 # --- Ends -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_package_is_good_until_its_end_and_a_checkout_that_was_open_is_honoured(seller: Seller) -> None:
+async def test_a_package_is_good_until_its_end_and_a_checkout_that_was_open_is_honoured(
+    seller: Seller,
+) -> None:
     package_id = await seller.sell(validity_days=30)
     ends = NOW + 30 * DAY
     seller.now = ends - TICK
@@ -413,34 +414,32 @@ async def test_an_end_that_comes_twice_comes_once(seller: Seller) -> None:
 # --- What the database guarantees -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("refusal", "statement"),
-    [
-        ("PACKAGE_GUARD", "update package set used = used - 1"),
-        ("PACKAGE_GUARD", "update package set used = 0, status = 'active'"),
-        ("never changes what it was made with", "update package set price = price + 1"),
-        ("never changes what it was made with", "update package set purchased = 9"),
-        ("never changes what it was made with", "update package set tutor_bps = 0"),
-        ("may not go from exhausted to refunded", "update package set status = 'refunded', ended_at = now()"),
-        ("APPEND_ONLY", "delete from package"),
-        ("APPEND_ONLY", "truncate package"),
-        ("LESSON_OVER", "update hold set lesson_id = null where status = 'held' and slice_no = 2"),
-        ("HOLD_GUARD", "update hold set lesson_id = gen_random_uuid() where slice_no = 1"),
-        ("HOLD_GUARD", "update hold set lesson_id = null, amount = 1 where slice_no = 1"),
-    ],
+GUARDED = (
+    ("PACKAGE_GUARD", "update package set used = used - 1"),
+    ("PACKAGE_GUARD", "update package set used = 0, status = 'active'"),
+    ("never changes what it was made with", "update package set price = price + 1"),
+    ("never changes what it was made with", "update package set purchased = 9"),
+    ("never changes what it was made with", "update package set tutor_bps = 0"),
+    ("may not go from exhausted to refunded", "update package set status = 'refunded', ended_at = now()"),
+    ("APPEND_ONLY", "delete from package"),
+    ("APPEND_ONLY", "truncate package"),
+    ("LESSON_OVER", "update hold set lesson_id = null where status = 'held' and slice_no = 2"),
+    ("HOLD_GUARD", "update hold set lesson_id = gen_random_uuid() where slice_no = 1"),
+    ("HOLD_GUARD", "update hold set lesson_id = null, amount = 1 where slice_no = 1"),
 )
-async def test_nobody_writes_past_the_guards_of_packages(
-    seller: Seller, refusal: str, statement: str
-) -> None:
+
+
+async def test_nobody_writes_past_the_guards_of_packages(seller: Seller) -> None:
     package_id, over = await seller.sell(lessons=2), uuid4()
     await seller.use(package_id)
     await seller.use(package_id, over)
     async with seller.sessions.begin() as session:
         await settlement.due(session, facts(over, {}), now=NOW)
 
-    with pytest.raises(DBAPIError, match=refusal):
-        async with seller.sessions.begin() as session:
-            await session.execute(text(statement))
+    for refusal, statement in GUARDED:
+        with pytest.raises(DBAPIError, match=refusal):
+            async with seller.sessions.begin() as session:
+                await session.execute(text(statement))
 
 
 async def test_what_has_ended_changes_no_more_and_takes_nothing_back(seller: Seller) -> None:

@@ -16,8 +16,8 @@ from billing.models import Cause, FactsRow, Hold, OwnerId, PackageExpiry, Presen
 from billing.money import split
 from billing.policy import REFERRAL, TIER, TIERED, Policy, Tier
 from tests.billing.seller import Seller
-from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, usd
 from tests.billing.test_policy_enact import terms
+from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, usd
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 SINCE, UNTIL = NOW - DAY, NOW + 90 * DAY
@@ -47,9 +47,7 @@ async def lesson(
     hold = new_hold(amount, lesson_id=lesson_id, tutor_id=tutor, tutor_bps=bps, source_kind=kind)
     hold = msgspec.structs.replace(hold, attribution=attribution)
     async with sessions.begin() as session:
-        [hold_id] = await holds.place(
-            session, holds=[hold], student_id=student, key=str(lesson_id), now=at
-        )
+        [hold_id] = await holds.place(session, holds=[hold], student_id=student, key=str(lesson_id), now=at)
     known = facts(
         lesson_id,
         {student: attended_s},
@@ -179,9 +177,9 @@ async def test_by_other_terms_each_hold_is_judged_as_its_settlement_would_have(
         assert one.would_be.amount == expected[one.tutor_id][0]
         assert one.change.amount == one.would_be.amount - one.was.amount != 0
     assert would_be.released + would_be.refunded == report.holds
-    assert sum(part.amount for part in (would_be.to_tutors, would_be.to_platform, would_be.to_students)) == sum(
-        part.amount for part in (report.was.to_tutors, report.was.to_platform, report.was.to_students)
-    )
+    assert sum(
+        part.amount for part in (would_be.to_tutors, would_be.to_platform, would_be.to_students)
+    ) == sum(part.amount for part in (report.was.to_tutors, report.was.to_platform, report.was.to_students))
 
 
 async def test_a_higher_threshold_gives_back_what_was_barely_attended(sessions: Sessions) -> None:

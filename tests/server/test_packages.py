@@ -56,7 +56,11 @@ async def test_an_offer_is_made_changed_hidden_and_listed(school: School) -> Non
     hidden = await school.do("POST", f"/package-options/{second['id']}/hide", school.tutor)
 
     assert first["per_session"]["amount"] == 2_000
-    assert (changed["price"]["amount"], changed["validity_days"], changed["title"]) == (9_000, None, "Five lessons")
+    assert (changed["price"]["amount"], changed["validity_days"], changed["title"]) == (
+        9_000,
+        None,
+        "Five lessons",
+    )
     assert hidden["is_hidden"]
     for person, seen in ((None, [first]), (school.tutor, [second, first])):
         items = (await school.do("GET", tutor_path, person))["items"]
@@ -112,7 +116,12 @@ async def test_a_package_is_quoted_and_bought(school: School) -> None:
     assert (first.status_code, again.json()) == (201, first.json())
     package = first.json()
     assert [one["amount"]["amount"] for one in package["slices"]] == [2_000, 2_000, 2_000, 2_000, 2_001]
-    assert (package["purchased"], package["used"], package["remaining"], package["status"]) == (5, 0, 5, "active")
+    assert (package["purchased"], package["used"], package["remaining"], package["status"]) == (
+        5,
+        0,
+        5,
+        "active",
+    )
     assert package["tutor_bps"] == 8_000
     assert await school.balance(student) == 0
     for person in (student, school.tutor, school.admin):
@@ -140,7 +149,10 @@ async def test_a_sold_package_keeps_what_it_was_sold_with(school: School) -> Non
     before = await buy(school, student, offered)
 
     await school.do(
-        "PATCH", f"/package-options/{offered['id']}", school.tutor, {"title": "Six", "sessions": 6, "minutes": 30}
+        "PATCH",
+        f"/package-options/{offered['id']}",
+        school.tutor,
+        {"title": "Six", "sessions": 6, "minutes": 30},
     )
 
     assert await school.do("GET", f"/packages/{before['id']}", student) == before
@@ -190,7 +202,9 @@ async def test_the_rest_is_given_back_by_the_student_in_time_and_by_an_administr
     await school.do("POST", path, school.admin, {"reason": reason})
     assert await school.balance(student) == 100_000
     async with school.world.parts.sessions() as session:
-        [entry] = (await session.scalars(select(AuditEntry).where(AuditEntry.action == "package.refund"))).all()
+        [entry] = (
+            await session.scalars(select(AuditEntry).where(AuditEntry.action == "package.refund"))
+        ).all()
     assert (str(entry.target_id), entry.reason) == (second["id"], reason)
     assert await school.violations() == []
 

@@ -140,9 +140,7 @@ async def test_terms_need_the_newest_version_a_reason_and_a_moment_to_come(stage
     with pytest.raises(PolicyMovedError):
         await change(stage, owner, base=2, min_price=200)
     with pytest.raises(msgspec.ValidationError):
-        await stage.do(
-            "policy.set", owner, base_version=1, changes={"min_price": 200}, reason="too short"
-        )
+        await stage.do("policy.set", owner, base_version=1, changes={"min_price": 200}, reason="too short")
     with pytest.raises(PolicyPastError):
         await stage.do(
             "policy.set",
@@ -186,8 +184,14 @@ async def test_a_preview_says_what_the_last_month_would_have_been_and_changes_no
     ("error", "fields"),
     [
         (PolicyInvalidError, {"changes": {"min_price": 0}}),
-        (BadRequestError, {"changes": {"min_price": 200}, "since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}),
-        (BadRequestError, {"changes": {"min_price": 200}, "since": "2020-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}),
+        (
+            BadRequestError,
+            {"changes": {"min_price": 200}, "since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"},
+        ),
+        (
+            BadRequestError,
+            {"changes": {"min_price": 200}, "since": "2020-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"},
+        ),
     ],
 )
 async def test_a_preview_of_nonsense_is_refused(
@@ -211,7 +215,11 @@ async def test_story_12_the_owner_changes_the_split_and_only_new_purchases_feel_
         "POST",
         "/admin/policy",
         owner,
-        {"base_version": 1, "reason": REASON, "changes": {"course_platform_bps": 4_000, "attendance_percent": 100}},
+        {
+            "base_version": 1,
+            "reason": REASON,
+            "changes": {"course_platform_bps": 4_000, "attendance_percent": 100},
+        },
     )
 
     stale = await school.ask("POST", "/purchases", student, {"quote_token": quote["quote_token"]})

@@ -1,6 +1,7 @@
 """Who came by whose code, that it never changes, and what it brought."""
 
 import asyncio
+import itertools
 from datetime import timedelta
 from uuid import UUID
 
@@ -116,7 +117,12 @@ async def test_a_tutor_who_was_never_approved_has_no_code_yet(school: School) ->
 
     summary = await school.do("GET", "/referrals/summary", tutor)
 
-    assert (summary["code"], summary["share_link"], summary["qr_svg"], summary["codes"]) == (None, None, None, [])
+    assert (summary["code"], summary["share_link"], summary["qr_svg"], summary["codes"]) == (
+        None,
+        None,
+        None,
+        [],
+    )
 
 
 async def test_the_tutor_is_told_who_came(stage: Stage) -> None:
@@ -193,7 +199,7 @@ async def test_a_referrer_is_set_once(school: School) -> None:
 
 async def test_nobody_refers_themself_however_long_the_way(school: School) -> None:
     people = [one.id for one in await school.world.people(Role.TUTOR, 4)]
-    for lower, upper in zip(people, people[1:], strict=False):
+    for lower, upper in itertools.pairwise(people):
         await refer(school, lower, upper)
 
     with pytest.raises(DBAPIError, match=r"nobody_refers_themself|REFERRER_CIRCLE"):
@@ -205,9 +211,7 @@ async def test_nobody_refers_themself_however_long_the_way(school: School) -> No
 async def test_two_who_refer_each_other_at_once_make_no_circle(school: School) -> None:
     ann, bob = (one.id for one in await school.world.people(Role.TUTOR, 2))
 
-    outcomes = await asyncio.gather(
-        refer(school, ann, bob), refer(school, bob, ann), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(refer(school, ann, bob), refer(school, bob, ann), return_exceptions=True)
 
     assert sum(outcome is None for outcome in outcomes) == 1
 
@@ -217,12 +221,20 @@ async def test_two_who_refer_each_other_at_once_make_no_circle(school: School) -
     [
         ("code_has_referrer", "update users set referred_code = 'TEACH00000000' where referred_by is null"),
         ("ck_referral_code_code_form", "update referral_code set code = 'course_1'"),
-        ("uq_referral_code_course_id", "insert into referral_code select 'COURSE_00000000', owner_id, course_id from referral_code"),
-        ("pk_referral_code", "insert into referral_code select code, owner_id, gen_random_uuid() from referral_code"),
+        (
+            "uq_referral_code_course_id",
+            "insert into referral_code select 'COURSE_00000000', owner_id, course_id from referral_code",
+        ),
+        (
+            "pk_referral_code",
+            "insert into referral_code select code, owner_id, gen_random_uuid() from referral_code",
+        ),
         ("fk_referral_code_owner_id", "update referral_code set owner_id = gen_random_uuid()"),
     ],
 )
-async def test_bad_codes_are_refused_by_their_constraint(school: School, refusal: str, statement: str) -> None:
+async def test_bad_codes_are_refused_by_their_constraint(
+    school: School, refusal: str, statement: str
+) -> None:
     await school.do("POST", "/courses", school.tutor, course_body())
 
     with pytest.raises(DBAPIError, match=refusal):

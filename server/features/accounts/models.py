@@ -37,7 +37,13 @@ class User(Base):
         CheckConstraint("referred_by <> id", name="nobody_refers_themself"),
         CheckConstraint("referred_code is null or referred_by is not null", name="code_has_referrer"),
         # Whom a tutor brought, the newest first.
-        Index("ix_users_referred_by", "referred_by", "created_at", "id", postgresql_where="referred_by is not null"),
+        Index(
+            "ix_users_referred_by",
+            "referred_by",
+            "created_at",
+            "id",
+            postgresql_where="referred_by is not null",
+        ),
         # The administrators' list of accounts, newest first.
         Index("ix_users_created_at_id", "created_at", "id"),
         # The owners are counted and locked before one of them may go.

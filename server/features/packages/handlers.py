@@ -95,9 +95,7 @@ async def update_option(ctx: Context, command: UpdateOption) -> OptionView:
         BadRequestError: The price is too low, or a package that never ends is to be rolling.
     """
     option = await _own_option(ctx, command.option_id)
-    changes = {
-        name: _stored(value) for name in CHANGEABLE if (value := getattr(command, name)) is not UNSET
-    }
+    changes = {name: _stored(value) for name in CHANGEABLE if (value := getattr(command, name)) is not UNSET}
     await _check(ctx, {name: getattr(option, name) for name in CHANGEABLE} | changes)
     for name, value in changes.items():
         setattr(option, name, value)

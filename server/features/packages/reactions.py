@@ -20,9 +20,7 @@ async def tell_of_purchase(occasion: Occasion, event: PackageBought) -> Sequence
     """Tell tutor and student what was bought."""
     student = (await names_of(occasion.session, [event.student_id]))[event.student_id]
     facts = _facts(event) | {"student": student, "price": event.price, "sessions": event.sessions}
-    return await _tell(
-        occasion, event, facts, student="package_confirmed", tutor="new_package_purchase"
-    )
+    return await _tell(occasion, event, facts, student="package_confirmed", tutor="new_package_purchase")
 
 
 async def tell_of_end(occasion: Occasion, event: PackageEnding) -> Sequence[Post]:

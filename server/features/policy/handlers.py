@@ -101,9 +101,7 @@ async def preview_policy(ctx: Context, command: PreviewPolicy) -> PolicyPreview:
     terms = policy.amended(base, command.changes)
     newest = await back_test.run(ctx.session, base, since=since, until=until)
     report = await back_test.run(ctx.session, terms, since=since, until=until)
-    return PolicyPreview(
-        base_version=base.version, terms=terms, under_newest=newest.would_be, report=report
-    )
+    return PolicyPreview(base_version=base.version, terms=terms, under_newest=newest.would_be, report=report)
 
 
 def _span(command: PreviewPolicy, now: datetime) -> tuple[datetime, datetime]:

@@ -109,7 +109,9 @@ def own_link(public_url: str, code: str) -> str:
 async def _codes(ctx: Context, tutor: User) -> list[Code]:
     """Return the tutor's own code, then those of the courses, with how many came by each."""
     rows = await ctx.session.execute(
-        select(User.referred_code, func.count()).where(User.referred_by == tutor.id).group_by(User.referred_code)
+        select(User.referred_code, func.count())
+        .where(User.referred_by == tutor.id)
+        .group_by(User.referred_code)
     )
     came: dict[str | None, int] = dict(rows.all())
     courses = await ctx.session.execute(
@@ -162,7 +164,12 @@ COMMANDS = (
         "referral.check", CheckCode, check_code, guard="public", method="GET", path="/referrals/codes/{code}"
     ),
     Command(
-        "referral.summary", GetReferrals, get_referrals, guard="tutor", method="GET", path="/referrals/summary"
+        "referral.summary",
+        GetReferrals,
+        get_referrals,
+        guard="tutor",
+        method="GET",
+        path="/referrals/summary",
     ),
     Command("referral.list", ListReferrals, list_referrals, guard="tutor", method="GET", path="/referrals"),
 )
