@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from billing import jobs, packages, policy
 from billing.models import Hold, HoldId, OwnerId, Package, PackageOption
@@ -110,6 +110,12 @@ class Seller:
             for claim in claims:
                 await packages.run(self.sessions, claim, now=self.now)
         self.now = until
+
+    async def told(self, package_id: UUID) -> list[str]:
+        """Types of the events of one package, in order."""
+        query = text("select type from outbox where data->>'package_id' = :id order by id")
+        async with self.sessions() as session:
+            return list((await session.scalars(query, {"id": str(package_id)})).all())
 
     async def package(self, package_id: UUID) -> Package:
         async with self.sessions() as session:

@@ -24,8 +24,20 @@ from billing.hold_views import view
 from billing.models import PackageExpiry, SourceKind
 from billing.money import BPS_WHOLE, Money, split
 from billing.policy import RANGES, Changes, Policy, Tier
-from tests.billing.seller import enact
-from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner
+from tests.billing.seller import Seller, enact
+from tests.billing.world import (
+    NOW,
+    PLANNED_S,
+    Sessions,
+    balance,
+    buy,
+    end,
+    facts,
+    fund,
+    new_hold,
+    owner,
+    violations,
+)
 
 REASON = "Because of the season."
 
@@ -182,25 +194,21 @@ async def test_terms_that_are_planned_are_not_overtaken_but_may_be_corrected(ses
         await make(sessions, Changes(min_price=300), base=2, at=planned - timedelta(seconds=1))
     await make(sessions, Changes(min_price=300), base=2, at=planned)
 
-    assert error.value.planned == planned
-    async with sessions() as session:
-        assert (await policy.current(session, planned)).min_price == 300
-        assert (await policy.current(session, NOW)).min_price == 100
-
-
-async def test_the_database_keeps_versions_in_order(sessions: Sessions) -> None:
-    await make(sessions, Changes(min_price=200), at=NOW + timedelta(days=1))
-
     with pytest.raises(DBAPIError, match="POLICY_ORDER"):
         async with sessions.begin() as session:
             await session.execute(
                 text(
                     "insert into policy (version, effective_from, course_platform_bps, course_referral_bps,"
                     " attendance_percent, min_price, course_risk_days, booking_risk_days, actor, reason)"
-                    " values (3, :at, 1, 1, 1, 1, 1, 1, 'admin:1', 'Sooner than that.')"
+                    " values (4, :at, 1, 1, 1, 1, 1, 1, 'admin:1', 'Sooner than that.')"
                 ),
                 {"at": NOW},
             )
+
+    assert error.value.planned == planned
+    async with sessions() as session:
+        assert (await policy.current(session, planned)).min_price == 300
+        assert (await policy.current(session, NOW)).min_price == 100
 
 
 async def test_of_two_who_change_the_same_version_one_does(sessions: Sessions) -> None:
@@ -224,6 +232,36 @@ async def test_story_12_an_old_hold_keeps_the_old_split_and_threshold(sessions: 
         shown = await view(session, old)
     assert (shown.tutor_share, shown.platform_share) == (Money(3_000), Money(7_000))
     assert (shown.policy.version, shown.policy.course_platform_bps) == (1, 3_000)
+
+
+async def test_by_other_terms_what_nobody_took_goes_back(sessions: Sessions) -> None:
+    seller = Seller(sessions)
+    await enact(sessions, Changes(package_expiry="refund"))
+    package_id = await seller.sell(lessons=3, price=1_000, validity_days=30)
+
+    await seller.passes(timedelta(days=31))
+
+    assert (await seller.package(package_id)).status == "expired"
+    assert await balance(sessions, seller.student) == 1_000
+    async with sessions() as session:
+        shown = [await view(session, hold.id) for hold in await seller.slices(package_id)]
+    assert {(one.status, one.cause) for one in shown} == {("refunded", "expired")}
+    assert await violations(sessions) == []
+
+
+async def test_other_terms_end_no_package_that_was_bought_before_them(sessions: Sessions) -> None:
+    seller = Seller(sessions)
+    package_id = await seller.sell(lessons=1, price=1_000, validity_days=30)
+    await enact(
+        sessions,
+        Changes(package_expiry="refund", package_refund_days=0, package_warning_days=0),
+        at=NOW + timedelta(days=1),
+    )
+
+    await seller.passes(timedelta(days=31))
+
+    assert (await seller.told(package_id)).count("package.ending") == 1
+    assert [hold.status for hold in await seller.slices(package_id)] == ["released"]
 
 
 # --- Tiers ----------------------------------------------------------------------------------------------------------
