@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from billing import packages
 from server import jobs
@@ -24,6 +24,11 @@ OPTION: Body = {
     "price": {"amount": 10_001},
     "validity_days": 90,
 }
+
+
+@pytest.fixture
+def database_url(shared_database_url: str) -> str:
+    return shared_database_url
 
 
 async def option(school: School, **fields: Any) -> Body:
@@ -69,22 +74,23 @@ async def test_an_offer_is_made_changed_hidden_and_listed(school: School) -> Non
     assert not shown["is_hidden"]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"title": "ab"},
-        {"minutes": 0},
-        {"minutes": 601},
-        {"sessions": 0},
-        {"sessions": 101},
-        {"price": {"amount": 0}},
-        {"price": {"amount": 99}},
-        {"validity_days": 0},
-        {"validity_days": None, "is_rolling": True},
-    ],
+IMPOSSIBLE: tuple[Body, ...] = (
+    {"title": "ab"},
+    {"minutes": 0},
+    {"minutes": 601},
+    {"sessions": 0},
+    {"sessions": 101},
+    {"price": {"amount": 0}},
+    {"price": {"amount": 99}},
+    {"validity_days": 0},
+    {"validity_days": None, "is_rolling": True},
 )
-async def test_an_offer_that_cannot_be_is_refused(school: School, fields: Body) -> None:
-    assert (await refusal(school, "POST", "/package-options", school.tutor, OPTION | fields))[0] == 400
+
+
+async def test_an_offer_that_cannot_be_is_refused(school: School) -> None:
+    for fields in IMPOSSIBLE:
+        refused = await refusal(school, "POST", "/package-options", school.tutor, OPTION | fields)
+        assert refused == (400, "bad_request")
 
 
 async def test_only_approved_tutors_offer_and_only_their_own(school: School) -> None:
@@ -126,8 +132,9 @@ async def test_a_package_is_quoted_and_bought(school: School) -> None:
     assert await school.balance(student) == 0
     for person in (student, school.tutor, school.admin):
         assert (await school.do("GET", f"/packages/{package['id']}", person)) == package
-        [listed] = (await school.do("GET", "/packages?status=active", person))["items"]
-        assert listed["id"] == package["id"]
+        listed = (await school.do("GET", "/packages?status=active", person))["items"]
+        assert package["id"] in {one["id"] for one in listed}
+        assert person is school.admin or len(listed) == 1
     assert (await school.do("GET", "/packages?status=expired", student))["items"] == []
     assert await school.violations() == []
 
@@ -203,9 +210,9 @@ async def test_the_rest_is_given_back_by_the_student_in_time_and_by_an_administr
     assert await school.balance(student) == 100_000
     async with school.world.parts.sessions() as session:
         [entry] = (
-            await session.scalars(select(AuditEntry).where(AuditEntry.action == "package.refund"))
+            await session.scalars(select(AuditEntry).where(AuditEntry.target_id == second["id"]))
         ).all()
-    assert (str(entry.target_id), entry.reason) == (second["id"], reason)
+    assert (entry.action, entry.reason) == ("package.refund", reason)
     assert await school.violations() == []
 
 
@@ -223,7 +230,7 @@ async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
     for days in (83, 91):
         stage.parts.clock.pin(START + timedelta(days=days))
         async with stage.parts.sessions.begin() as session:
-            await packages.due(session, await only_package(stage), now=stage.parts.clock.now())
+            await packages.due(session, UUID(package["id"]), now=stage.parts.clock.now())
     await stage.relay.flush()
 
     def kinds(items: list[Body]) -> list[str]:
@@ -238,11 +245,6 @@ async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
     shown = [one.ev for one in stage.seen(f"user:{student.user_id}") if one.ev.startswith("package.")]
     assert shown == ["package.bought", "package.ending", "package.expired"]
     assert (await stage.do("package.get", student, package_id=package["id"]))["status"] == "expired"
-
-
-async def only_package(stage: Stage) -> Any:
-    async with stage.parts.sessions() as session:
-        return await session.scalar(text("select id from package"))
 
 
 async def test_the_tier_and_the_way_to_the_next_are_shown_with_the_earnings(school: School) -> None:
