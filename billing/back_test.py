@@ -115,7 +115,7 @@ with settled as (
     s.to_tutor, s.to_platform, s.to_student,
     case
       when s.cause = 'expired' then case when :refund_expired then h.amount else 0 end
-      when s.cause in ('cancelled', 'admin') or f.lesson_id is null then s.to_student
+      when s.cause not in ('attendance', 'tutor_absent', 'adjustment') or f.lesson_id is null then s.to_student
       when f.cancelled or f.total_s = 0
         or f.tutor_attended_s * 100 < cast(:attendance_percent as integer) * f.planned_s
         or coalesce(p.attended_s, 0) * 100 < cast(:attendance_percent as integer) * f.total_s then h.amount

@@ -171,8 +171,17 @@ begin
 end$$
 """
 
-CAUSES_BEFORE = ("attendance", "tutor_absent", "cancelled", "admin", "adjustment")
-CAUSES = (*CAUSES_BEFORE, "expired")
+# One more cause beside whatever others there are.
+EXPIRED = "'expired'::text, "
+CAUSES = """
+do $$
+declare
+  rule text := (select pg_get_constraintdef(oid) from pg_constraint where conname = 'ck_hold_settlement_cause_known');
+begin
+  execute 'alter table hold_settlement drop constraint ck_hold_settlement_cause_known,'
+    ' add constraint ck_hold_settlement_cause_known ' || replace(rule, {there}, {then});
+end$$
+"""
 
 
 def upgrade() -> None:
@@ -182,12 +191,12 @@ def upgrade() -> None:
     op.execute(GUARD.replace("__UNASSIGN__", UNASSIGN))
     op.execute(NOT_OVER)
     op.execute(UNASSIGNED_WHEN)
-    _say(CAUSES)
+    op.execute(CAUSES.format(there=_quoted("ARRAY["), then=_quoted(f"ARRAY[{EXPIRED}")))
 
 
 def downgrade() -> None:
     """Remove them; a database in which something expired refuses."""
-    _say(CAUSES_BEFORE)
+    op.execute(CAUSES.format(there=_quoted(EXPIRED), then=_quoted("")))
     op.execute("drop trigger lesson_not_over on hold")
     op.execute("drop function hold_lesson_not_over()")
     op.execute(GUARD.replace("__UNASSIGN__", ""))
@@ -199,8 +208,6 @@ def downgrade() -> None:
     op.execute("drop table package_option")
 
 
-def _say(causes: tuple[str, ...]) -> None:
-    name = "ck_hold_settlement_cause_known"
-    listed = ", ".join(f"'{cause}'" for cause in causes)
-    op.drop_constraint(name, "hold_settlement")
-    op.create_check_constraint(name, "hold_settlement", f"cause in ({listed})")
+def _quoted(words: str) -> str:
+    doubled = words.replace("'", "''")
+    return f"'{doubled}'"
