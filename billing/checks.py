@@ -347,6 +347,31 @@ CHECKS = (
         """,
     ),
     Check(
+        "package_counts",
+        "A package is not what its holds are: their number, their worth, how many are taken, what became of the rest.",
+        """
+        select p.id, p.status, p.purchased, p.used, h.holds, h.taken, h.left, h.worth, p.price
+        from package p cross join lateral (
+          select count(*) as holds, count(h.lesson_id) as taken,
+            count(*) filter (where h.lesson_id is null and h.status = 'held') as left,
+            coalesce(sum(h.amount), 0)::bigint as worth,
+            count(*) filter (where (h.student_id, h.tutor_id, h.currency, h.tutor_bps, h.attribution, h.policy_version)
+              <> (p.student_id, p.tutor_id, p.currency, p.tutor_bps, p.attribution, p.policy_version)) as others
+          from hold h where h.source_id = p.id and h.source_kind = 'package_slice'
+        ) h
+        where h.holds <> p.purchased or h.taken <> p.used or h.worth <> p.price or h.others > 0
+          or h.left <> case when p.status in ('active', 'exhausted') then p.remaining else 0 end
+        """,
+    ),
+    Check(
+        "slice_has_package",
+        "A hold is a slice of a package that is not there.",
+        """
+        select h.id, h.source_id from hold h
+        where h.source_kind = 'package_slice' and not exists (select from package p where p.id = h.source_id)
+        """,
+    ),
+    Check(
         "stripe_agrees",
         "Stripe's books and ours differ; somebody must look.",
         "select subject, outcome, detail, found_at from stripe_finding where solved_at is null",

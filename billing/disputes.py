@@ -7,7 +7,7 @@ While it is open, what there is of the tutor's share is frozen. Lock order: disp
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -114,7 +114,8 @@ async def begin(session: AsyncSession, hold_id: UUID, claim: Claim, *, now: date
     if latest.to_student == hold.amount:
         raise NothingToDisputeError
     first = await session.get_one(Settlement, (hold_id, 0))
-    until = first.settled_at + policy.DISPUTE_WINDOW
+    terms = (await policy.versions(session, [hold.policy_version]))[hold.policy_version]
+    until = first.settled_at + timedelta(days=terms.dispute_days)
     if now >= until:
         raise DisputeTooLateError(until)
     dispute_id = uuid.uuid4()

@@ -1,5 +1,6 @@
 """What a tutor earned: by day or month, by what was sold, and where it is now."""
 
+from collections.abc import Collection, Iterable
 from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -68,6 +69,17 @@ class Share(Earned, frozen=True, kw_only=True):
     source_kind: SourceKind
     attribution: str
     tutor_bps: int
+
+
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """What students brought: sold = earned + platform + held + refunded."""
+
+    sold: Money
+    earned: Money
+    """The tutor's."""
+    platform: Money
+    held: Money
+    refunded: Money
 
 
 class WithdrawalView(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +172,46 @@ async def shares(
     ]
 
 
+async def brought(
+    session: AsyncSession,
+    tutor_id: OwnerId,
+    *,
+    attribution: str,
+    students: Collection[OwnerId] | None = None,
+    currency: str = "USD",
+) -> dict[UUID, Brought]:
+    """Return what each student brought a tutor by holds of one attribution; who bought nothing is absent.
+
+    Args:
+        session: Only read.
+        tutor_id: Whose lessons.
+        attribution: As the holds were placed.
+        students: Only these; without it, everybody.
+        currency: Only of this one.
+    """
+    values = {
+        "tutor_id": tutor_id,
+        "attribution": attribution,
+        "students": None if students is None else list(students),
+        "currency": currency,
+    }
+    return {
+        row.student_id: Brought(
+            **{name: Money(getattr(row, name), currency) for name in Brought.__struct_fields__}
+        )
+        for row in await session.execute(_BROUGHT, values)
+    }
+
+
+def added(parts: Iterable[Brought], currency: str = "USD") -> Brought:
+    """Return the sum of what students brought."""
+    sums = dict.fromkeys(Brought.__struct_fields__, 0)
+    for part in parts:
+        for name in sums:
+            sums[name] += getattr(part, name).amount
+    return Brought(**{name: Money(amount, currency) for name, amount in sums.items()})
+
+
 async def withdrawals(
     session: AsyncSession,
     *,
@@ -244,6 +296,18 @@ _PERIODS = text(
 _SHARES = text(
     f"select h.source_kind, h.attribution, h.tutor_bps, {_PARTS} {_SETTLED} group by 1, 2, 3 order by 1, 2, 3"
 )
+_BROUGHT = text("""
+  select h.student_id, sum(h.amount)::bigint as sold,
+    coalesce(sum(s.to_tutor), 0)::bigint as earned, coalesce(sum(s.to_platform), 0)::bigint as platform,
+    coalesce(sum(h.amount) filter (where h.status = 'held'), 0)::bigint as held,
+    coalesce(sum(s.to_student), 0)::bigint as refunded
+  from hold h
+  left join hold_settlement s on s.hold_id = h.id
+    and s.number = (select max(number) from hold_settlement n where n.hold_id = h.id)
+  where h.tutor_id = :tutor_id and h.attribution = :attribution and h.currency = :currency
+    and (cast(:students as uuid[]) is null or h.student_id = any(cast(:students as uuid[])))
+  group by h.student_id
+""")
 _SUMS = text("""
   select
     (select coalesce(sum(amount), 0)::bigint from hold

@@ -19,6 +19,16 @@ BillingError
 ├── AlreadyHeldError          conflict    the student has an open hold for this lesson
 ├── LessonOverError           conflict    the lesson's attendance is frozen; nothing can be held for it
 ├── LessonNotSettledError     conflict    only what was settled can be reconsidered
+├── PolicyInvalidError        invalid     values that the terms cannot have; names each, with a code of its own
+├── PolicyUnchangedError      conflict    the new terms are the old ones
+├── PolicyMovedError          conflict    somebody else made newer terms meanwhile
+├── PolicyPastError           invalid     terms come into force from now on, never before
+├── PolicyOrderError          conflict    terms that were made earlier come into force later
+├── OptionNotFoundError       not_found   no such pricing option is on sale
+├── PackageNotFoundError      not_found
+├── PackageExhaustedError     conflict    nothing of the package is left
+├── PackageOverError          conflict    the package has expired, or its rest was given back
+├── PackageRefundError        conflict    its student cannot have the rest back any more
 ├── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
 ├── JobNotFoundError          not_found   no such job was given up
 ├── SealBrokenError           unavailable bank data was sealed under another secret, or changed
@@ -50,6 +60,8 @@ BillingError
 from datetime import datetime
 from typing import ClassVar, Literal
 from uuid import UUID
+
+import msgspec
 
 from billing.money import Money
 
@@ -259,6 +271,126 @@ class LessonNotSettledError(BillingError):
     def __init__(self, lesson_id: UUID) -> None:
         super().__init__("This lesson is not settled yet.")
         self.lesson_id = lesson_id
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One value that cannot be, and why."""
+
+    field: str
+    code: str
+    """Stable, for programs."""
+    message: str
+
+
+class PolicyInvalidError(BillingError):
+    """Some of the values cannot be terms."""
+
+    kind = "invalid"
+    code = "policy_invalid"
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(f"{problem.field} {problem.message}" for problem in problems) + ".")
+        self.problems = problems
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """Return every field that is wrong, as the edge lists them."""
+        return self.problems
+
+
+class PolicyUnchangedError(BillingError):
+    """Nothing would be different."""
+
+    kind = "conflict"
+    code = "policy_unchanged"
+
+    def __init__(self) -> None:
+        super().__init__("These are the terms already.")
+
+
+class PolicyMovedError(BillingError):
+    """The version that somebody wants to change is not the newest."""
+
+    kind = "conflict"
+    code = "policy_moved"
+
+    def __init__(self, newest: int) -> None:
+        super().__init__(f"The newest terms are version {newest}; look at them first.")
+        self.newest = newest
+
+
+class PolicyPastError(BillingError):
+    """Terms would come into force before they were made."""
+
+    kind = "invalid"
+    code = "policy_effective_from_past"
+
+    def __init__(self, now: datetime) -> None:
+        super().__init__("Terms come into force from now on, not before.")
+        self.now = now
+
+
+class PolicyOrderError(BillingError):
+    """Terms would come into force before older ones."""
+
+    kind = "conflict"
+    code = "policy_before_planned"
+
+    def __init__(self, planned: datetime) -> None:
+        super().__init__(f"The version before this one comes into force at {planned:%Y-%m-%d %H:%M} UTC.")
+        self.planned = planned
+
+
+class OptionNotFoundError(BillingError):
+    """Nobody sells this, or not any more."""
+
+    kind = "not_found"
+    code = "option_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such offer.")
+
+
+class PackageNotFoundError(BillingError):
+    """No package that one may know of has this id."""
+
+    kind = "not_found"
+    code = "package_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such package.")
+
+
+class PackageExhaustedError(BillingError):
+    """Every lesson of the package is taken."""
+
+    kind = "conflict"
+    code = "package_exhausted"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing of this package is left.")
+
+
+class PackageOverError(BillingError):
+    """The package is not active."""
+
+    kind = "conflict"
+    code = "package_over"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"This package is {status}.")
+        self.status = status
+
+
+class PackageRefundError(BillingError):
+    """The time in which a student may have the rest back is over."""
+
+    kind = "conflict"
+    code = "package_refund_over"
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(f"The rest could be given back until {until:%Y-%m-%d %H:%M} UTC.")
+        self.until = until
 
 
 class LeaseLostError(BillingError):

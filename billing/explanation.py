@@ -37,6 +37,8 @@ TEXTS: dict[Locale, dict[str, str]] = {
         " {platform} to the platform.",
         "admin": "An administrator decided: {tutor} to the tutor, {platform} to the platform, {refunded} back to the"
         " student.",
+        "expired": "Nobody took this lesson of the package in time. By the terms of the package {tutor} went to the tutor,"
+        " {platform} to the platform, {refunded} back to the student.",
         "reason": "Reason: {reason}",
         "adjustment": "Evidence that came later changed this on {at}{now}",
         "refund": "Money was given back on {at}{now}",
@@ -72,6 +74,8 @@ TEXTS: dict[Locale, dict[str, str]] = {
         " {platform} cho nền tảng.",
         "admin": "Quản trị viên đã quyết định: {tutor} cho gia sư, {platform} cho nền tảng, {refunded} hoàn lại cho học"
         " viên.",
+        "expired": "Buổi học này của gói không được dùng đúng hạn. Theo điều khoản của gói, {tutor} cho gia sư, {platform}"
+        " cho nền tảng, {refunded} hoàn lại cho học viên.",
         "reason": "Lý do: {reason}",
         "adjustment": "Bằng chứng đến sau đã thay đổi kết quả ngày {at}{now}",
         "refund": "Tiền đã được hoàn lại ngày {at}{now}",
@@ -115,7 +119,7 @@ def _why(hold: HoldView) -> str:
             return "held"
         case Cause.ATTENDANCE:
             return "released" if hold.status is HoldStatus.RELEASED else "missed"
-        case Cause.TUTOR_ABSENT | Cause.CANCELLED | Cause.FORFEITED | Cause.ADMIN as cause:
+        case (Cause.TUTOR_ABSENT | Cause.CANCELLED | Cause.FORFEITED | Cause.ADMIN | Cause.EXPIRED) as cause:
             return cause.value
         case Cause.OUTCOME:
             return f"outcome_{_came(hold)}"

@@ -137,14 +137,56 @@ async def assign(
         .with_for_update(key_share=True)
     )
     hold_ids = [HoldId(hold_id) for hold_id in found]
-    with _named():
-        await session.execute(
-            update(Hold)
-            .where(Hold.id.in_(hold_ids))
-            .values(lesson_id=lesson_id)
-            .execution_options(synchronize_session=False)
-        )
+    await _give_lesson(session, hold_ids, lesson_id)
     return hold_ids
+
+
+async def take(session: AsyncSession, source_id: UUID, lesson_id: UUID) -> HoldId:
+    """Give the first slice of a package that nobody took its lesson; the package is locked and has one, its lesson too.
+
+    Raises:
+        AlreadyHeldError: The student has an open hold for this lesson.
+        LessonOverError: The lesson is over.
+    """
+    hold_id = await session.scalar(
+        select(Hold.id)
+        .where(
+            Hold.source_id == source_id,
+            Hold.source_kind == SourceKind.PACKAGE_SLICE,
+            Hold.lesson_id.is_(None),
+            Hold.status == HoldStatus.HELD,
+        )
+        .order_by(Hold.slice_no)
+        .limit(1)
+        .with_for_update(key_share=True)
+    )
+    assert hold_id is not None, "the package counts its slices"
+    await _give_lesson(session, [hold_id], lesson_id)
+    return HoldId(hold_id)
+
+
+async def put_back(session: AsyncSession, source_id: UUID, lesson_id: UUID) -> HoldId | None:
+    """Take the lesson from the slice of a package that pays for it; None if none does, or it is settled.
+
+    Package and lesson are locked; the money stays where it is, in the escrow of the package.
+
+    Raises:
+        LessonOverError: The lesson is over: its attendance decides.
+    """
+    hold_id = await session.scalar(
+        select(Hold.id)
+        .where(
+            Hold.source_id == source_id,
+            Hold.source_kind == SourceKind.PACKAGE_SLICE,
+            Hold.lesson_id == lesson_id,
+            Hold.status == HoldStatus.HELD,
+        )
+        .with_for_update(key_share=True)
+    )
+    if hold_id is None:
+        return None
+    await _give_lesson(session, [hold_id], None)
+    return HoldId(hold_id)
 
 
 async def refund(
@@ -163,7 +205,7 @@ async def refund(
     Args:
         session: Commits all or nothing.
         hold_ids: Which.
-        cause: `cancelled` or `admin`; attendance refunds by settlement alone.
+        cause: `cancelled`, `expired` or `admin`; attendance refunds by settlement alone.
         actor: Who asked for it.
         reason: Shown to both parties; an admin needs ten characters.
         key: Of the request.
@@ -176,7 +218,7 @@ async def refund(
         HoldNotHeldError: One of the holds is released or refunded already.
         IdempotencyMismatchError: The key was used with another refund.
     """
-    assert cause in (Cause.CANCELLED, Cause.ADMIN), "attendance is judged by the settlement"
+    assert cause in (Cause.CANCELLED, Cause.EXPIRED, Cause.ADMIN), "attendance is judged by the settlement"
     if (cause is Cause.ADMIN or actor.startswith("admin:")) and len(reason.strip()) < REASON_LEAST:
         raise ReasonTooShortError(REASON_LEAST)
     holds = await _locked(session, hold_ids)
@@ -279,6 +321,16 @@ def _placed(hold: NewHold, student_id: OwnerId) -> HoldPlaced:
         source_id=hold.source_id,
         amount=hold.money,
     )
+
+
+async def _give_lesson(session: AsyncSession, hold_ids: Sequence[UUID], lesson_id: UUID | None) -> None:
+    with _named():
+        await session.execute(
+            update(Hold)
+            .where(Hold.id.in_(hold_ids))
+            .values(lesson_id=lesson_id)
+            .execution_options(synchronize_session=False)
+        )
 
 
 async def _placed_by(session: AsyncSession, journal_id: int) -> list[HoldId]:

@@ -230,6 +230,47 @@ class CardRefundFailed(PaymentMoved, frozen=True, kw_only=True, tag="card_refund
     refunded: Money
 
 
+class PackageEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What each event of a package says."""
+
+    package_id: UUID
+    student_id: OwnerId
+    tutor_id: OwnerId
+    title: str
+
+
+class PackageBought(PackageEvent, frozen=True, kw_only=True, tag="package.bought"):
+    """A student paid for lessons to come."""
+
+    price: Money
+    sessions: int
+
+
+class PackageEnding(PackageEvent, frozen=True, kw_only=True, tag="package.ending"):
+    """The package will expire, and something of it is left."""
+
+    expires_at: datetime
+    remaining: int
+
+
+class PackageExpired(PackageEvent, frozen=True, kw_only=True, tag="package.expired"):
+    """What nobody took in time is settled."""
+
+    amount: Money
+    """Of the lessons that were left."""
+    lessons: int
+    is_released: bool
+    """Paid out to the tutor by the split, else given back to the student."""
+
+
+class PackageRefunded(PackageEvent, frozen=True, kw_only=True, tag="package.refunded"):
+    """The rest was given back to the student."""
+
+    amount: Money
+    lessons: int
+    reason: str
+
+
 Event = (
     HoldPlaced
     | HoldReleased
@@ -255,4 +296,8 @@ Event = (
     | PaymentRefunded
     | AuthorizationNeeded
     | CardRefundFailed
+    | PackageBought
+    | PackageEnding
+    | PackageExpired
+    | PackageRefunded
 )

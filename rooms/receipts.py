@@ -26,7 +26,6 @@ from billing.errors import HoldNotFoundError
 from billing.facts import Interval
 from billing.models import Cause, FactsRow, Hold, PresenceRow, Settlement, SourceKind
 from billing.money import BPS_WHOLE, split
-from billing.policy import Policy
 from billing.settlement import FROZEN
 from rooms import attendance
 from rooms.errors import NotSettledError
@@ -98,8 +97,24 @@ class Ruling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """None where attendance did not decide: a cancellation, or an administrator."""
 
 
-class Terms(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The version of the terms under which the hold was placed."""
+class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The version of the terms under which the hold was placed.
+
+    Spelled out, so that a receipt keeps its shape and its bytes when the terms get another number.
+    """
+
+    version: int
+    course_platform_bps: int
+    course_referral_bps: int
+    attendance_percent: int
+    min_price: int
+    course_risk_days: int
+    booking_risk_days: int
+    top_up_least: int
+    top_up_most: int
+    withdrawal_least: int
+    withdrawal_two_people_above: int
+    payout_freeze_hours: int
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

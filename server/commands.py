@@ -8,6 +8,9 @@ from server.features.disputes import handlers as disputes
 from server.features.earnings import handlers as earnings
 from server.features.lessons import handlers as lessons
 from server.features.notifications import handlers as notifications
+from server.features.packages import handlers as packages
+from server.features.policy import handlers as policy
+from server.features.referrals import handlers as referrals
 from server.features.talks import handlers as talks
 from server.features.top_ups import handlers as top_ups
 from server.features.wallet import handlers as wallet
@@ -22,5 +25,8 @@ TABLE: tuple[Command, ...] = (
     *disputes.COMMANDS,
     *earnings.COMMANDS,
     *top_ups.COMMANDS,
+    *packages.COMMANDS,
+    *referrals.COMMANDS,
+    *policy.COMMANDS,
     *admin.COMMANDS,
 )

@@ -13,6 +13,7 @@ from billing import (
     card_payments,
     card_refunds,
     maturity,
+    packages,
     payouts,
     reconciliation,
     settlement,
@@ -51,6 +52,11 @@ async def settle_due(means: Means, now: datetime) -> int:
 async def mature(means: Means, claim: Claim, now: datetime) -> None:
     """Make a tutor's share their earnings once its risk window is over."""
     await maturity.run(means.sessions, claim, now=now)
+
+
+async def package_due(means: Means, claim: Claim, now: datetime) -> None:
+    """Remind of a package's end, or settle what nobody took of it."""
+    await packages.run(means.sessions, claim, now=now)
 
 
 async def repay_debts(means: Means, now: datetime) -> int:
@@ -151,6 +157,7 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
 
 TABLE: tuple[Job, ...] = (
     Once(maturity.JOB, mature, "business"),
+    Once(packages.JOB, package_due, "business"),
     Periodic("repay_debts", timedelta(minutes=5), repay_debts, "business"),
     Periodic("settle_due", timedelta(minutes=5), settle_due, "business"),
     Periodic("check_integrity", timedelta(hours=1), check_integrity, "business"),

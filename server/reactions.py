@@ -13,12 +13,14 @@ from server.features.disputes.reactions import REACTIONS as DISPUTES
 from server.features.earnings.reactions import REACTIONS as EARNINGS
 from server.features.lessons.reactions import REACTIONS as LESSONS
 from server.features.notifications.reactions import REACTIONS as NOTIFICATIONS
+from server.features.packages.reactions import REACTIONS as PACKAGES
+from server.features.referrals.reactions import REACTIONS as REFERRALS
 from server.features.talks.reactions import REACTIONS as TALKS, TOGETHER as TALKS_TOGETHER
 from server.features.top_ups.reactions import REACTIONS as TOP_UPS
 from server.features.wallet.reactions import REACTIONS as WALLET, TOGETHER as WALLET_TOGETHER
 from server.reaction import Reaction, Together
 
-FEATURES = (TALKS, COURSES, LESSONS, WALLET, DISPUTES, EARNINGS, TOP_UPS, NOTIFICATIONS)
+FEATURES = (TALKS, COURSES, LESSONS, WALLET, DISPUTES, EARNINGS, TOP_UPS, PACKAGES, REFERRALS, NOTIFICATIONS)
 
 R = TypeVar("R")
 

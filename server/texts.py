@@ -226,6 +226,52 @@ NOTICES: Final[dict[str, Entry]] = {
             "Bằng chứng đến sau đã điều chỉnh một buổi học: thanh toán {share}, hoàn lại {refunded}.",
         ),
     ),
+    "new_package_purchase": Entry(
+        Text("New package", "{student} bought “{title}”: {sessions} lessons for {price}."),
+        Text("Gói mới được mua", "{student} đã mua “{title}”: {sessions} buổi với giá {price}."),
+    ),
+    "package_confirmed": Entry(
+        Text(
+            "Package confirmed",
+            "“{title}” is yours: {sessions} lessons for {price}, each held until it is given.",
+        ),
+        Text(
+            "Đã xác nhận gói",
+            "“{title}” là của bạn: {sessions} buổi với giá {price}, mỗi buổi được tạm giữ đến khi diễn ra.",
+        ),
+    ),
+    "package_ending": Entry(
+        Text("Package ends soon", "{remaining} lessons of “{title}” are left; it ends on {expires_at} UTC."),
+        Text("Gói sắp hết hạn", "Còn {remaining} buổi của “{title}”; gói hết hạn lúc {expires_at} UTC."),
+    ),
+    "package_expired": Entry(
+        Text(
+            "Package ended",
+            "“{title}” has ended with {lessons} unused lessons; {amount} went to tutor and platform.",
+        ),
+        Text(
+            "Gói đã hết hạn",
+            "“{title}” đã hết hạn với {lessons} buổi chưa dùng; {amount} được trả cho gia sư và nền tảng.",
+        ),
+    ),
+    "package_expired_refunded": Entry(
+        Text(
+            "Package ended",
+            "“{title}” has ended with {lessons} unused lessons; {amount} went back to the student.",
+        ),
+        Text(
+            "Gói đã hết hạn",
+            "“{title}” đã hết hạn với {lessons} buổi chưa dùng; {amount} được hoàn cho học viên.",
+        ),
+    ),
+    "package_refunded": Entry(
+        Text("Package given back", "{lessons} unused lessons of “{title}” were given back: {amount}."),
+        Text("Gói đã được trả lại", "{lessons} buổi chưa dùng của “{title}” đã được trả lại: {amount}."),
+    ),
+    "new_referral": Entry(
+        Text("Somebody came by you", "{name} registered with your code {code}."),
+        Text("Có người đến từ bạn", "{name} đã đăng ký bằng mã {code} của bạn."),
+    ),
     "profile_approved": Entry(
         Text("You may teach", "Your profile is approved. Your referral code is {referral_code}."),
         Text("Bạn có thể dạy", "Hồ sơ của bạn đã được duyệt. Mã giới thiệu của bạn là {referral_code}."),
@@ -255,6 +301,10 @@ PAGES: Final[dict[str, Entry]] = {
     "course_by_tutor": Entry(
         Text("{code}", "{about} You come by the tutor's own link: register with the code {code}, then buy."),
         Text("{code}", "{about} Bạn đến từ liên kết của giáo viên: đăng ký với mã {code}, rồi mua."),
+    ),
+    "invitation": Entry(
+        Text("{tutor}", "{tutor} invites you to learn here. Register with the code {code}."),
+        Text("{tutor}", "{tutor} mời bạn học tại đây. Hãy đăng ký với mã {code}."),
     ),
     "test_payment": Entry(
         Text("Test payment", "{amount}. This is a test: no money moves, and no card is needed."),
@@ -287,12 +337,12 @@ REFUND_RULES: Final[dict[str, Entry]] = {
     "session": Entry(
         Text(
             "Refunds",
-            "Cancel until the session starts and everything comes back. If you then attend less than 20 % of it, or"
+            "Cancel until the session starts and everything comes back. If you then attend less than {percent} % of it, or"
             " the tutor does not come, everything comes back too.",
         ),
         Text(
             "Hoàn tiền",
-            "Hủy trước khi buổi học bắt đầu thì được hoàn toàn bộ. Nếu bạn tham dự dưới 20 % buổi học, hoặc gia sư"
+            "Hủy trước khi buổi học bắt đầu thì được hoàn toàn bộ. Nếu bạn tham dự dưới {percent} % buổi học, hoặc gia sư"
             " không đến, bạn cũng được hoàn toàn bộ.",
         ),
     ),
@@ -300,16 +350,161 @@ REFUND_RULES: Final[dict[str, Entry]] = {
         Text(
             "Refunds",
             "Cancel at any time and the part of every session that has not begun comes back. So does the part of a"
-            " session of which you attend less than 20 %, to which the tutor does not come, or which is never held."
+            " session of which you attend less than {percent} %, to which the tutor does not come, or which is never held."
             " The course is over when all its sessions with a date are, and at least one was held; the parts of"
             " sessions that have no date by then come back.",
         ),
         Text(
             "Hoàn tiền",
             "Bạn có thể hủy bất cứ lúc nào và được hoàn phần của mọi buổi chưa bắt đầu. Phần của buổi mà bạn tham dự"
-            " dưới 20 %, gia sư không đến, hoặc không được tổ chức cũng được hoàn lại. Khóa học kết thúc khi mọi buổi đã"
+            " dưới {percent} %, gia sư không đến, hoặc không được tổ chức cũng được hoàn lại. Khóa học kết thúc khi mọi buổi đã"
             " có ngày đều đã qua và ít nhất một buổi đã diễn ra; phần của những buổi đến lúc đó chưa có ngày được hoàn"
             " lại.",
+        ),
+    ),
+}
+
+# The terms in force, each in a sentence; what stands after a point is the answer that was chosen.
+TERMS: Final[dict[str, Entry]] = {
+    "course_platform_bps": Entry(
+        Text("Courses", "Of a course sold to a student who came by the platform, the tutor gets {value}."),
+        Text("Khóa học", "Với khóa học bán cho học viên đến từ nền tảng, gia sư nhận {value}."),
+    ),
+    "course_referral_bps": Entry(
+        Text("Courses", "Of a course sold to a student whom its tutor brought, the tutor gets {value}."),
+        Text("Khóa học", "Với khóa học bán cho học viên do chính gia sư giới thiệu, gia sư nhận {value}."),
+    ),
+    "booking_tiers": Entry(
+        Text(
+            "Tiers", "Of a booking or package the platform keeps, by the tutor's lifetime earnings: {value}."
+        ),
+        Text(
+            "Bậc", "Với buổi đặt riêng hoặc gói học, nền tảng giữ lại theo tổng thu nhập của gia sư: {value}."
+        ),
+    ),
+    "booking_tiers.step": Entry(Text("Tier", "{fee} from {begins} on"), Text("Bậc", "{fee} kể từ {begins}")),
+    "tiers_count_everything.yes": Entry(
+        Text("Lifetime earnings", "Lifetime earnings count courses, bookings and packages."),
+        Text("Tổng thu nhập", "Tổng thu nhập tính cả khóa học, buổi đặt riêng và gói học."),
+    ),
+    "tiers_count_everything.no": Entry(
+        Text("Lifetime earnings", "Lifetime earnings count bookings and packages, not courses."),
+        Text("Tổng thu nhập", "Tổng thu nhập chỉ tính buổi đặt riêng và gói học, không tính khóa học."),
+    ),
+    "attendance_percent": Entry(
+        Text(
+            "Attendance",
+            "Who attends less than {value} of a lesson gets the money back; a tutor who does has not given it.",
+        ),
+        Text(
+            "Tham dự",
+            "Học viên tham dự dưới {value} buổi học được hoàn tiền; gia sư có mặt ít hơn mức đó thì buổi học coi như"
+            " không diễn ra.",
+        ),
+    ),
+    "min_price": Entry(
+        Text("Prices", "Nothing is sold for less than {value}."),
+        Text("Giá", "Không bán gì dưới {value}."),
+    ),
+    "course_risk_days": Entry(
+        Text("Courses", "For {value} days after a course session the tutor's share is pending."),
+        Text("Khóa học", "Phần của gia sư được giữ chờ {value} ngày sau mỗi buổi của khóa học."),
+    ),
+    "booking_risk_days": Entry(
+        Text("Bookings", "For {value} days after a booking or package lesson the tutor's share is pending."),
+        Text(
+            "Đặt riêng", "Phần của gia sư được giữ chờ {value} ngày sau mỗi buổi đặt riêng hoặc buổi của gói."
+        ),
+    ),
+    "free_cancel_hours": Entry(
+        Text("Cancelling", "A booking is cancelled for free until {value} hours before it."),
+        Text("Hủy", "Được hủy miễn phí buổi đặt riêng trước giờ học {value} giờ."),
+    ),
+    "free_cancel_kindness_minutes": Entry(
+        Text("Cancelling", "{value} minutes later still count as in time."),
+        Text("Hủy", "Trễ {value} phút vẫn được tính là đúng hạn."),
+    ),
+    "late_cancel_percent": Entry(
+        Text("Cancelling", "Who cancels a booking later pays {value} of its price."),
+        Text("Hủy", "Hủy trễ hơn thì trả {value} giá buổi học."),
+    ),
+    "dispute_days": Entry(
+        Text("Disputes", "A lesson may be disputed for {value} days after it."),
+        Text("Khiếu nại", "Có thể khiếu nại buổi học trong {value} ngày sau đó."),
+    ),
+    "goodwill_admin_most": Entry(
+        Text("Goodwill", "An administrator gives a credit of at most {value}."),
+        Text("Thiện chí", "Quản trị viên tặng số dư nhiều nhất {value} mỗi lần."),
+    ),
+    "goodwill_most": Entry(
+        Text("Goodwill", "No credit of ours is above {value}."),
+        Text("Thiện chí", "Không có khoản tặng nào vượt quá {value}."),
+    ),
+    "package_expiry.release": Entry(
+        Text(
+            "Packages",
+            "Lessons of a package that nobody took in time are paid out to the tutor by the split.",
+        ),
+        Text("Gói học", "Các buổi của gói không dùng đúng hạn được trả cho gia sư theo tỷ lệ chia."),
+    ),
+    "package_expiry.refund": Entry(
+        Text("Packages", "Lessons of a package that nobody took in time are given back to the student."),
+        Text("Gói học", "Các buổi của gói không dùng đúng hạn được hoàn lại cho học viên."),
+    ),
+    "package_warning_days": Entry(
+        Text("Packages", "{value} days before its end the student is reminded of a package."),
+        Text("Gói học", "Học viên được nhắc trước khi gói hết hạn {value} ngày."),
+    ),
+    "package_refund_days": Entry(
+        Text("Packages", "For {value} days after buying a package the student may give back what is unused."),
+        Text(
+            "Gói học", "Trong {value} ngày sau khi mua, học viên có thể trả lại các buổi chưa dùng của gói."
+        ),
+    ),
+    "top_up_least": Entry(
+        Text("Top-ups", "A top-up is at least {value}."), Text("Nạp tiền", "Mỗi lần nạp ít nhất {value}.")
+    ),
+    "top_up_most": Entry(
+        Text("Top-ups", "A top-up is at most {value}."), Text("Nạp tiền", "Mỗi lần nạp nhiều nhất {value}.")
+    ),
+    "withdrawal_least": Entry(
+        Text("Withdrawals", "A withdrawal is at least {value}."),
+        Text("Rút tiền", "Mỗi lần rút ít nhất {value}."),
+    ),
+    "withdrawal_two_people_above": Entry(
+        Text("Withdrawals", "Of a withdrawal above {value} two administrators must say yes."),
+        Text("Rút tiền", "Rút trên {value} cần hai quản trị viên chấp thuận."),
+    ),
+    "payout_freeze_hours": Entry(
+        Text("Withdrawals", "For {value} hours after a change, a payout account is not paid to."),
+        Text("Rút tiền", "Tài khoản nhận tiền vừa thay đổi chưa được chi trả trong {value} giờ."),
+    ),
+}
+
+# What a buyer of a package reads before the purchase, by what becomes of the rest.
+PACKAGE_RULES: Final[dict[str, Entry]] = {
+    "release": Entry(
+        Text(
+            "Refunds",
+            "For {days} days you may give back what is unused. What you have not used when the package ends is paid to"
+            " the tutor. A package pays for lessons that are booked after it was bought.",
+        ),
+        Text(
+            "Hoàn tiền",
+            "Trong {days} ngày bạn có thể trả lại các buổi chưa dùng. Các buổi chưa dùng khi gói hết hạn được trả cho"
+            " gia sư. Gói chỉ dùng cho các buổi được đặt sau khi mua.",
+        ),
+    ),
+    "refund": Entry(
+        Text(
+            "Refunds",
+            "For {days} days you may give back what is unused. What you have not used when the package ends comes back"
+            " to you. A package pays for lessons that are booked after it was bought.",
+        ),
+        Text(
+            "Hoàn tiền",
+            "Trong {days} ngày bạn có thể trả lại các buổi chưa dùng. Các buổi chưa dùng khi gói hết hạn được hoàn lại"
+            " cho bạn. Gói chỉ dùng cho các buổi được đặt sau khi mua.",
         ),
     ),
 }

@@ -40,6 +40,13 @@ from billing.models.holds import (
 )
 from billing.models.jobs import JobRow
 from billing.models.ledger import FLOORLESS, Account, AccountKind, Journal, JournalKind, Request, Transfer
+from billing.models.packages import (
+    PACKAGE_ARROWS,
+    SESSIONS_MOST,
+    Package,
+    PackageOption,
+    PackageStatus,
+)
 from billing.models.payments import (
     AUTHORIZATION_ARROWS,
     CARD_REFUND_ARROWS,
@@ -79,7 +86,7 @@ from billing.models.stripe import (
     TopUpStatus,
     TopUpWay,
 )
-from billing.models.terms import PolicyRow
+from billing.models.terms import PackageExpiry, PolicyRow
 
 __all__ = [
     "ATTEMPT_ARROWS",
@@ -91,8 +98,10 @@ __all__ = [
     "GIVEN_BACK",
     "NAMING_CONVENTION",
     "NOTE_MOST",
+    "PACKAGE_ARROWS",
     "PLATFORM",
     "REASON_LEAST",
+    "SESSIONS_MOST",
     "START",
     "WITHDRAWAL_ARROWS",
     "WORDS_LEAST",
@@ -124,6 +133,10 @@ __all__ = [
     "Maturing",
     "Outbox",
     "OwnerId",
+    "Package",
+    "PackageExpiry",
+    "PackageOption",
+    "PackageStatus",
     "Payment",
     "PaymentEvent",
     "PaymentMethod",

@@ -60,6 +60,8 @@ class Cause(StrEnum):
     """A dispute was decided for the student."""
     CARD_DISPUTE = "card_dispute"
     """The student's bank took the payment back."""
+    EXPIRED = "expired"
+    """Nobody took this lesson of a package in time; the terms say whose the money is."""
 
 
 # Causes by which money of a settled hold goes back, in parts or whole; people decided, so evidence that comes later
@@ -105,7 +107,10 @@ class Hold(Base):
     student_id: Mapped[UUID]
     tutor_id: Mapped[UUID]
     lesson_id: Mapped[UUID | None]
-    """Empty for a slice of a course whose session is not announced yet; set once."""
+    """Empty for a slice of a course whose session is not announced yet, and of a package while nobody has taken it.
+
+    Set once; but a lesson of a package goes back to it while it is not over (trigger).
+    """
     source_kind: Mapped[str]
     source_id: Mapped[UUID]
     """The purchase or booking."""

@@ -16,10 +16,13 @@ from rooms.messages import RoomStatus
 from server import qr, texts
 from server.context import Parts
 from server.errors import NotFoundError
-from server.features.accounts.models import user_of
-from server.features.courses.models import course_of
+from server.features.accounts import cookies
+from server.features.accounts.models import referrer_of, user_of
+from server.features.accounts.rules import normal_code
+from server.features.courses.models import codes_of, course_of
 from server.features.courses.rules import Publication
 from server.features.courses.views import share_link
+from server.features.referrals.handlers import own_link
 from server.features.talks import handlers as talks
 from server.texts import Text
 
@@ -53,7 +56,7 @@ svg {{ width: 12rem; height: 12rem; display: block; margin-top: 2rem; background
 
 
 def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
-    """Return the share pages of talks and courses, and the picture of a talk's link."""
+    """Return the share pages of talks, courses and tutors, and the picture of a talk's link."""
 
     @get("/t/{code:str}", include_in_schema=False)
     async def show_talk(request: Request[Any, Any, Any], code: FromPath[str]) -> Response[str]:
@@ -79,12 +82,13 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
     async def show_course(
         request: Request[Any, Any, Any], course_id: FromPath[str], ref: FromQuery[str | None] = None
     ) -> Response[str]:
-        """Show what a course's link leads to; only what is published. The link's `ref` stays with it."""
+        """Show what a course's link leads to; only what is published. The link's `ref` is remembered."""
         locale = locale_of(request.headers.get("accept-language", ""))
         try:
             async with parts.sessions() as session:
                 course = await course_of(session, UUID(course_id))
                 tutor = await user_of(session, course.tutor_id)
+                codes = {tutor.referral_code, *(await codes_of(session, [course.id])).values()}
         except (NotFoundError, ValueError):
             return _missing(locale)
         if course.publication != Publication.PUBLISHED:
@@ -98,11 +102,20 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
             level=course.level,
             sessions=course.total_sessions,
         )
-        if ref is None or ref != tutor.referral_code:
+        if ref is None or ref not in codes:
             return _page(text, locale)
         invited = texts.fill(texts.PAGES["course_by_tutor"], locale, code=ref, about=text.body)
         link = share_link(parts.settings.public_url, course.id, ref)
-        return _page(Text(text.title, invited.body), locale, picture=qr.svg(link))
+        page = _page(Text(text.title, invited.body), locale, picture=qr.svg(link))
+        page.headers["set-cookie"] = cookies.referral_header(ref, parts.settings)
+        return page
+
+    @get("/r/{code:str}", include_in_schema=False)
+    async def show_invitation(request: Request[Any, Any, Any], code: FromPath[str]) -> Response[str]:
+        """Show whose code this is, and remember it."""
+        return await _invitation(
+            parts, normal_code(code), locale_of(request.headers.get("accept-language", ""))
+        )
 
     @get("/api/v1/talks/{talk_id:str}/qr.svg", include_in_schema=False)
     async def show_code(talk_id: FromPath[str]) -> Response[str]:
@@ -111,7 +124,19 @@ def routes(parts: Parts) -> Sequence[HTTPRouteHandler]:
             talk, *_ = await talks.talk_of(session, talk_id)
         return Response(qr.svg(talks.share_link(talk, parts.settings)), media_type="image/svg+xml")
 
-    return [show_talk, show_course, show_code]
+    return [show_talk, show_course, show_invitation, show_code]
+
+
+async def _invitation(parts: Parts, code: str, locale: str) -> Response[str]:
+    async with parts.sessions() as session:
+        found = None if "\0" in code else await referrer_of(session, code)
+        if found is None:
+            return _missing(locale)
+        tutor = await user_of(session, found[0])
+    text = texts.fill(texts.PAGES["invitation"], locale, tutor=tutor.name, code=code)
+    page = _page(text, locale, picture=qr.svg(own_link(parts.settings.public_url, code)))
+    page.headers["set-cookie"] = cookies.referral_header(code, parts.settings)
+    return page
 
 
 def locale_of(accept_language: str) -> str:

@@ -9,6 +9,7 @@ from billing.models import SourceKind
 from tests.billing.booker import Booker
 from tests.billing.earner import Earner
 from tests.billing.payments import open_shop
+from tests.billing.seller import Seller
 from tests.billing.world import PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
 
 ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
@@ -61,6 +62,10 @@ FAULTS = {
     "card_refund_is_reserved": ["update card_refund set amount = amount + 1"],
     "stripe_is_told": ["delete from stripe_entry"],
     "top_up_is_credited": ["update top_up set owner_id = gen_random_uuid()"],
+    "package_counts": ["update package set used = used + 1"],
+    "slice_has_package": [
+        "update hold set source_id = gen_random_uuid() where source_kind = 'package_slice'"
+    ],
     "stripe_agrees": [
         "insert into stripe_finding values ('txn_1', 'missing_here', '{}', now(), null)",
     ],
@@ -99,6 +104,8 @@ async def lived(sessions: Sessions) -> None:
         step = await shop.start(came)
         await shop.fake.pay(step.top_up.checkout_id or "")
         await shop.refresh(step.top_up.id)
+    seller = Seller(sessions)
+    await seller.use(await seller.sell())
     earner = Earner(sessions)
     await earner.teach(3_000)
     await earner.teach(1_000, kind=SourceKind.BOOKING)

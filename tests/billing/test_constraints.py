@@ -189,6 +189,7 @@ async def stage(sessions: Sessions) -> Stage:
         },
     }
     account, pending, over, attempt, dispute = uuid4(), uuid4(), uuid4(), uuid4(), uuid4()
+    option, package = uuid4(), uuid4()
     async with sessions() as session:
         journals = (await session.scalars(text("select id from ledger_journal order by id"))).all()
     second = uuid4()
@@ -245,6 +246,40 @@ async def stage(sessions: Sessions) -> Stage:
             "number": 1,
             "submitted_at": NOW,
         },
+    }
+    rows["package_option"] = {
+        "id": uuid4(),
+        "tutor_id": tutor,
+        "title": "Five lessons",
+        "description": "",
+        "minutes": 90,
+        "sessions": 5,
+        "price": 500,
+        "currency": "USD",
+        "validity_days": 30,
+        "is_rolling": False,
+        "is_popular": False,
+        "position": 0,
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    rows["package"] = {
+        "id": uuid4(),
+        "option_id": option,
+        "student_id": student,
+        "tutor_id": tutor,
+        "title": "Five lessons",
+        "minutes": 90,
+        "price": 500,
+        "currency": "USD",
+        "purchased": 5,
+        "validity_days": 30,
+        "is_rolling": False,
+        "tutor_bps": 8_000,
+        "attribution": "tier",
+        "policy_version": 1,
+        "bought_at": NOW,
+        "expires_at": NOW + timedelta(days=30),
     }
     booking, taken, other = uuid4(), uuid4(), uuid4()
     rows |= {
@@ -311,6 +346,8 @@ async def stage(sessions: Sessions) -> Stage:
     begun = rows["payment_event"] | {"seq": 1, "from_state": "NEW", "to_state": "PENDING"}
     sent, refund = uuid4(), uuid4()
     there: list[tuple[str, Row]] = [
+        ("package_option", rows["package_option"] | {"id": option}),
+        ("package", rows["package"] | {"id": package}),
         ("payment_event", begun),
         ("payment_event", begun | {"payment_id": other}),
         ("payment", rows["payment"] | {"id": booking, "hold_id": settled, "setup_id": "seti_1"}),
@@ -368,6 +405,8 @@ async def stage(sessions: Sessions) -> Stage:
         "taken": taken,
         "sent": sent,
         "refund": refund,
+        "option": option,
+        "package": package,
         "account": account,
         "pending": pending,
         "attempt": attempt,
@@ -415,7 +454,7 @@ async def refusal(sessions: Sessions, table: str, row: Row) -> str | None:
 
 # What stands in the way of rows that are somewhere in their lives.
 BEGINS = {"top_up": "guard", "dispute": "begins", "card_dispute": "begins"}
-JSON = ("detail", "data", "evidence", "intervals", "payload")
+JSON = ("booking_tiers", "detail", "data", "evidence", "intervals", "payload")
 
 ENDED: Row = {"status": "succeeded", "ended_at": NOW}
 
@@ -440,6 +479,12 @@ BAD: dict[str, tuple[str, Row]] = {
     "ck_policy_min_price_positive": ("policy", {"min_price": 0}),
     "ck_policy_risk_not_negative": ("policy", {"booking_risk_days": -1}),
     "ck_policy_top_up_range": ("policy", {"top_up_least": 2, "top_up_most": 1}),
+    "ck_policy_tiers_sane": ("policy", {"booking_tiers": "[]"}),
+    "ck_policy_cancel_sane": ("policy", {"late_cancel_percent": 101}),
+    "ck_policy_dispute_not_negative": ("policy", {"dispute_days": -1}),
+    "ck_policy_goodwill_range": ("policy", {"goodwill_admin_most": 2, "goodwill_most": 1}),
+    "ck_policy_package_expiry_known": ("policy", {"package_expiry": "keep"}),
+    "ck_policy_package_sane": ("policy", {"package_refund_days": -1}),
     "ck_policy_reason_given": ("policy", {"reason": "short"}),
     "uq_ledger_account_kind_owner_id_currency_shard": ("ledger_account", {"owner_id": "<student>"}),
     "ck_ledger_account_kind_known": ("ledger_account", {"kind": "pocket"}),
@@ -727,6 +772,36 @@ BAD: dict[str, tuple[str, Row]] = {
     "ck_card_refund_sent_is_booked": ("card_refund", {"refund": "re_2"}),
     "ck_card_refund_sent_by_refund": ("card_refund", {"status": "sent"}),
     "ck_card_refund_failed_is_back": ("card_refund", {"status": "failed", "failure": "x"}),
+    "pk_package_option": ("package_option", {"id": "<option>"}),
+    "ck_package_option_title_length": ("package_option", {"title": "ab"}),
+    "ck_package_option_description_length": ("package_option", {"description": "x" * 5_001}),
+    "ck_package_option_minutes_range": ("package_option", {"minutes": 601}),
+    "ck_package_option_sessions_range": ("package_option", {"sessions": 0}),
+    "ck_package_option_price_covers_sessions": ("package_option", {"price": 1}),
+    "ck_package_option_currency_code": ("package_option", {"currency": "usd"}),
+    "ck_package_option_validity_positive": ("package_option", {"validity_days": 0}),
+    "ck_package_option_rolling_ends": ("package_option", {"is_rolling": True, "validity_days": None}),
+    "pk_package": ("package", {"id": "<package>"}),
+    "fk_package_option_id": ("package", {"option_id": SOMEBODY}),
+    "fk_package_policy_version": ("package", {"policy_version": 99}),
+    "ck_package_status_known": ("package", {"status": "lost"}),
+    "ck_package_counts_sane": ("package", {"purchased": 0, "status": "exhausted"}),
+    "ck_package_exhausted_is_used_up": ("package", {"status": "exhausted"}),
+    "ck_package_ended_has_time": ("package", {"status": "refunded"}),
+    "ck_package_price_covers_sessions": ("package", {"price": 1}),
+    "ck_package_currency_code": ("package", {"currency": "usd"}),
+    "ck_package_minutes_range": ("package", {"minutes": 0}),
+    "ck_package_bps_range": ("package", {"tutor_bps": 10_001}),
+    "ck_package_two_people": ("package", {"student_id": "<tutor>", "tutor_id": "<tutor>"}),
+    "ck_package_end_by_validity": ("package", {"expires_at": NOW}),
+    "ck_package_rolling_ends": (
+        "package",
+        {"is_rolling": True, "validity_days": None, "expires_at": None},
+    ),
+    "ck_package_warned_of_an_end": (
+        "package",
+        {"validity_days": None, "expires_at": None, "warned_at": NOW},
+    ),
     "uq_job_kind_key": ("job", {"key": "waits"}),
     "ck_job_key_length": ("job", {"key": ""}),
     "ck_job_asked_positive": ("job", {"asked": 0}),
@@ -774,6 +849,28 @@ MORE: list[tuple[str, str, Row]] = [
         {"dead_at": NOW, "error": "x", "lease": UUID(int=1), "leased_until": NOW},
     ),
     ("ck_job_lease_whole", "job", {"leased_until": NOW}),
+    *(
+        ("ck_policy_tiers_sane", "policy", {"booking_tiers": tiers})
+        for tiers in (
+            "{}",
+            "null",
+            '[{"from_earned": 1, "fee_bps": 1}]',
+            '[{"from_earned": 0, "fee_bps": 10001}]',
+            '[{"from_earned": 0, "fee_bps": -1}]',
+            '[{"from_earned": 0}]',
+            '[{"fee_bps": 1}]',
+            '[{"from_earned": 0, "fee_bps": 1}, {"from_earned": 0, "fee_bps": 1}]',
+            '[{"from_earned": 0, "fee_bps": 1}, {"from_earned": 9, "fee_bps": 1}, {"from_earned": 9, "fee_bps": 1}]',
+        )
+    ),
+    ("ck_policy_cancel_sane", "policy", {"free_cancel_hours": -1}),
+    ("ck_policy_cancel_sane", "policy", {"free_cancel_kindness_minutes": -1}),
+    ("ck_policy_package_sane", "policy", {"package_warning_days": -1}),
+    ("ck_policy_goodwill_range", "policy", {"goodwill_admin_most": -1}),
+    ("ck_package_end_by_validity", "package", {"validity_days": None}),
+    ("ck_package_end_by_validity", "package", {"expires_at": None}),
+    ("ck_package_end_by_validity", "package", {"validity_days": 0}),
+    ("ck_package_ended_has_time", "package", {"ended_at": NOW}),
     ("ck_payout_account_bank_is_sealed", "payout_account", {"last4": None}),
     ("ck_withdrawal_two_people", "withdrawal", {"approved_by": SOMEBODY, "confirmed_by": SOMEBODY}),
     (

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import checks as money, policy
 from billing.checks import ROWS_MOST, Violation
-from billing.models import PolicyRow
+from billing.policy import Changes
 from rooms import checks, journal, messages as m
 from rooms.media import room_name
 from rooms.messages import Identity
@@ -258,9 +258,15 @@ async def test_terms_that_change_after_the_end_measure_nobody(sessions: Sessions
         clock.move_to(STARTS + 20 * MINUTE)
         await rooms.ask(room_id, m.EndLesson(HOST))
         async with sessions.begin() as session:
-            terms = msgspec.structs.asdict(await policy.current(session, STARTS))
-            terms |= {"version": 2, "attendance_percent": 90, "effective_from": clock.now() + SECOND}
-            await session.execute(insert(PolicyRow).values(actor="system", reason="a stricter year", **terms))
+            await policy.enact(
+                session,
+                Changes(attendance_percent=90),
+                base_version=1,
+                effective_from=clock.now() + SECOND,
+                actor="system",
+                reason="a stricter year",
+                now=clock.now(),
+            )
 
         await rooms.run_due(STARTS + 30 * MINUTE)
 

@@ -14,6 +14,7 @@ from billing.models import (
     CARD_DISPUTE_ARROWS,
     CARD_REFUND_ARROWS,
     DISPUTE_ARROWS,
+    PACKAGE_ARROWS,
     WITHDRAWAL_ARROWS,
 )
 from server import db, embedded, migrate
@@ -59,6 +60,7 @@ async def test_triggers_know_the_arrows_of_the_rules(servers: embedded.Embedded,
         "card_dispute": CARD_DISPUTE_ARROWS,
         "card_authorization": AUTHORIZATION_ARROWS,
         "card_refund": CARD_REFUND_ARROWS,
+        "package": PACKAGE_ARROWS,
     }
     assert stored == {
         name: {f"{old}>{new}" for old, news in arrows.items() for new in news}

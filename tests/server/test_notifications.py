@@ -130,9 +130,11 @@ async def test_old_notifications_are_forgotten(stage: Stage) -> None:
     assert (removed, left) == (1, 0)
 
 
-@pytest.mark.parametrize("key", texts.NOTICES | texts.PAGES)
+@pytest.mark.parametrize(
+    "key", texts.NOTICES | texts.PAGES | texts.TERMS | texts.PACKAGE_RULES | texts.REFUND_RULES
+)
 def test_text_has_the_same_facts_in_every_language(key: str) -> None:
-    entry = (texts.NOTICES | texts.PAGES)[key]
+    entry = (texts.NOTICES | texts.PAGES | texts.TERMS | texts.PACKAGE_RULES | texts.REFUND_RULES)[key]
 
     facts = [set(re.findall(r"{(\w+)}", text.title + text.body)) for text in entry]
 

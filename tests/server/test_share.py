@@ -122,3 +122,23 @@ async def test_link_that_leads_nowhere_says_so(client: httpx.AsyncClient, path: 
 )
 def test_first_known_language_is_taken(header: str, locale: str) -> None:
     assert share.locale_of(header) == locale
+
+
+async def test_a_tutors_invitation_says_whose_code_it_is_and_is_remembered(
+    stage: Stage, client: httpx.AsyncClient
+) -> None:
+    lesson = await stage.sell_lesson(students=0)
+    own = (await stage.do("me.get", lesson.tutor))["referral_code"]
+    of_course = lesson.course["share_link"].partition("?ref=")[2]
+
+    page = await client.get(f"/r/{own.lower()}")
+    course = await client.get(f"/courses/{lesson.course['id']}?ref={of_course}")
+    plain = await client.get(f"/courses/{lesson.course['id']}")
+    nobody = await client.get("/r/TEACHNOBODY1")
+
+    assert f"Register with the code {own}" in page.text
+    assert "<svg" in page.text
+    assert f"fourtalk_referral={own};" in page.headers["set-cookie"]
+    assert f"fourtalk_referral={of_course};" in course.headers["set-cookie"]
+    assert "set-cookie" not in plain.headers
+    assert nobody.status_code == 404

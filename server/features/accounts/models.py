@@ -35,6 +35,15 @@ class User(Base):
         ),
         CheckConstraint("role <> 'tutor' or tutor_status is not null", name="tutor_has_status"),
         CheckConstraint("referred_by <> id", name="nobody_refers_themself"),
+        CheckConstraint("referred_code is null or referred_by is not null", name="code_has_referrer"),
+        # Whom a tutor brought, the newest first.
+        Index(
+            "ix_users_referred_by",
+            "referred_by",
+            "created_at",
+            "id",
+            postgresql_where="referred_by is not null",
+        ),
         # The administrators' list of accounts, newest first.
         Index("ix_users_created_at_id", "created_at", "id"),
         # The owners are counted and locked before one of them may go.
@@ -51,7 +60,9 @@ class User(Base):
     tutor_status: Mapped[str | None] = mapped_column(Text)
     referral_code: Mapped[str | None] = mapped_column(Text, unique=True)
     referred_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
-    """Set once, at registration (B-19)."""
+    """Set once, at registration (B-19): a trigger keeps it, and lets no chain of referrers close."""
+    referred_code: Mapped[str | None] = mapped_column(Text)
+    """The code that they came by, the tutor's own or one of their courses'."""
     timezone: Mapped[str] = mapped_column(Text)
     locale: Mapped[str] = mapped_column(Text)
     region: Mapped[str | None] = mapped_column(Text)
@@ -65,6 +76,20 @@ class User(Base):
     def name(self) -> str:
         """Return the name that others see."""
         return f"{self.first_name} {self.last_name}"
+
+
+class ReferralCode(Base):
+    """A code besides the tutor's own: of one of their courses."""
+
+    __tablename__ = "referral_code"
+    __table_args__ = (
+        CheckConstraint("code ~ '^COURSE_[0-9A-Z]{8}$'", name="code_form"),
+        Index(None, "owner_id"),
+    )
+
+    code: Mapped[str] = mapped_column(Text, primary_key=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    course_id: Mapped[UUID] = mapped_column(unique=True)
 
 
 class LoginSession(Base):
@@ -128,6 +153,15 @@ async def admins(session: AsyncSession) -> Sequence[UUID]:
     """Return everybody who administrates the platform, and is not blocked."""
     query = select(User.id).where(User.role.in_((Role.ADMIN, Role.OWNER)), User.blocked_at.is_(None))
     return (await session.scalars(query.order_by(User.id))).all()
+
+
+async def referrer_of(session: AsyncSession, code: str) -> tuple[UUID, UUID | None] | None:
+    """Return whose code this is, and of which course unless it is the tutor's own; None for nobody's."""
+    own = await session.scalar(select(User.id).where(User.referral_code == code))
+    if own is not None:
+        return own, None
+    row = await session.get(ReferralCode, code)
+    return None if row is None else (row.owner_id, row.course_id)
 
 
 async def is_approved_tutor(session: AsyncSession, user_id: UUID) -> bool:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,7 +14,7 @@ from server.config import Settings
 from server.context import Role
 from server.features.accounts import passwords, rules, tokens
 from server.features.accounts.messages import UserRegistered
-from server.features.accounts.models import TutorStatus, User
+from server.features.accounts.models import TutorStatus, User, referrer_of
 from server.features.accounts.rules import InvalidFieldError, RegistrationError
 
 # One statement has at most 32,767 parameters, and an account has thirteen.
@@ -32,7 +32,7 @@ class NewUser(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = "UTC"
     locale: str = "en"
     referral_code: str | None = None
-    """Of the tutor who sent this person."""
+    """Of the tutor who sent this person, or of a course of theirs."""
     approved: bool = False
     """A tutor who may teach at once."""
 
@@ -53,6 +53,7 @@ async def add_user(session: AsyncSession, new: NewUser, *, now: datetime) -> Use
         InvalidFieldError: The referral code is nobody's.
     """
     approved = new.role is Role.TUTOR and new.approved
+    code = None if new.referral_code is None else rules.normal_code(new.referral_code)
     user = User(
         id=uuid4(),
         email=new.email,
@@ -62,7 +63,8 @@ async def add_user(session: AsyncSession, new: NewUser, *, now: datetime) -> Use
         role=new.role,
         tutor_status=_first_status(new.role, approved=approved),
         referral_code=rules.new_referral_code() if approved else None,
-        referred_by=await _referrer(session, new.referral_code),
+        referred_by=None if code is None else await _referrer(session, code),
+        referred_code=code,
         timezone=new.timezone,
         locale=new.locale,
     )
@@ -131,13 +133,11 @@ def _first_status(role: Role, *, approved: bool) -> TutorStatus | None:
     return TutorStatus.APPROVED if approved else TutorStatus.INCOMPLETE
 
 
-async def _referrer(session: AsyncSession, code: str | None) -> UUID | None:
-    if code is None:
-        return None
-    user_id = await session.scalar(select(User.id).where(User.referral_code == code.strip().upper()))
-    if user_id is None:
+async def _referrer(session: AsyncSession, code: str) -> UUID:
+    found = await referrer_of(session, code)
+    if found is None:
         raise InvalidFieldError("referral_code", "Nobody has this code.")
-    return user_id
+    return found[0]
 
 
 def _minted_row(user_id: UUID, role: Role) -> dict[str, object]:

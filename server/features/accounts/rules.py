@@ -136,7 +136,21 @@ def _timezones() -> frozenset[str]:
 
 def new_referral_code() -> str:
     """Return a tutor's code: `TEACH` and eight characters (B-19)."""
-    return "TEACH" + "".join(secrets.choice(_CODE_ALPHABET) for _ in range(8))
+    return "TEACH" + _random_code()
+
+
+def new_course_code() -> str:
+    """Return a course's code: `COURSE_` and eight characters (B-14)."""
+    return "COURSE_" + _random_code()
+
+
+def normal_code(text: str) -> str:
+    """Return a referral code as it is stored: trimmed and in upper case."""
+    return text.strip().upper()
+
+
+def _random_code() -> str:
+    return "".join(secrets.choice(_CODE_ALPHABET) for _ in range(8))
 
 
 def check_rights(*, actor: Role, target: Role, same: bool, last_owner: bool) -> None:

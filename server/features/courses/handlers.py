@@ -14,7 +14,8 @@ from server.context import Command, Context
 from server.errors import (
     ConflictError,
 )
-from server.features.accounts.models import names_of
+from server.features.accounts.models import ReferralCode, names_of
+from server.features.accounts.rules import new_course_code
 from server.features.courses import access, errands, life, models, purchases, rules, sessions, views
 from server.features.courses.messages import (
     BuyerPage,
@@ -56,6 +57,8 @@ async def create_course(ctx: Context, command: CreateCourse) -> CourseView:
         **{name: getattr(command, name) for name in WORDS},
     )
     ctx.session.add(course)
+    code = ReferralCode(code=new_course_code(), owner_id=course.tutor_id, course_id=course.id)
+    ctx.session.add(code)
     await ctx.session.flush()
     return await _view(ctx, ctx.session, course)
 

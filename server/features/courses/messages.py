@@ -208,8 +208,8 @@ class SessionList(msgspec.Struct, frozen=True):
     next_cursor: None = None
 
 
-class Revenue(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a course's money is: sold = earned + platform + held + refunded (B-16)."""
+class RevenueSums(msgspec.Struct, frozen=True, kw_only=True):
+    """Where money is: sold = earned + platform + held + refunded (B-16)."""
 
     sold: Money
     earned: Money
@@ -219,6 +219,28 @@ class Revenue(msgspec.Struct, frozen=True, kw_only=True):
     expected: Money
     """The tutor's part of what is held, if everybody attends."""
     refunded: Money
+
+
+class SessionRevenue(RevenueSums, frozen=True, kw_only=True):
+    """Where the money of one session is, whichever way it was sold."""
+
+    number: int
+    session_id: UUID | None
+    """None: it has no date yet."""
+    title: str | None
+
+
+class SourceRevenue(RevenueSums, frozen=True, kw_only=True):
+    """Where the money of the students is who came one way."""
+
+    attribution: Attribution
+
+
+class Revenue(RevenueSums, frozen=True, kw_only=True):
+    """Where a course's money is: in all, by session, and by who brought the student; each adds up to the whole."""
+
+    sessions: tuple[SessionRevenue, ...]
+    sources: tuple[SourceRevenue, ...]
 
 
 # --- Sessions -------------------------------------------------------------------------------------

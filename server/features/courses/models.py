@@ -4,7 +4,7 @@ What must never be stored is refused by the database: a constraint for each rule
 constraint against double-booked tutors, and triggers for the arrows of each life and for what is frozen.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -30,7 +30,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from billing.models import Hold
 from rooms.models import Room
 from server.errors import NotFoundError
-from server.features.accounts.models import User
+from server.features.accounts.models import ReferralCode, User
 from server.features.courses import rules
 from server.features.courses.rules import PurchaseStatus, SessionStatus
 from server.models import Base
@@ -251,6 +251,14 @@ async def lock_courses_of(session: AsyncSession, purchase_ids: Collection[UUID])
         .order_by(Course.id)
         .with_for_update(key_share=True, of=Course)
     )
+
+
+async def codes_of(session: AsyncSession, course_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Return the referral codes of courses."""
+    rows = await session.execute(
+        select(ReferralCode.course_id, ReferralCode.code).where(ReferralCode.course_id.in_(set(course_ids)))
+    )
+    return dict(rows.all())
 
 
 async def sessions_of(session: AsyncSession, course_id: UUID) -> list[CourseSession]:

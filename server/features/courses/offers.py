@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import policy
+from billing.models import SourceKind
 from billing.money import BPS_WHOLE
 from server.errors import ConflictError, NotFoundError
 from server.features.accounts.models import is_approved_tutor, user_of
@@ -38,6 +39,8 @@ class Offer(msgspec.Struct, frozen=True):
     """What they give back."""
     seats_left: int
     split: Split
+    attendance_percent: int
+    """Of the terms that the split is from."""
 
     @property
     def terms(self) -> str:
@@ -130,6 +133,7 @@ async def _full_course(
         sum(single.amount for single in replaced),
         course.max_students - fullest,
         await _split(session, course, terms, student_id=student_id),
+        terms.attendance_percent,
     )
 
 
@@ -162,6 +166,7 @@ async def _single(
         0,
         course.max_students - taken,
         await _split(session, course, terms, student_id=student_id),
+        terms.attendance_percent,
     )
 
 
@@ -178,5 +183,5 @@ async def _is_enrolled(session: AsyncSession, course_id: UUID, student_id: UUID)
 async def _split(session: AsyncSession, course: Course, terms: policy.Policy, *, student_id: UUID) -> Split:
     student = await user_of(session, student_id)
     owed_to = rules.attribution(student.referred_by, course.tutor_id)
-    bps = terms.course_referral_bps if owed_to == "referral" else terms.course_platform_bps
+    bps = policy.tutor_bps(terms, SourceKind.COURSE_SESSION, owed_to, lifetime=0)
     return Split(bps, BPS_WHOLE - bps, owed_to, terms.version)

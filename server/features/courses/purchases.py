@@ -61,7 +61,9 @@ async def quote_purchase(ctx: Context, command: QuotePurchase) -> Quote:
         returned_first=Money(offer.returned, offer.currency),
         shortfall=Money(max(0, offer.price - offer.returned - balance.amount), offer.currency),
         seats_left=offer.seats_left,
-        refund_rule=texts.fill(texts.REFUND_RULES[offer.kind], buyer.locale).body,
+        refund_rule=texts.fill(
+            texts.REFUND_RULES[offer.kind], buyer.locale, percent=offer.attendance_percent
+        ).body,
         split=offer.split,
         sessions=len(offer.numbers),
     )

@@ -1,6 +1,6 @@
 """Rows as people see them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, cast
@@ -33,7 +33,10 @@ from server.features.courses.messages import (
     PurchaseHold,
     PurchaseView,
     Revenue,
+    RevenueSums,
+    SessionRevenue,
     SessionView,
+    SourceRevenue,
     Split,
     Tutor,
 )
@@ -80,6 +83,7 @@ async def course_summaries(
     }
     students = await models.students_in(session, ids)
     scheduled = await _scheduled(session, ids)
+    codes = await models.codes_of(session, ids)
     return tuple(
         CourseSummary(
             id=course.id,
@@ -99,7 +103,7 @@ async def course_summaries(
             status=CourseStatus(course.status),
             publication=Publication(course.publication),
             tutor=Tutor(course.tutor_id, tutors[course.tutor_id].name),
-            share_link=share_link(public_url, course.id, tutors[course.tutor_id].referral_code),
+            share_link=share_link(public_url, course.id, codes.get(course.id)),
             created_at=course.created_at,
         )
         for course in courses
@@ -181,26 +185,48 @@ async def revenue_of(session: AsyncSession, course: Course) -> Revenue:
     """Return where a course's money is, summed over its holds and what settled them (F4-40 to F4-42)."""
     last = _last_settlements()
     is_held = Hold.status == HoldStatus.HELD
-    row = (
-        (
-            await session.execute(
-                select(
-                    _sum(Hold.amount).label("sold"),
-                    _sum(last.c.to_tutor).label("earned"),
-                    _sum(last.c.to_platform).label("platform"),
-                    _sum(last.c.to_student).label("refunded"),
-                    _sum(case((is_held, Hold.amount))).label("held"),
-                    _sum(case((is_held, Hold.amount * Hold.tutor_bps // BPS_WHOLE))).label("expected"),
-                )
-                .join(Purchase, Purchase.id == Hold.source_id)
-                .outerjoin(last, last.c.hold_id == Hold.id)
-                .where(Purchase.course_id == course.id)
-            )
+    rows = await session.execute(
+        select(
+            Place.number,
+            Purchase.attribution,
+            _sum(Hold.amount).label("sold"),
+            _sum(last.c.to_tutor).label("earned"),
+            _sum(last.c.to_platform).label("platform"),
+            _sum(case((is_held, Hold.amount))).label("held"),
+            _sum(case((is_held, Hold.amount * Hold.tutor_bps // BPS_WHOLE))).label("expected"),
+            _sum(last.c.to_student).label("refunded"),
         )
-        .mappings()
-        .one()
+        .join(Purchase, Purchase.id == Hold.source_id)
+        .join(Place, Place.hold_id == Hold.id)
+        .outerjoin(last, last.c.hold_id == Hold.id)
+        .where(Purchase.course_id == course.id)
+        .group_by(Place.number, Purchase.attribution)
     )
-    return Revenue(**{name: Money(amount, course.currency) for name, amount in row.items()})
+    by_number: dict[int, Counter[str]] = defaultdict(Counter)
+    by_source: dict[str, Counter[str]] = defaultdict(Counter)
+    for number, attribution, *amounts in rows:
+        sums = dict(zip(RevenueSums.__struct_fields__, amounts, strict=True))
+        by_number[number].update(sums)
+        by_source[attribution].update(sums)
+    dated = {row.number: row for row in await models.sessions_of(session, course.id)}
+    return Revenue(
+        **_moneys(sum(by_source.values(), Counter()), course.currency),
+        sessions=tuple(
+            SessionRevenue(
+                number=number,
+                session_id=dated[number].id if number in dated else None,
+                title=dated[number].title if number in dated else None,
+                **_moneys(by_number[number], course.currency),
+            )
+            for number in sorted(by_number)
+        ),
+        sources=tuple(
+            SourceRevenue(
+                attribution=cast("Attribution", source), **_moneys(by_source[source], course.currency)
+            )
+            for source in sorted(by_source)
+        ),
+    )
 
 
 def share_link(public_url: str, course_id: UUID, referral_code: str | None) -> str:
@@ -268,6 +294,10 @@ def _last_settlements() -> Subquery:
 
 def _sum(amount: SQLColumnExpression[int] | ColumnElement[int | None]) -> ColumnElement[int]:
     return cast_to(func.coalesce(func.sum(amount), 0), BigInteger)
+
+
+def _moneys(sums: Counter[str], currency: str) -> dict[str, Money]:
+    return {name: Money(sums[name], currency) for name in RevenueSums.__struct_fields__}
 
 
 def _money(amount: int | None, currency: str) -> Money | None:

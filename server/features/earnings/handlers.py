@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from billing import earnings, payout_accounts, policy, withdrawals
+from billing import earnings, lifetime, payout_accounts, policy, withdrawals
 from billing.earnings import WithdrawalView
 from billing.errors import WithdrawalNotFoundError
 from billing.models import OwnerId, PayoutAccount, PayoutMethod, Withdrawal, WithdrawalStatus
@@ -71,6 +71,7 @@ async def get_earnings(ctx: Context, command: GetEarnings) -> EarningsView:
         timezone=zone,
         periods=tuple(periods),
         shares=tuple(shares),
+        tier=await lifetime.progress(ctx.session, tutor_id, terms),
         withdrawal_least=Money(terms.withdrawal_least),
     )
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from billing.earnings import By, Period, Share, Standing, WithdrawalView
+from billing.lifetime import Progress
 from billing.models import NOTE_MOST, REASON_LEAST, PayoutMethod, WithdrawalStatus
 from billing.money import Money
 from server.pages import PAGE, Cursor, Limit
@@ -41,6 +42,8 @@ class EarningsView(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str
     periods: tuple[Period, ...]
     shares: tuple[Share, ...]
+    tier: Progress
+    """Of the next booking or package, and how far the next tier is."""
     withdrawal_least: Money
 
 

@@ -113,8 +113,13 @@ async def give_goodwill(ctx: Context, command: GiveGoodwill) -> GoodwillView:
     """
     assert ctx.key is not None, "the edge refuses a gift without a key"
     money = Money(command.money.amount, command.money.currency)
-    if money.amount > policy.GOODWILL_ADMIN_MOST and ctx.user.role is not Role.OWNER:
-        most = Money(policy.GOODWILL_ADMIN_MOST, money.currency)
+    terms = await policy.current(ctx.session, ctx.now)
+    if money.amount > terms.goodwill_most:
+        most = Money(terms.goodwill_most, money.currency)
+        message = f"No more than {most} can be given at once."
+        raise BadRequestError(message, (FieldError("amount", message),))
+    if money.amount > terms.goodwill_admin_most and ctx.user.role is not Role.OWNER:
+        most = Money(terms.goodwill_admin_most, money.currency)
         raise ForbiddenError(f"Above {most} the owner must decide.", most=most)
     await user_of(ctx.session, command.user_id)
     owner = OwnerId(command.user_id)

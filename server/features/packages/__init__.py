@@ -1,0 +1,1 @@
+"""Packages of lessons: what tutors offer, and what students have of it."""

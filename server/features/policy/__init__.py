@@ -1,0 +1,1 @@
+"""The terms: what applies, what would be, and what was."""

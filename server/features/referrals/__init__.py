@@ -1,0 +1,1 @@
+"""Who came by whose code, and what it brought."""

@@ -1,0 +1,354 @@
+"""New terms: what they may be, from when they hold, and that nothing older feels them."""
+
+import asyncio
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import msgspec
+import pytest
+from hypothesis import given, strategies as st
+from msgspec import UNSET
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from billing import lifetime, policy
+from billing.errors import (
+    PolicyInvalidError,
+    PolicyMovedError,
+    PolicyOrderError,
+    PolicyPastError,
+    PolicyUnchangedError,
+    ReasonTooShortError,
+)
+from billing.hold_views import view
+from billing.models import PackageExpiry, SourceKind
+from billing.money import BPS_WHOLE, Money, split
+from billing.policy import RANGES, Changes, Policy, Tier
+from tests.billing.seller import Seller, enact
+from tests.billing.world import (
+    NOW,
+    PLANNED_S,
+    Sessions,
+    balance,
+    buy,
+    end,
+    facts,
+    fund,
+    new_hold,
+    owner,
+    violations,
+)
+
+REASON = "Because of the season."
+
+
+async def make(
+    sessions: Sessions,
+    changes: Changes,
+    *,
+    base: int = 1,
+    at: datetime = NOW,
+    reason: str = REASON,
+    now: datetime = NOW,
+) -> policy.Enacted:
+    async with sessions.begin() as session:
+        return await policy.enact(
+            session,
+            changes,
+            base_version=base,
+            effective_from=at,
+            actor=f"admin:{uuid4()}",
+            reason=reason,
+            now=now,
+        )
+
+
+def terms(**fields: object) -> Policy:
+    first = Policy(
+        version=1,
+        course_platform_bps=3_000,
+        course_referral_bps=7_000,
+        booking_tiers=(Tier(0, 2_000), Tier(100_000, 1_500), Tier(500_000, 1_000)),
+        tiers_count_everything=False,
+        attendance_percent=20,
+        min_price=100,
+        course_risk_days=0,
+        booking_risk_days=7,
+        free_cancel_hours=24,
+        free_cancel_kindness_minutes=5,
+        late_cancel_percent=0,
+        dispute_days=30,
+        goodwill_admin_most=5_000,
+        goodwill_most=50_000,
+        package_expiry=PackageExpiry.RELEASE,
+        package_warning_days=7,
+        package_refund_days=14,
+        top_up_least=500,
+        top_up_most=1_000_000,
+        withdrawal_least=1_000,
+        withdrawal_two_people_above=100_000,
+        payout_freeze_hours=72,
+    )
+    return msgspec.structs.replace(first, **fields)
+
+
+def codes(changes: Changes) -> list[str]:
+    with pytest.raises(PolicyInvalidError) as error:
+        policy.amended(terms(), changes)
+    assert error.value.errors == error.value.problems
+    return [problem.code for problem in error.value.problems]
+
+
+def test_every_term_can_be_changed_and_every_number_has_its_range() -> None:
+    fields = {field.name for field in msgspec.structs.fields(Policy)} - {"version"}
+    others = {"booking_tiers", "tiers_count_everything", "package_expiry"}
+
+    assert {field.name for field in msgspec.structs.fields(Changes)} == fields
+    assert RANGES.keys() == fields - others
+
+
+@pytest.mark.parametrize("field", RANGES)
+def test_a_number_out_of_its_range_is_refused_by_its_own_code(field: str) -> None:
+    least, most = RANGES[field]
+
+    for value in (least - 1, most + 1):
+        assert f"{field}_out_of_range" in codes(msgspec.convert({field: value}, Changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (Changes(booking_tiers=()), "booking_tiers_count_out_of_range"),
+        (
+            Changes(booking_tiers=tuple(Tier(step, 1) for step in range(21))),
+            "booking_tiers_count_out_of_range",
+        ),
+        (Changes(booking_tiers=(Tier(1, 1),)), "booking_tiers_not_from_zero"),
+        (Changes(booking_tiers=(Tier(0, 1), Tier(0, 1))), "booking_tiers_not_ascending"),
+        (Changes(booking_tiers=(Tier(0, 1), Tier(10**12, 1))), "booking_tiers_out_of_range"),
+        (Changes(booking_tiers=(Tier(0, 10_001),)), "booking_tiers_fee_out_of_range"),
+        (Changes(booking_tiers=(Tier(0, -1),)), "booking_tiers_fee_out_of_range"),
+        (Changes(package_expiry="keep"), "package_expiry_unknown"),
+        (Changes(top_up_least=1_000_001), "top_up_range_empty"),
+        (Changes(goodwill_most=4_999), "goodwill_range_empty"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_its_own_code(changes: Changes, code: str) -> None:
+    assert codes(changes) == [code]
+
+
+def test_everything_that_is_wrong_is_named_at_once() -> None:
+    assert codes(Changes(min_price=0, package_expiry="", attendance_percent=101)) == [
+        "attendance_percent_out_of_range",
+        "min_price_out_of_range",
+        "package_expiry_unknown",
+    ]
+
+
+async def test_new_terms_hold_from_their_moment_on(sessions: Sessions) -> None:
+    later = NOW + timedelta(days=1)
+
+    made = await make(sessions, Changes(course_platform_bps=4_000, package_expiry="refund"), at=later)
+
+    async with sessions() as session:
+        before = await policy.current(session, later - timedelta(microseconds=1))
+        after = await policy.in_force(session, later)
+        history = await policy.history(session, limit=9)
+    assert (before.version, before.course_platform_bps) == (1, 3_000)
+    assert after == made
+    assert made.policy == msgspec.structs.replace(
+        before, version=2, course_platform_bps=4_000, package_expiry=PackageExpiry.REFUND
+    )
+    assert [(one.policy.version, one.reason) for one in history] == [
+        (2, REASON),
+        (1, "The terms at the start."),
+    ]
+
+
+async def test_what_cannot_be_made_is_refused_and_leaves_nothing(sessions: Sessions) -> None:
+    other = Changes(min_price=200)
+    tick = timedelta(microseconds=1)
+
+    with pytest.raises(ReasonTooShortError):
+        await make(sessions, other, reason="  short  ")
+    with pytest.raises(PolicyUnchangedError):
+        await make(sessions, Changes(min_price=100))
+    with pytest.raises(PolicyUnchangedError):
+        await make(sessions, Changes())
+    with pytest.raises(PolicyPastError):
+        await make(sessions, other, at=NOW - tick)
+    with pytest.raises(PolicyMovedError):
+        await make(sessions, other, base=2)
+    with pytest.raises(PolicyInvalidError):
+        await make(sessions, Changes(min_price=0))
+
+    async with sessions() as session:
+        assert (await policy.newest(session)).version == 1
+
+
+async def test_terms_that_are_planned_are_not_overtaken_but_may_be_corrected(sessions: Sessions) -> None:
+    planned = NOW + timedelta(days=9)
+    await make(sessions, Changes(min_price=200), at=planned)
+
+    with pytest.raises(PolicyOrderError) as error:
+        await make(sessions, Changes(min_price=300), base=2, at=planned - timedelta(seconds=1))
+    await make(sessions, Changes(min_price=300), base=2, at=planned)
+
+    with pytest.raises(DBAPIError, match="POLICY_ORDER"):
+        async with sessions.begin() as session:
+            await session.execute(
+                text(
+                    "insert into policy (version, effective_from, course_platform_bps, course_referral_bps,"
+                    " attendance_percent, min_price, course_risk_days, booking_risk_days, actor, reason)"
+                    " values (4, :at, 1, 1, 1, 1, 1, 1, 'admin:1', 'Sooner than that.')"
+                ),
+                {"at": NOW},
+            )
+
+    assert error.value.planned == planned
+    async with sessions() as session:
+        assert (await policy.current(session, planned)).min_price == 300
+        assert (await policy.current(session, NOW)).min_price == 100
+
+
+async def test_of_two_who_change_the_same_version_one_does(sessions: Sessions) -> None:
+    made = await asyncio.gather(
+        *(make(sessions, Changes(min_price=price)) for price in (200, 300, 400)), return_exceptions=True
+    )
+
+    assert sum(isinstance(one, policy.Enacted) for one in made) == 1
+    assert sum(isinstance(one, PolicyMovedError) for one in made) == 2
+
+
+async def test_story_12_an_old_hold_keeps_the_old_split_and_threshold(sessions: Sessions) -> None:
+    student, lesson = owner(), uuid4()
+    await fund(sessions, student, 10_000)
+    [old] = await buy(sessions, student, new_hold(10_000, lesson_id=lesson))
+    await enact(sessions, Changes(course_platform_bps=9_000, attendance_percent=90))
+
+    await end(sessions, facts(lesson, {student: PLANNED_S // 4}))
+
+    async with sessions() as session:
+        shown = await view(session, old)
+    assert (shown.tutor_share, shown.platform_share) == (Money(3_000), Money(7_000))
+    assert (shown.policy.version, shown.policy.course_platform_bps) == (1, 3_000)
+
+
+async def test_by_other_terms_what_nobody_took_goes_back(sessions: Sessions) -> None:
+    seller = Seller(sessions)
+    await enact(sessions, Changes(package_expiry="refund"))
+    package_id = await seller.sell(lessons=3, price=1_000, validity_days=30)
+
+    await seller.passes(timedelta(days=31))
+
+    assert (await seller.package(package_id)).status == "expired"
+    assert await balance(sessions, seller.student) == 1_000
+    async with sessions() as session:
+        shown = [await view(session, hold.id) for hold in await seller.slices(package_id)]
+    assert {(one.status, one.cause) for one in shown} == {("refunded", "expired")}
+    assert await violations(sessions) == []
+
+
+async def test_other_terms_end_no_package_that_was_bought_before_them(sessions: Sessions) -> None:
+    seller = Seller(sessions)
+    package_id = await seller.sell(lessons=1, price=1_000, validity_days=30)
+    await enact(
+        sessions,
+        Changes(package_expiry="refund", package_refund_days=0, package_warning_days=0),
+        at=NOW + timedelta(days=1),
+    )
+
+    await seller.passes(timedelta(days=31))
+
+    assert (await seller.told(package_id)).count("package.ending") == 1
+    assert [hold.status for hold in await seller.slices(package_id)] == ["released"]
+
+
+# --- Tiers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("earned", "fee", "missing"),
+    [
+        (-5, 2_000, 100_005),
+        (0, 2_000, 100_000),
+        (99_999, 2_000, 1),
+        (100_000, 1_500, 400_000),
+        (499_999, 1_500, 1),
+        (500_000, 1_000, None),
+        (10**12, 1_000, None),
+    ],
+)
+def test_the_tier_follows_the_lifetime_earnings(earned: int, fee: int, missing: int | None) -> None:
+    found = lifetime.standing(terms(), earned)
+
+    assert found.fee_bps == fee
+    assert found.missing == (None if missing is None else Money(missing))
+    for kind in (SourceKind.BOOKING, SourceKind.PACKAGE_SLICE):
+        for attribution in (policy.TIER, policy.REFERRAL):
+            assert policy.tutor_bps(terms(), kind, attribution, lifetime=earned) == BPS_WHOLE - fee
+
+
+def test_a_course_is_split_by_who_brought_the_student_whatever_the_tier() -> None:
+    for kind in (SourceKind.COURSE_SESSION, SourceKind.COURSE_SLICE):
+        shares = [policy.tutor_bps(terms(), kind, who, lifetime=10**9) for who in ("platform", "referral")]
+
+        assert shares == [3_000, 7_000]
+
+
+TIERS = st.lists(st.tuples(st.integers(1, 10**9), st.integers(0, BPS_WHOLE)), max_size=6).map(
+    lambda steps: (Tier(0, 2_000), *(Tier(begins, fee) for begins, fee in sorted(dict(steps).items())))
+)
+
+
+@given(tiers=TIERS, earned=st.integers(-1_000, 2 * 10**9), amount=st.integers(1, 10_000_000))
+def test_every_tier_divides_every_amount_without_losing_a_cent(
+    tiers: tuple[Tier, ...], earned: int, amount: int
+) -> None:
+    assert not list(policy.problems(msgspec.structs.asdict(terms(booking_tiers=tiers))))
+    share = policy.tutor_bps(terms(booking_tiers=tiers), SourceKind.BOOKING, policy.TIER, lifetime=earned)
+
+    tutor, platform = split(amount, share)
+
+    [*_, reached] = [tier for tier in tiers if tier.from_earned <= max(earned, 0)]
+    assert share == BPS_WHOLE - reached.fee_bps
+    assert tutor + platform == amount
+    assert 0 <= amount * share - tutor * BPS_WHOLE < BPS_WHOLE
+
+
+@given(st.integers(0, BPS_WHOLE), st.integers(0, BPS_WHOLE))
+def test_what_is_absent_stays(platform: int, referral: int) -> None:
+    changes = Changes(course_platform_bps=platform, course_referral_bps=referral)
+    if (platform, referral) == (3_000, 7_000):
+        return
+
+    after = policy.amended(terms(), changes)
+
+    assert changes.min_price is UNSET
+    assert after == terms(version=2, course_platform_bps=platform, course_referral_bps=referral)
+
+
+async def test_lifetime_counts_what_tiers_are_for_and_what_was_not_given_back(sessions: Sessions) -> None:
+    tutor = owner()
+    for kind, attended_s in (
+        (SourceKind.BOOKING, PLANNED_S),
+        (SourceKind.BOOKING, 0),
+        (SourceKind.COURSE_SESSION, PLANNED_S),
+    ):
+        student, lesson = owner(), uuid4()
+        await fund(sessions, student, 1_000)
+        await buy(
+            sessions,
+            student,
+            new_hold(1_000, lesson_id=lesson, tutor_id=tutor, tutor_bps=8_000, source_kind=kind),
+        )
+        await end(sessions, facts(lesson, {student: attended_s}, tutor_id=tutor))
+
+    async with sessions() as session:
+        tiered = await lifetime.net(session, tutor, everything=False)
+        everything = await lifetime.net(session, tutor, everything=True)
+        nobody = await lifetime.net(session, owner(), everything=True)
+        progress = await lifetime.progress(session, tutor, terms(tiers_count_everything=True))
+
+    assert (tiered, everything, nobody) == (800, 1_600, 0)
+    assert (progress.earned, progress.missing) == (Money(1_600), Money(98_400))
