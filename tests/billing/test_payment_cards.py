@@ -455,6 +455,22 @@ async def test_a_payment_that_differs_moves_nothing(booker: Booker) -> None:
     await booker.checked()
 
 
+async def test_a_capture_that_stripe_refuses_without_a_reason_is_for_people(booker: Booker) -> None:
+    payment_id = await agreed(booker)
+    await booker.capture(payment_id)
+    [intent] = booker.at_stripe()
+    intent["amount_capturable"] = PRICE - 1
+
+    with pytest.raises(PaymentMismatchError, match="state after capture"):
+        await booker.run()
+
+    intent["amount_capturable"] = PRICE
+    await booker.dies()
+    await booker.run()
+    assert await booker.state(payment_id) is PaymentState.CAPTURED
+    await booker.checked()
+
+
 # Races --------------------------------------------------------------------------------------------------------------
 
 
