@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import structlog
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from server import db, embedded, migrate
@@ -102,11 +103,35 @@ def fresh_database(
 
 @pytest.fixture
 async def database_url(
-    fresh_database: Callable[[], AbstractAsyncContextManager[str]],
+    shared_database: str | None, fresh_database: Callable[[], AbstractAsyncContextManager[str]]
 ) -> AsyncIterator[str]:
-    """The URL of a fresh, migrated database."""
+    """The URL of a migrated database: a fresh one, or where its module says `ONE_DATABASE`, the module's, emptied."""
+    if shared_database is not None:
+        await _empty(shared_database)
+        yield shared_database
+        return
     async with fresh_database() as url:
         yield url
+
+
+@pytest.fixture
+def shared_database(request: pytest.FixtureRequest) -> str | None:
+    """The URL of the module's database, if it has one."""
+    if not getattr(request.module, "ONE_DATABASE", False):
+        return None
+    url: str = request.getfixturevalue("module_database")
+    return url
+
+
+@pytest.fixture(scope="module")
+def module_database(servers: embedded.Embedded, template: str) -> Iterator[str]:
+    """A database for many small tests: making one costs more than most of them."""
+    import asyncio
+
+    name = f"test_{uuid.uuid4().hex}"
+    asyncio.run(_execute(servers, f"create database {name} template {template}"))
+    yield embedded.database_url(servers.sockets, name)
+    asyncio.run(_execute(servers, f"drop database {name} with (force)"))
 
 
 @pytest.fixture
@@ -141,6 +166,29 @@ def in_ci() -> bool:
 def root() -> Path:
     """The checkout."""
     return Path(__file__).parent.parent
+
+
+# Past the guards: what is kept for ever is deleted too, but for what migrations wrote.
+EMPTY = """
+do $$
+declare
+  name text;
+begin
+  set local session_replication_role = replica;
+  for name in select tablename from pg_tables
+    where schemaname = 'public' and tablename not in ('alembic_version', 'policy', 'payment_transition')
+  loop
+    execute format('delete from %I', name);
+  end loop;
+end$$
+"""
+
+
+async def _empty(url: str) -> None:
+    engine = db.create_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(text(EMPTY))
+    await engine.dispose()
 
 
 async def _execute(servers: embedded.Embedded, statement: str) -> None:
