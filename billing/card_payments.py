@@ -145,12 +145,14 @@ async def run(sessions: Sessions, api: StripeApi, claim: jobs.Claim, *, now: dat
     Raises:
         StripeAwayError: Stripe does not answer; the job comes again, with the same keys.
         UnsettledPaymentError: It is captured, and on Stripe's balance in a moment.
+        PaymentMismatchError: Stripe refused a step, and its payment does not say why; somebody must look.
     """
     payment_id = msgspec.json.decode(claim.payload, type=CardDue).payment_id
     row, newest = await _read(sessions, payment_id)
     if newest is not None and newest.intent is not None and newest.status in LIVE:
         # Read before anything is asked for: an answer may have been lost, or the bank has let go.
         await _heard(sessions, await api.retrieve_payment(newest.intent), now=now)
+    asked: set[tuple[CardStep, UUID]] = set()
     while True:
         async with sessions.begin() as session:
             row, newest = await _both(session, payment_id)
@@ -163,6 +165,11 @@ async def run(sessions: Sessions, api: StripeApi, claim: jobs.Claim, *, now: dat
             if await _here(session, row, newest, step, now):
                 continue
         assert newest is not None, "these steps are of an authorisation"
+        if (step, newest.id) in asked:
+            # Stripe keeps a refusal under its key, and it may have been of this moment.
+            await _take_another_key(sessions, newest.id)
+            raise PaymentMismatchError(newest.intent or str(newest.id), f"state after {step}")
+        asked.add((step, newest.id))
         if step is CardStep.CREATE:
             await _create_and_apply(sessions, api, row, newest, now=now)
         else:
@@ -406,13 +413,18 @@ async def _asking(sessions: Sessions, newest: CardAuthorization, asks: Awaitable
         return await asks
     except StripeAwayError as error:
         if error.answered:
-            async with sessions.begin() as session:
-                row = await session.get_one(
-                    CardAuthorization, newest.id, with_for_update={"key_share": True}, populate_existing=True
-                )
-                if row.status in LIVE:
-                    row.broken += 1
+            await _take_another_key(sessions, newest.id)
         raise
+
+
+async def _take_another_key(sessions: Sessions, authorization_id: UUID) -> None:
+    """Have the next try look first, and ask under another key."""
+    async with sessions.begin() as session:
+        row = await session.get_one(
+            CardAuthorization, authorization_id, with_for_update={"key_share": True}, populate_existing=True
+        )
+        if row.status in LIVE:
+            row.broken += 1
 
 
 async def _apply_outcome(

@@ -114,17 +114,6 @@ async def database_url(
         yield url
 
 
-@pytest.fixture(scope="module")
-def shared_database_url(servers: embedded.Embedded, template: str) -> Iterator[str]:
-    """The URL of one migrated database for a module whose tests bring people of their own: a clone costs more than many."""
-    import asyncio
-
-    name = f"test_{uuid.uuid4().hex}"
-    asyncio.run(_execute(servers, f"create database {name} template {template}"))
-    yield embedded.database_url(servers.sockets, name)
-    asyncio.run(_execute(servers, f"drop database {name} with (force)"))
-
-
 @pytest.fixture
 def shared_database(request: pytest.FixtureRequest) -> str | None:
     """The URL of the module's database, if it has one."""
@@ -187,7 +176,7 @@ declare
 begin
   set local session_replication_role = replica;
   for name in select tablename from pg_tables
-    where schemaname = 'public' and tablename not in ('alembic_version', 'policy')
+    where schemaname = 'public' and tablename not in ('alembic_version', 'policy', 'payment_transition')
   loop
     execute format('delete from %I', name);
   end loop;

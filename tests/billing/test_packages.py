@@ -34,8 +34,8 @@ TICK = timedelta(microseconds=1)
 
 
 @pytest.fixture
-def database_url(shared_database_url: str) -> str:
-    return shared_database_url
+def database_url(module_database: str) -> str:
+    return module_database
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from server.integrations.stripe_fake.fake import Fault
 from tests.billing.booker import FAR, PRICE, SOON, Booker
 from tests.billing.world import PLANNED_S, Sessions, balance, events, fund, usd
 
+ONE_DATABASE = True
+
 FEE = PRICE * 29 // 1000 + 30
 TUTOR, PLATFORM = 3_000, 7_000
 PAID = {"earnings_pending": TUTOR, "platform_revenue": PLATFORM, "stripe": FEE - PRICE}
@@ -452,6 +454,22 @@ async def test_a_payment_that_differs_moves_nothing(booker: Booker) -> None:
                 await card_payments.apply(session, found, now=booker.now)
         intent.update(before)
 
+    await booker.checked()
+
+
+async def test_a_capture_that_stripe_refuses_without_a_reason_is_for_people(booker: Booker) -> None:
+    payment_id = await agreed(booker)
+    await booker.capture(payment_id)
+    [intent] = booker.at_stripe()
+    intent["amount_capturable"] = PRICE - 1
+
+    with pytest.raises(PaymentMismatchError, match="state after capture"):
+        await booker.run()
+
+    intent["amount_capturable"] = PRICE
+    await booker.dies()
+    await booker.run()
+    assert await booker.state(payment_id) is PaymentState.CAPTURED
     await booker.checked()
 
 

@@ -23,8 +23,8 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 @pytest.fixture
-def database_url(shared_database_url: str) -> str:
-    return shared_database_url
+def database_url(module_database: str) -> str:
+    return module_database
 
 
 async def run(sessions: Sessions, candidate: Policy, *, at: datetime = NOW) -> Report:

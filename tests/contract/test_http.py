@@ -94,7 +94,11 @@ HOLD: Shape = {
     "tutor_share": MONEY,
     "platform_share": MONEY,
     "refunded": MONEY,
-    "cause": maybe(one_of("attendance", "tutor_absent", "cancelled", "admin", "adjustment")),
+    "cause": maybe(
+        one_of(
+            "attendance", "tutor_absent", "cancelled", "outcome", "forfeited", "admin", "adjustment", "refund"
+        )
+    ),
     "adjustments": [anything],
     "policy": {"version": integer},
     "explanation": text,

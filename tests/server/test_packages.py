@@ -27,8 +27,8 @@ OPTION: Body = {
 
 
 @pytest.fixture
-def database_url(shared_database_url: str) -> str:
-    return shared_database_url
+def database_url(module_database: str) -> str:
+    return module_database
 
 
 async def option(school: School, **fields: Any) -> Body:

@@ -19,8 +19,8 @@ from tests.server.world import PASSWORD, Person
 
 
 @pytest.fixture
-def database_url(shared_database_url: str) -> str:
-    return shared_database_url
+def database_url(module_database: str) -> str:
+    return module_database
 
 
 async def code_of(school: School, course: Body) -> str:
