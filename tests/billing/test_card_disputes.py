@@ -326,15 +326,16 @@ async def balances(session: AsyncSession) -> dict[tuple[str, UUID], int]:
     return {(kind, owner_id): amount for kind, owner_id, amount in await session.execute(text(query))}
 
 
-@pytest.mark.parametrize(("won", "count"), [(True, 120), (False, 24)])
+@pytest.mark.parametrize(("won", "count"), [(True, 120), (False, 6)])
 async def test_every_order_of_stale_objects_ends_in_the_same_balances(
     buyer: Buyer, won: bool, count: int
 ) -> None:
     """Each message's object as it was when it was sent, in every order, some of them twice: only the newest counts."""
     await buyer.pay()
     await buyer.take()
-    dispute = await buyer.complain(inquiry=True)
-    await buyer.shop.fake.act(f"/disputes/{dispute}/escalate")
+    dispute = await buyer.complain(inquiry=won)
+    if won:
+        await buyer.shop.fake.act(f"/disputes/{dispute}/escalate")
     await buyer.shop.fake.act(f"/disputes/{dispute}/decide", won=won)
     said = [
         msgspec.convert(event["data"]["object"], Dispute)

@@ -303,7 +303,7 @@ async def test_disputes_are_listed_for_their_parties_newest_first(earner: Earner
 
 
 async def test_a_dispute_is_decided_once(earner: Earner) -> None:
-    for _ in range(4):
+    for _ in range(3):
         hold_id = await sell(earner, 1_000)
         dispute_id = await earner.dispute(hold_id)
 
@@ -325,7 +325,7 @@ async def test_a_hold_is_disputed_once_however_often_at_once(earner: Earner) -> 
 
 
 async def test_a_dispute_waits_for_the_settlement_or_comes_too_early(earner: Earner) -> None:
-    for _ in range(6):
+    for _ in range(4):
         student, lesson = owner(), uuid4()
         await fund(earner.sessions, student, 1_000)
         hold = new_hold(1_000, lesson_id=lesson, tutor_id=earner.tutor, source_kind=SourceKind.BOOKING)

@@ -345,7 +345,7 @@ async def test_random_lives_of_a_share_keep_every_cent(earner: Earner, full: boo
             money = Money(dice.randrange(1, 2_000))
             await withdrawals.spend(session, earner.tutor, money, key=str(uuid4()), now=earner.now)
 
-    for _ in range(100 if full else 8):
+    for _ in range(100 if full else 5):
         for _ in range(5):
             await refused(dice.choice((freeze, thaw, give_back, give_back, teach, mature, spend))())
         found = set(await violations(earner.sessions)) - {"freeze_has_dispute"}
@@ -356,7 +356,7 @@ async def test_random_lives_of_a_share_keep_every_cent(earner: Earner, full: boo
 
 
 async def test_a_refund_and_the_end_of_the_window_never_both_get_the_share(earner: Earner) -> None:
-    rounds = 8
+    rounds = 4
     holds = [await sell(earner, 1_000) for _ in range(rounds)]
     earner.passes(RISK)
 
@@ -373,7 +373,7 @@ async def test_a_refund_and_the_end_of_the_window_never_both_get_the_share(earne
 
 async def test_a_refund_and_a_withdrawal_of_the_same_money_leave_a_debt_or_nothing(earner: Earner) -> None:
     await earner.set_bank()
-    rounds = 8
+    rounds = 4
     won = 0
     for _ in range(rounds):
         hold_id = await sell(earner, 10_000, kind=COURSE, bps=10_000)
