@@ -24,6 +24,22 @@ class Violation(msgspec.Struct, frozen=True):
     rows: tuple[dict[str, Any], ...]
 
 
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found when everything was asked of one moment."""
+
+    ok: bool
+    ledger_sum: dict[str, int]
+    """Of all balances, by currency."""
+    violations: Sequence[Violation]
+    transfers: int
+    """How many there are, and were added up."""
+    unsealed_s: float
+    """How long the oldest journal waits that no seal covers; 0 when all are sealed."""
+    took_ms: int
+    parts_ms: dict[str, int]
+    """What each question took, the longest first; they are asked at the same time."""
+
+
 class Check(msgspec.Struct, frozen=True):
     """A query that finds what must not exist."""
 
@@ -270,6 +286,42 @@ CHECKS = (
           where t.journal_id = u.journal_id and c.kind = 'wallet' and c.owner_id = u.owner_id
             and t.amount = u.amount and t.currency = u.currency
         )
+        """,
+    ),
+    Check(
+        "reversal_mirrors",
+        "A reversal undoes nothing, or something else than the whole of one journal.",
+        """
+        select j.id, r.reverses_id from ledger_journal j left join ledger_reversal r on r.journal_id = j.id
+        where j.kind = 'reversal' and (r.reverses_id is null or exists (
+          (
+            select leg, debit_account, credit_account, currency, amount from ledger_transfer
+            where journal_id = r.reverses_id
+            except all
+            select leg, credit_account, debit_account, currency, amount from ledger_transfer where journal_id = j.id
+          ) union all (
+            select leg, credit_account, debit_account, currency, amount from ledger_transfer where journal_id = j.id
+            except all
+            select leg, debit_account, credit_account, currency, amount from ledger_transfer
+            where journal_id = r.reverses_id
+          )
+        ))
+        """,
+    ),
+    Check(
+        # Which seal it is, is asked only where the total says that one must be wrong.
+        "seal_covers",
+        "A seal covers more or fewer journals than when it was made.",
+        """
+        with total as (
+          select (select sum(journals) from ledger_seal) as sealed, count(*) as found from ledger_journal
+          where xid < (select upto_xid from ledger_seal order by number desc limit 1)
+        )
+        select s.number, s.journals, c.found, s.since_xid, s.upto_xid from ledger_seal s
+        cross join lateral (
+          select count(*) as found from ledger_journal j where j.xid >= s.since_xid and j.xid < s.upto_xid
+        ) c
+        where (select sealed is distinct from found from total) and c.found <> s.journals
         """,
     ),
     Check(

@@ -12,6 +12,12 @@ BillingError
 ├── AlreadyHeldError          conflict    the student has an open hold for this lesson
 ├── LessonOverError           conflict    the lesson's attendance is frozen; nothing can be held for it
 ├── LessonNotSettledError     conflict    only what was settled can be reconsidered
+├── JournalNotFoundError      not_found
+├── NotReversibleError        conflict    such a journal has its own way back
+├── AlreadyReversedError      conflict    a journal is undone at most once
+├── EntryNotFoundError        not_found   an account has no such movement
+├── StatementTooLongError     invalid     says how many movements one statement takes
+├── SealingStoppedError       unavailable the database counts its transactions anew: it was made from a dump
 ├── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
 ├── JobNotFoundError          not_found   no such job was given up
 ├── SealBrokenError           unavailable bank data was sealed under another secret, or changed
@@ -173,6 +179,72 @@ class LessonNotSettledError(BillingError):
     def __init__(self, lesson_id: UUID) -> None:
         super().__init__("This lesson is not settled yet.")
         self.lesson_id = lesson_id
+
+
+class JournalNotFoundError(BillingError):
+    """The ledger has no such journal."""
+
+    kind = "not_found"
+    code = "journal_not_found"
+
+    def __init__(self, journal_id: int) -> None:
+        super().__init__("There is no such journal.")
+        self.journal_id = str(journal_id)
+
+
+class NotReversibleError(BillingError):
+    """A journal of this kind is part of something that would not know of the reversal."""
+
+    kind = "conflict"
+    code = "not_reversible"
+
+    def __init__(self, journal_kind: str) -> None:
+        super().__init__(f"A journal of the kind {journal_kind} is not undone as such; it has its own way back.")
+        self.journal_kind = journal_kind
+
+
+class AlreadyReversedError(BillingError):
+    """The journal was undone before."""
+
+    kind = "conflict"
+    code = "already_reversed"
+
+    def __init__(self, journal_id: int) -> None:
+        super().__init__("This journal was undone already.")
+        self.journal_id = str(journal_id)
+
+
+class EntryNotFoundError(BillingError):
+    """The account of this person has no such movement."""
+
+    kind = "not_found"
+    code = "entry_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such movement.")
+
+
+class StatementTooLongError(BillingError):
+    """The period has more movements than one statement takes."""
+
+    kind = "invalid"
+    code = "statement_too_long"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"A statement has at most {most} movements; choose a shorter period.")
+        self.most = most
+
+
+class SealingStoppedError(BillingError):
+    """Transactions have smaller numbers than what is sealed: the database was made from a dump."""
+
+    kind = "unavailable"
+    code = "sealing_stopped"
+
+    def __init__(self, sealed: int, now: int) -> None:
+        super().__init__(f"Transactions are numbered {now}, and what is sealed goes up to {sealed}.")
+        self.sealed = sealed
+        self.now = now
 
 
 class LeaseLostError(BillingError):

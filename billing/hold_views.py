@@ -47,7 +47,9 @@ class Attendance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
-    """What late evidence changed after the settlement; the three parts replace the former ones."""
+    """What was changed after the settlement; the three parts replace the former ones."""
+
+    cause: Cause
 
     tutor_share: Money
     platform_share: Money
@@ -205,6 +207,7 @@ def _settled_by(hold: Hold, actor: str) -> SettledBy:
 
 def _adjustment(hold: Hold, row: Settlement, attendance: Attendance | None) -> Adjustment:
     return Adjustment(
+        cause=Cause(row.cause),
         tutor_share=Money(row.to_tutor, hold.currency),
         platform_share=Money(row.to_platform, hold.currency),
         refunded=Money(row.to_student, hold.currency),

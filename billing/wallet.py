@@ -27,6 +27,8 @@ from billing.models import (
 from billing.money import Money
 
 ID_MOST = 2**63 - 1
+# The accounts of somebody that they are shown movements of.
+PERSONAL = (AccountKind.WALLET, AccountKind.EARNINGS_PENDING, AccountKind.EARNINGS)
 
 
 class Balances(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +67,7 @@ async def balances(session: AsyncSession, owner_id: OwnerId, currency: str = "US
     """Return what somebody has; zeros for whoever never had anything."""
     rows = await session.execute(
         select(Account.kind, Account.balance).where(
-            Account.owner_id == owner_id, Account.currency == currency, Account.kind.in_(_PERSONAL)
+            Account.owner_id == owner_id, Account.currency == currency, Account.kind.in_(PERSONAL)
         )
     )
     amounts = dict(rows.all())
@@ -96,7 +98,7 @@ async def entries(
     Raises:
         ValueError: `before` is no cursor.
     """
-    own = select(Account.id).where(Account.owner_id == owner_id, Account.kind.in_(_PERSONAL))
+    own = select(Account.id).where(Account.owner_id == owner_id, Account.kind.in_(PERSONAL))
     account_ids = (await session.scalars(own)).all()
     sides = union_all(
         *(
@@ -184,9 +186,6 @@ async def adjust(
     if not posted.replayed:
         outbox.record(session, WalletChanged(owner_id, money.currency), at=now)
     return posted.journal_id
-
-
-_PERSONAL = (AccountKind.WALLET, AccountKind.EARNINGS_PENDING, AccountKind.EARNINGS)
 
 
 def _position(cursor: str) -> tuple[int, int]:

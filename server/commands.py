@@ -9,7 +9,7 @@ from server.features.lessons import handlers as lessons
 from server.features.notifications import handlers as notifications
 from server.features.talks import handlers as talks
 from server.features.top_ups import handlers as top_ups
-from server.features.wallet import handlers as wallet
+from server.features.wallet import handlers as wallet, statements
 
 TABLE: tuple[Command, ...] = (
     *accounts.COMMANDS,
@@ -18,6 +18,7 @@ TABLE: tuple[Command, ...] = (
     *talks.COMMANDS,
     *lessons.COMMANDS,
     *wallet.COMMANDS,
+    *statements.COMMANDS,
     *earnings.COMMANDS,
     *top_ups.COMMANDS,
     *admin.COMMANDS,

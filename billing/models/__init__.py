@@ -27,6 +27,7 @@ from billing.models.holds import (
 )
 from billing.models.jobs import JobRow
 from billing.models.ledger import FLOORLESS, Account, AccountKind, Journal, JournalKind, Request, Transfer
+from billing.models.papers import Paper, PaperCount, PaperKind
 from billing.models.payouts import (
     ATTEMPT_ARROWS,
     NOTE_MOST,
@@ -39,6 +40,7 @@ from billing.models.payouts import (
     Withdrawal,
     WithdrawalStatus,
 )
+from billing.models.seals import Reversal, Seal
 from billing.models.stripe import (
     FindingOutcome,
     StripeCustomer,
@@ -76,13 +78,18 @@ __all__ = [
     "Maturing",
     "Outbox",
     "OwnerId",
+    "Paper",
+    "PaperCount",
+    "PaperKind",
     "PayoutAccount",
     "PayoutAttempt",
     "PayoutMethod",
     "PolicyRow",
     "PresenceRow",
     "Request",
+    "Reversal",
     "Review",
+    "Seal",
     "Settlement",
     "SourceKind",
     "StripeCustomer",

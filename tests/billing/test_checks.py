@@ -5,11 +5,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from billing import checks
+from billing import checks, reversal, seals, wallet
 from billing.models import SourceKind
 from tests.billing.earner import Earner
 from tests.billing.payments import open_shop
-from tests.billing.world import PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
+from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
 
 ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
 
@@ -51,6 +51,11 @@ FAULTS = {
     ],
     "stripe_is_told": ["delete from stripe_entry"],
     "top_up_is_credited": ["update top_up set owner_id = gen_random_uuid()"],
+    "reversal_mirrors": ["delete from ledger_reversal"],
+    "seal_covers": [
+        "insert into ledger_journal select id + 1, kind, actor, reason, ref_type, ref_id, at, recorded_at, xid"
+        " from ledger_journal where id = (select min(id) from ledger_journal)",
+    ],
     "stripe_agrees": [
         "insert into stripe_finding values ('txn_1', 'missing_here', '{}', now(), null)",
     ],
@@ -74,6 +79,14 @@ async def lived(sessions: Sessions) -> None:
     await earner.teach(1_000, kind=SourceKind.BOOKING)
     await earner.set_bank()
     await earner.ask(2_000)
+    gift = owner()
+    await fund(sessions, gift, 500)
+    async with sessions.begin() as session:
+        [entry] = await wallet.entries(session, gift, limit=1)
+        await reversal.reverse(
+            session, entry.journal_id, actor="admin:test", reason="It was a mistake.", key="1", now=NOW
+        )
+    await seals.seal(sessions)
 
 
 def test_every_check_has_its_fault() -> None:
