@@ -128,24 +128,22 @@ CHECKS = (
         """
         select s.hold_id, s.number, s.to_tutor, s.to_platform, s.to_student, m.tutor, m.platform, m.student
         from hold_settlement s
-        join lateral (
-          select
-            coalesce(sum(m.delta) filter (where a.kind in ('earnings', 'earnings_pending')), 0)::bigint as tutor,
-            coalesce(sum(m.delta) filter (where a.kind = 'platform_revenue'), 0)::bigint as platform,
-            coalesce(sum(m.delta) filter (where a.kind = 'wallet'), 0)::bigint as student
+        left join (
+          select t.hold_id,
+            sum(t.amount * ((c.kind in ('earnings', 'earnings_pending'))::int
+              - (d.kind in ('earnings', 'earnings_pending'))::int))::bigint as tutor,
+            sum(t.amount * ((c.kind = 'platform_revenue')::int - (d.kind = 'platform_revenue')::int))::bigint
+              as platform,
+            sum(t.amount * ((c.kind = 'wallet')::int - (d.kind = 'wallet')::int))::bigint as student
           from hold_settlement every
-          join lateral (
-            select t.debit_account as account, -t.amount as delta from ledger_transfer t
-            where t.journal_id = every.journal_id and t.hold_id = s.hold_id
-            union all
-            select t.credit_account, t.amount from ledger_transfer t
-            where t.journal_id = every.journal_id and t.hold_id = s.hold_id
-          ) m on true
-          join ledger_account a on a.id = m.account
-          where every.hold_id = s.hold_id
-        ) m on true
-        where s.number = (select max(number) from hold_settlement n where n.hold_id = s.hold_id)
-          and (m.tutor, m.platform, m.student) <> (s.to_tutor, s.to_platform, s.to_student)
+          join ledger_transfer t on t.journal_id = every.journal_id and t.hold_id = every.hold_id
+          join ledger_account d on d.id = t.debit_account
+          join ledger_account c on c.id = t.credit_account
+          group by t.hold_id
+        ) m on m.hold_id = s.hold_id
+        where not exists (select from hold_settlement n where n.hold_id = s.hold_id and n.number > s.number)
+          and (coalesce(m.tutor, 0), coalesce(m.platform, 0), coalesce(m.student, 0))
+            <> (s.to_tutor, s.to_platform, s.to_student)
         """,
     ),
     Check(
@@ -256,8 +254,8 @@ CHECKS = (
                       else h.amount end as to_student
         ) d
         where s.cause in ('attendance', 'tutor_absent', 'adjustment')
-          and s.number = (select max(number) from hold_settlement n where n.hold_id = s.hold_id)
-          and f.version = (select max(version) from lesson_facts n where n.lesson_id = f.lesson_id)
+          and not exists (select from hold_settlement n where n.hold_id = s.hold_id and n.number > s.number)
+          and not exists (select from lesson_facts n where n.lesson_id = f.lesson_id and n.version > f.version)
           and r.to_student is distinct from nullif(d.to_student, s.to_student)
         """,
     ),

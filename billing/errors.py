@@ -199,7 +199,9 @@ class NotReversibleError(BillingError):
     code = "not_reversible"
 
     def __init__(self, journal_kind: str) -> None:
-        super().__init__(f"A journal of the kind {journal_kind} is not undone as such; it has its own way back.")
+        super().__init__(
+            f"A journal of the kind {journal_kind} is not undone as such; it has its own way back."
+        )
         self.journal_kind = journal_kind
 
 

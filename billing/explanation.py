@@ -115,7 +115,11 @@ def explain(hold: HoldView, locale: Locale = "en") -> str:
     texts = TEXTS[locale]
     facts = _facts(hold)
     said = [texts[_why(hold)].format(**facts, deed=texts[_deed(hold)])]
-    if hold.attendance and hold.cause == "attendance" and hold.attendance.total_s < hold.attendance.scheduled_s:
+    if (
+        hold.attendance
+        and hold.cause == "attendance"
+        and hold.attendance.total_s < hold.attendance.scheduled_s
+    ):
         said.append(texts["shorter"].format(**facts))
     said.append(texts["terms"].format(version=hold.policy.version))
     if hold.reason is not None and hold.settled_by != "system":

@@ -206,7 +206,7 @@ class _WrongError(Exception):
     """What is wrong with a line."""
 
 
-_decoder = msgspec.json.Decoder(Line)
+_decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 
 
 class _Reader:
@@ -227,7 +227,7 @@ class _Reader:
     def read(self, line: bytes) -> None:
         """Take the next line."""
         try:
-            said = _decoder.decode(line)
+            said: Line = _decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _WrongError(f"it cannot be read ({error})") from error
         if encode(said) != line:
@@ -321,4 +321,3 @@ class _Reader:
             raise _WrongError("something was left out or put in")
         if end.sha256 != self._whole.hex():
             raise _WrongError("the hash of the file does not fit")
-

@@ -4,13 +4,12 @@ Movements stand in the order of business time, then of their ids; a period is ha
 in two gives two statements of which the first ends with what the second begins with.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, text
+from sqlalchemy import RowMapping, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.errors import EntryNotFoundError, StatementTooLongError
@@ -112,7 +111,7 @@ async def statement(
             "most": LINES_MOST + 1,
         },
     )
-    lines = tuple(_line(row._mapping, currency) for row in rows)
+    lines = tuple(_line(row, currency) for row in rows.mappings())
     if len(lines) > LINES_MOST:
         raise StatementTooLongError(LINES_MOST)
     return Statement(
@@ -136,23 +135,25 @@ async def entry(
     account = await session.get(Account, account_id)
     if account is None or account.owner_id != owner_id or account.kind not in PERSONAL:
         raise EntryNotFoundError
-    row = (await session.execute(_LINE, {"account": account_id, "journal": journal_id})).one_or_none()
+    found = await session.execute(_LINE, {"account": account_id, "journal": journal_id})
+    row = found.mappings().one_or_none()
     if row is None:
         raise EntryNotFoundError
-    return AccountKind(account.kind), _line(row._mapping, account.currency)
+    return AccountKind(account.kind), _line(row, account.currency)
 
 
-async def _account(
-    session: AsyncSession, owner_id: OwnerId, kind: AccountKind, currency: str
-) -> int | None:
+async def _account(session: AsyncSession, owner_id: OwnerId, kind: AccountKind, currency: str) -> int | None:
     return await session.scalar(
         select(Account.id).where(
-            Account.kind == kind, Account.owner_id == owner_id, Account.currency == currency, Account.shard == 0
+            Account.kind == kind,
+            Account.owner_id == owner_id,
+            Account.currency == currency,
+            Account.shard == 0,
         )
     )
 
 
-def _line(row: Mapping[str, Any], currency: str) -> Line:
+def _line(row: RowMapping, currency: str) -> Line:
     return Line(
         journal_id=row["id"],
         account_id=row["account_id"],

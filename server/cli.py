@@ -95,7 +95,9 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("file", type=Path)
     judge = _command(ledger, "verify", _verify_ledger, "compute a file's seals and balances anew, offline")
     judge.add_argument("file", type=Path)
-    judge.add_argument("--seal", help="the hash of a seal that is known from elsewhere: it must be among them")
+    judge.add_argument(
+        "--seal", help="the hash of a seal that is known from elsewhere: it must be among them"
+    )
     receipt = commands.add_parser("receipt", help="proofs of settlements").add_subparsers(
         metavar="COMMAND", required=True
     )

@@ -59,9 +59,7 @@ class Paper(Base):
         Integer, ForeignKey(PaperCount.year), primary_key=True, autoincrement=False
     )
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    previous: Mapped[int | None] = mapped_column(
-        Integer, Computed("nullif(number - 1, 0)", persisted=True)
-    )
+    previous: Mapped[int | None] = mapped_column(Integer, Computed("nullif(number - 1, 0)", persisted=True))
     owner_id: Mapped[UUID]
     kind: Mapped[str]
     subject: Mapped[str]

@@ -87,7 +87,10 @@ class Metrics:
         self.checked_at, self.check_seconds, self.transfers, self.unsealed_seconds = (
             Gauge(name, says, registry=registry, multiprocess_mode="mostrecent")
             for name, says in (
-                ("fourtalk_integrity_checked_at_seconds", "When the invariants were checked last, since 1970"),
+                (
+                    "fourtalk_integrity_checked_at_seconds",
+                    "When the invariants were checked last, since 1970",
+                ),
                 ("fourtalk_integrity_check_seconds", "How long the last check of the invariants took"),
                 ("fourtalk_ledger_transfers", "Transfers that the last check added up"),
                 ("fourtalk_ledger_unsealed_seconds", "Age of the oldest journal that no seal covers"),

@@ -1,5 +1,6 @@
 """Papers as PDF files; the only importer of fpdf2. The same sheet gives the same bytes."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from importlib import resources
@@ -13,9 +14,10 @@ _TEXT, _SMALL, _TITLE = 9, 8, 17
 _LINE_HEIGHT = 5.5
 _LABEL_WIDTH = 45
 _GREY = (110, 110, 110)
-_FONT = "Roboto"
+_FONT = "Be Vietnam Pro"
 # Knows the letters of Vietnamese; of the rest of Unicode a PDF shows empty boxes.
-_FILES = {"": "Roboto-Regular.ttf", "B": "Roboto-Bold.ttf"}
+_FONTS = "fontpkg_be_vietnam_pro"
+_FILES = {"": "BeVietnamPro-Regular.ttf", "B": "BeVietnamPro-Bold.ttf"}
 
 
 class Sheet(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,9 +86,10 @@ class _Paper(FPDF):
         room = width - 2 * self.c_margin
         if self.get_string_width(text) <= room:
             return text
-        while text and self.get_string_width(f"{text}…") > room:
-            text = text[:-1]
-        return f"{text}…"
+        fits = bisect_right(
+            range(1, len(text)), room, key=lambda length: self.get_string_width(f"{text[:length]}…")
+        )
+        return f"{text[:fits]}…"
 
 
 def render(sheet: Sheet) -> bytes:
@@ -98,7 +101,7 @@ def render(sheet: Sheet) -> bytes:
     paper.set_lang(sheet.language)
     paper.set_margin(_MARGIN)
     paper.set_auto_page_break(auto=True, margin=_MARGIN)
-    fonts = resources.files("font_roboto") / "files"
+    fonts = resources.files(_FONTS) / "files"
     for style, name in _FILES.items():
         with resources.as_file(fonts / name) as file:
             paper.add_font(_FONT, style, file)

@@ -134,7 +134,9 @@ async def fill(connection: asyncpg.Connection, lessons: int) -> int:
         "students": STUDENTS,
         "tutors": TUTORS,
     }
-    await connection.execute("set statement_timeout = 0; set synchronous_commit = off; set ledger.posting = 'on'")
+    await connection.execute(
+        "set statement_timeout = 0; set synchronous_commit = off; set ledger.posting = 'on'"
+    )
     for statement in _PEOPLE:
         await connection.execute(statement.format(**words))
     for first in range(1, lessons + 1, BATCH):

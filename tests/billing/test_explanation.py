@@ -48,7 +48,9 @@ def attended(student_s: int, tutor_s: int = 5_400, total_s: int = 5_400) -> Atte
 
 
 def hold(cause: str | None, attendance: Attendance | None = None, **changes: Any) -> HoldView:
-    released = cause in ("attendance", "outcome") and attendance is not None and attendance.attended_s >= 1_080
+    released = (
+        cause in ("attendance", "outcome") and attendance is not None and attendance.attended_s >= 1_080
+    )
     view = HoldView(
         id=HoldId(UUID(int=1)),
         student_id=OwnerId(UUID(int=2)),

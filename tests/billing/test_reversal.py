@@ -38,11 +38,11 @@ from tests.billing.world import (
 REASON = "It was the wrong person."
 
 
-async def undo(sessions: Sessions, journal_id: int, *, key: str = "1", reason: str = REASON) -> reversal.Reversed:
+async def undo(
+    sessions: Sessions, journal_id: int, *, key: str = "1", reason: str = REASON
+) -> reversal.Reversed:
     async with sessions.begin() as session:
-        return await reversal.reverse(
-            session, journal_id, actor="admin:1", reason=reason, key=key, now=NOW
-        )
+        return await reversal.reverse(session, journal_id, actor="admin:1", reason=reason, key=key, now=NOW)
 
 
 async def newest(sessions: Sessions, kind: JournalKind) -> int:
@@ -143,11 +143,11 @@ async def test_what_is_part_of_something_else_has_its_own_way_back(
 
 
 def test_what_holds_withdrawals_and_stripe_know_of_is_never_undone_here() -> None:
-    assert reversal.REVERSIBLE == {
+    assert {
         JournalKind.ADMIN_ADJUSTMENT,
         JournalKind.GOODWILL,
         JournalKind.EARNINGS_SPENT,
-    }
+    } == reversal.REVERSIBLE
 
 
 async def test_nothing_is_undone_without_a_reason_or_a_journal(sessions: Sessions) -> None:

@@ -310,4 +310,3 @@ async def test_a_forger_who_hashes_anew_must_still_make_the_balances_fit(session
     assert not refused(forged(lines, lambda line: line))
     with pytest.raises(LedgerFileError, match="is not what its transfers say"):
         ledger_file.verify(forged(lines, richer))
-

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -35,7 +36,13 @@ async def of(
 async def move(sessions: Sessions, owner_id: OwnerId, amount: int, at: datetime) -> None:
     async with sessions.begin() as session:
         await wallet.adjust(
-            session, owner_id, usd(amount), actor="admin:test", reason="Money for it.", key=str(uuid4()), now=at
+            session,
+            owner_id,
+            usd(amount),
+            actor="admin:test",
+            reason="Money for it.",
+            key=str(uuid4()),
+            now=at,
         )
 
 
@@ -78,26 +85,27 @@ async def test_sums_are_the_balance_and_any_cut_adds_up(sessions: Sessions) -> N
     loop = asyncio.get_running_loop()
     moments = st.integers(0, 40).map(lambda hours: NOW + timedelta(hours=hours))
 
-    @settings(
-        max_examples=12, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    @settings(max_examples=12, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        st.lists(st.tuples(st.integers(1, 9_000), moments), max_size=4),
+        st.lists(moments, min_size=1, max_size=4),
     )
-    @given(st.lists(st.tuples(st.integers(1, 9_000), moments), max_size=4), st.lists(moments, min_size=1, max_size=4))
     def check(moves: list[tuple[int, datetime]], cuts: list[datetime]) -> None:
         async def run() -> None:
             for amount, at in moves:
                 await move(sessions, student, amount, at)
             whole = await of(sessions, student)
             bounds = [EVER[0], *sorted(cuts), EVER[1]]
-            parts = [
-                await of(sessions, student, since, until)
-                for since, until in zip(bounds, bounds[1:], strict=False)
-            ]
+            parts = [await of(sessions, student, since, until) for since, until in itertools.pairwise(bounds)]
 
             assert whole.closing.amount == await balance(sessions, student)
             assert sum(line.amount.amount for line in whole.lines) == whole.closing.amount
             assert [line for part in parts for line in part.lines] == [*whole.lines]
             for part in parts:
-                assert part.opening.amount + sum(line.amount.amount for line in part.lines) == part.closing.amount
+                assert (
+                    part.opening.amount + sum(line.amount.amount for line in part.lines)
+                    == part.closing.amount
+                )
                 for line in part.lines:
                     assert line.before.amount + line.amount.amount == line.after.amount
             assert [part.closing for part in parts[:-1]] == [part.opening for part in parts[1:]]
@@ -145,7 +153,9 @@ async def write(number: Issue) -> bytes:
     return f"paper {number}".encode()
 
 
-async def issue(sessions: Sessions, owner_id: OwnerId, subject: str, *, now: datetime = NOW, facts: object = 1) -> str:
+async def issue(
+    sessions: Sessions, owner_id: OwnerId, subject: str, *, now: datetime = NOW, facts: object = 1
+) -> str:
     async with sessions.begin() as session:
         wish = Wish(owner_id=owner_id, kind=PaperKind.ENTRY, subject=subject, facts=facts)
         found, content = await papers.issue(session, wish, write, now=now)
@@ -163,7 +173,9 @@ async def test_numbers_rise_by_one_within_a_year(sessions: Sessions) -> None:
     assert next_year == "2027-000001"
 
 
-async def test_the_same_paper_is_given_again_and_what_says_something_else_is_another(sessions: Sessions) -> None:
+async def test_the_same_paper_is_given_again_and_what_says_something_else_is_another(
+    sessions: Sessions,
+) -> None:
     student = owner()
 
     first = await issue(sessions, student, "a")

@@ -34,7 +34,9 @@ async def test_a_check_of_a_full_ledger_finds_nothing_wrong(
 
     for proof, name in zip(proofs, ("first", "second", "deep"), strict=True):
         slowest = ", ".join(f"{part} {ms}" for part, ms in [*proof.parts_ms.items()][:6])
-        record_property(FIGURES, f"{transfers:,} transfers, {name}: {proof.took_ms} ms (longest, ms: {slowest})")
+        record_property(
+            FIGURES, f"{transfers:,} transfers, {name}: {proof.took_ms} ms (longest, ms: {slowest})"
+        )
     assert [proof.violations for proof in proofs] == [[], [], []]
     assert {proof.transfers for proof in proofs} == {transfers}
     assert sealed > 0

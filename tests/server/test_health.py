@@ -177,8 +177,8 @@ async def test_integrity_is_checked_once_an_hour_and_when_asked(ward: Ward) -> N
 async def test_what_the_last_check_found_is_shown_to_prometheus(ward: Ward, clock: Clock) -> None:
     ward.found.violations = [Violation("ledger_sum", "the words", ({"currency": "USD"},))]
 
-    def value(name: str, **labels: str) -> float | None:
-        return ward.registry.get_sample_value(name, labels)
+    def value(metric: str, **labels: str) -> float | None:
+        return ward.registry.get_sample_value(metric, labels)
 
     await ward.integrity.refresh()
     broken = value("fourtalk_integrity_violations", name="ledger_sum")

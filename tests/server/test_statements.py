@@ -31,7 +31,8 @@ SHEET = Sheet(
     title="Sao kê tài khoản",
     facts=(("Họ tên", "Nguyễn Thị Ánh"), ("Lý do", "Một lý do rất dài. " * 30)),
     heading=("Ngày", "Nội dung", "Lý do", "Số tiền", "Số dư sau"),
-    rows=tuple((f"2026-01-{day:02}", "Nạp tiền", "dài " * 40, "1,00 USD", "2,00 USD") for day in range(1, 30)) * 3,
+    rows=tuple((f"2026-01-{day:02}", "Nạp tiền", "dài " * 40, "1,00 USD", "2,00 USD") for day in range(1, 30))
+    * 3,
     widths=(30, 38, 50, 28, 28),
     numbers=2,
     notes=("Số tiền có dấu trừ là tiền ra.",),
@@ -64,8 +65,14 @@ async def test_a_statement_says_what_was_there_what_moved_and_what_is_there(scho
 
     assert (found["account"], found["since"], found["until"]) == ("wallet", "2030-01-01", "2030-01-07")
     assert (found["opening"]["amount"], found["closing"]["amount"]) == (0, 10_000)
-    moved = [(item["kind"], item["amount"]["amount"], item["balance_after"]["amount"]) for item in found["items"]]
-    assert moved == [("admin_adjustment", 10_000, 10_000), ("purchase", -10_000, 0), ("refund", 10_000, 10_000)]
+    moved = [
+        (item["kind"], item["amount"]["amount"], item["balance_after"]["amount"]) for item in found["items"]
+    ]
+    assert moved == [
+        ("admin_adjustment", 10_000, 10_000),
+        ("purchase", -10_000, 0),
+        ("refund", 10_000, 10_000),
+    ]
     assert found["items"][1]["title"] == "Purchase"
 
 
@@ -163,9 +170,7 @@ async def test_papers_are_for_whom_they_are_about(school: School) -> None:
     hold_id = (await school.do("GET", "/holds", student))["items"][0]["id"]
 
     codes = {
-        path: [
-            (await school.ask("GET", path, who)).status_code for who in (stranger, school.admin, None)
-        ]
+        path: [(await school.ask("GET", path, who)).status_code for who in (stranger, school.admin, None)]
         for path in (
             f"/wallet/entries/{entry}/receipt.pdf",
             f"/holds/{hold_id}/receipt.pdf",
@@ -208,9 +213,7 @@ async def test_a_paid_top_up_has_a_paper(school: School) -> None:
     assert 'filename="top-up-2030-000001.pdf"' in answer.headers["content-disposition"]
 
 
-async def test_a_long_period_is_a_table_and_no_paper(
-    school: School, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_long_period_is_a_table_and_no_paper(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
     student = await spender(school)
     monkeypatch.setattr(statements, "PAPER_LINES_MOST", 2)
 
@@ -226,7 +229,9 @@ async def test_an_administrator_undoes_a_journal_and_it_is_audited(school: Schoo
     path = f"/admin/journals/{entry['id'].partition('-')[0]}/reverse"
     body = {"reason": "It was the wrong person."}
 
-    refused = [(await school.ask("POST", path, who, body)).status_code for who in (None, student, school.tutor)]
+    refused = [
+        (await school.ask("POST", path, who, body)).status_code for who in (None, student, school.tutor)
+    ]
     done = await school.do("POST", path, school.admin, body)
     again = await school.ask("POST", path, school.admin, body)
 
@@ -253,7 +258,7 @@ async def test_the_font_knows_every_letter_that_we_say() -> None:
     said += "".join(vi for _, vi in texts.LABELS.values())
 
     def known() -> set[int]:
-        fonts = resources.files("font_roboto") / "files"
+        fonts = resources.files(pdf._FONTS) / "files"
         found: set[int] = set(range(0x110000))
         for name in pdf._FILES.values():
             with resources.as_file(fonts / name) as file:

@@ -136,7 +136,7 @@ async def get_statement_paper(ctx: Context, command: GetStatementPaper) -> Pdf:
         raise StatementTooLongError(PAPER_LINES_MOST)
     facts = [
         ("account", label(found.account, user.locale)),
-        ("period", f"{asked.since:%Y-%m-%d} – {asked.until:%Y-%m-%d}"),
+        ("period", f"{asked.since:%Y-%m-%d} … {asked.until:%Y-%m-%d}"),
         ("opening", texts.money(found.opening, user.locale)),
         ("closing", texts.money(found.closing, user.locale)),
     ]
@@ -190,7 +190,7 @@ async def get_hold_paper(ctx: Context, command: GetHoldPaper) -> Pdf:
     if user.id not in (hold.student_id, hold.tutor_id):
         raise NotFoundError("There is no such hold.")
     if hold.settled_at is None:
-        raise NotSettledError(hold.id)
+        raise NotSettledError
     now = hold.adjustments[-1] if hold.adjustments else hold
     facts = [
         ("amount", texts.money(hold.amount, user.locale)),
