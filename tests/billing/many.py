@@ -126,13 +126,21 @@ _PEOPLE = (
 )
 
 
-async def fill(connection: asyncpg.Connection, lessons: int) -> int:
+async def fill(url: str, lessons: int) -> int:
     """Make so many lessons, of which the last in a hundred are still to come; return how many transfers there are."""
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        return await _fill(connection, lessons)
+    finally:
+        await connection.close()
+
+
+async def _fill(connection: asyncpg.Connection, lessons: int) -> int:
     words = {
         "lessons": lessons,
         "settled": lessons - lessons // 100,
-        "students": STUDENTS,
-        "tutors": TUTORS,
+        "students": min(STUDENTS, lessons),
+        "tutors": min(TUTORS, lessons),
     }
     await connection.execute(
         "set statement_timeout = 0; set synchronous_commit = off; set ledger.posting = 'on'"

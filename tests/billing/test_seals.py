@@ -4,19 +4,21 @@ import asyncio
 from collections.abc import Sequence
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import ledger_file, seals, wallet
+from billing import holds, ledger_file, seals
 from billing.checks import Violation
 from billing.errors import SealingStoppedError
 from billing.ledger_file import LedgerFileError
 from billing.models import OwnerId, Seal
 from tests.billing.test_checks import lived
-from tests.billing.world import NOW, Sessions, fund, owner, usd
+from tests.billing.world import NOW, Sessions, fund, new_hold, owner
 
 
 async def chain(sessions: Sessions) -> list[Seal]:
@@ -40,10 +42,10 @@ async def broken(sessions: Sessions, *, deep: bool = True) -> list[Violation]:
         return await seals.recheck(session, deep=deep)
 
 
-async def give(session: Any, owner_id: OwnerId, key: str) -> None:
-    await wallet.adjust(
-        session, owner_id, usd(100), actor="admin:test", reason="Money for the test.", key=key, now=NOW
-    )
+async def hold(session: AsyncSession, student_id: OwnerId) -> None:
+    """Write a journal that shares no account with anybody else's."""
+    wanted = [new_hold(amount=100, lesson_id=uuid4())]
+    await holds.place(session, holds=wanted, student_id=student_id, key=str(uuid4()), now=NOW)
 
 
 async def sealed_world(sessions: Sessions) -> None:
@@ -75,9 +77,14 @@ async def test_an_empty_ledger_has_no_seal(sessions: Sessions) -> None:
 
 
 async def test_a_journal_that_is_committed_after_a_younger_one_is_not_missed(sessions: Sessions) -> None:
+    ann, ben = owner(), owner()
+    for student in (ann, ben):
+        await fund(sessions, student, 100)
+    await seals.seal(sessions)
     late = sessions()
-    await give(late, owner(), "late")
-    await fund(sessions, owner(), 100)
+    await hold(late, ann)
+    async with sessions.begin() as session:
+        await hold(session, ben)
 
     between = await seals.seal(sessions)
     await late.commit()
@@ -95,15 +102,14 @@ async def test_sealing_while_journals_are_committed_out_of_order_misses_none(
     rounds, lanes = (200 if full else 12), 6
     random = Random(7)
     people = [owner() for _ in range(lanes)]
-    async with sessions.begin() as session:
-        for number, person in enumerate(people):
-            await give(session, person, f"first {number}")
+    for person in people:
+        await fund(sessions, person, 1_000_000)
     stop = asyncio.Event()
 
     async def write(lane: int) -> None:
-        for number in range(rounds):
+        for _ in range(rounds):
             async with sessions() as session:
-                await give(session, people[lane], f"{lane}:{number}")
+                await hold(session, people[lane])
                 for _ in range(random.randrange(4)):
                     await session.execute(text("select 1"))
                 await (session.rollback() if random.random() < 0.2 else session.commit())

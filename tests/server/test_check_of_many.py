@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-import asyncpg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import ledger_file, seals
@@ -22,9 +22,7 @@ async def test_a_check_of_a_full_ledger_finds_nothing_wrong(
     full: bool,
     record_property: Callable[[str, object], None],
 ) -> None:
-    connection = await asyncpg.connect(database_url)
-    transfers = await many.fill(connection, LESSONS_FULL if full else LESSONS)
-    await connection.close()
+    transfers = await many.fill(database_url, LESSONS_FULL if full else LESSONS)
     sealed = await seals.seal(sessions)
 
     proofs: list[Proof] = []
@@ -45,11 +43,15 @@ async def test_a_check_of_a_full_ledger_finds_nothing_wrong(
 async def test_a_fault_in_a_full_ledger_is_named(
     database_url: str, sessions: async_sessionmaker[AsyncSession]
 ) -> None:
-    connection = await asyncpg.connect(database_url)
-    await many.fill(connection, 30)
-    await connection.execute("set session_replication_role = replica")
-    hold_id = await connection.fetchval("update hold_settlement set attended_s = 4799 returning hold_id")
-    await connection.close()
+    await many.fill(database_url, 30)
+    async with sessions.begin() as session:
+        await session.execute(text("set local session_replication_role = replica"))
+        hold_id = await session.scalar(
+            text(
+                "update hold_settlement set attended_s = attended_s + 1"
+                " where hold_id = (select hold_id from hold_settlement limit 1) returning hold_id"
+            )
+        )
 
     async with sessions() as session:
         proof = await checks.prove(session)
@@ -61,9 +63,7 @@ async def test_a_fault_in_a_full_ledger_is_named(
 async def test_the_file_of_a_full_ledger_is_proven(
     database_url: str, sessions: async_sessionmaker[AsyncSession]
 ) -> None:
-    connection = await asyncpg.connect(database_url)
-    transfers = await many.fill(connection, 30)
-    await connection.close()
+    transfers = await many.fill(database_url, 30)
     await seals.seal(sessions)
 
     async with sessions() as session:
