@@ -175,7 +175,7 @@ CHECKS = (
         """
         select a.lesson_id, a.version, a.student_id, a.attended_s, i.sum
         from lesson_presence a cross join lateral (
-          select coalesce(floor(sum(extract(epoch from (x->>'to')::timestamptz - (x->>'from')::timestamptz))), 0)::bigint
+          select coalesce(floor(extract(epoch from sum((x->>'to')::timestamptz - (x->>'from')::timestamptz))), 0)::bigint
             as sum
           from jsonb_array_elements(a.intervals) x
         ) i

@@ -39,10 +39,9 @@ _JOURNALS = text(
     select j.id, j.xid, j.kind, j.actor, j.reason, j.ref_type, j.ref_id, j.at, j.recorded_at, t.*
     from ledger_journal j
     cross join lateral (
-      select array_agg(t.leg order by t.leg) as legs, array_agg(t.debit_account order by t.leg) as debits,
-        array_agg(t.credit_account order by t.leg) as credits, array_agg(t.currency order by t.leg) as currencies,
-        array_agg(t.amount order by t.leg) as amounts, array_agg(t.hold_id order by t.leg) as holds
-      from ledger_transfer t where t.journal_id = j.id
+      select array_agg(leg) as legs, array_agg(debit_account) as debits, array_agg(credit_account) as credits,
+        array_agg(currency) as currencies, array_agg(amount) as amounts, array_agg(hold_id) as holds
+      from (select * from ledger_transfer where journal_id = j.id order by leg) legs
     ) t
     where j.xid >= :since and j.xid < :upto
     order by j.xid, j.id

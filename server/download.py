@@ -26,7 +26,7 @@ class Download(msgspec.Struct, frozen=True):
 class Csv(Download, frozen=True):
     """A table of `server/spreadsheet.py`."""
 
-    type = "text/csv; charset=utf-8"
+    type = "text/csv"
 
 
 class Pdf(Download, frozen=True):

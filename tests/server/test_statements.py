@@ -194,7 +194,7 @@ async def test_what_is_not_settled_or_paid_has_no_paper(school: School) -> None:
 
 
 async def test_a_paid_top_up_has_a_paper(school: School) -> None:
-    (student,) = await school.students(1, cents=0)
+    (student,) = await school.students(1)
     started = await school.do("POST", "/top-ups", student, {"amount": {"amount": 2_000, "currency": "USD"}})
     early = await school.ask("GET", f"/top-ups/{started['id']}/receipt.pdf", student)
     async with school.world.parts.sessions.begin() as session:

@@ -115,7 +115,8 @@ async def reverse_journal(ctx: Context, command: ReverseJournal) -> ReversedView
     assert ctx.key is not None, "the edge refuses a reversal without a key"
     done = await reversal.reverse(
         ctx.session,
-        int(command.journal_id),
+        # Nineteen digits may pass 64 bits, and no journal has those.
+        min(int(command.journal_id), INTEGER_MOST),
         actor=f"admin:{ctx.user.user_id}",
         reason=command.reason,
         key=ctx.key,

@@ -123,7 +123,7 @@ class StatementView(msgspec.Struct, frozen=True, kw_only=True):
 class GetEntryPaper(msgspec.Struct, frozen=True):
     """Ask for the paper of one movement."""
 
-    entry_id: Annotated[str, Meta(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")]
+    entry_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")]
 
 
 class GetHoldPaper(msgspec.Struct, frozen=True):
@@ -141,7 +141,7 @@ class GetTopUpPaper(msgspec.Struct, frozen=True):
 class ReverseJournal(msgspec.Struct, frozen=True):
     """Undo a whole journal of the ledger."""
 
-    journal_id: Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")]
+    journal_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}$")]
     """The first part of an entry's id."""
     reason: Annotated[str, Meta(min_length=10, max_length=500)]
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from billing import explanation, hold_views, papers, statements, top_ups
+from billing import explanation, hold_views, papers, statements, top_ups, wallet
 from billing.errors import StatementTooLongError
 from billing.models import AccountKind, HoldId, OwnerId, PaperKind, TopUpStatus
 from billing.money import Money
@@ -163,7 +163,8 @@ async def get_entry_paper(ctx: Context, command: GetEntryPaper) -> Pdf:
         EntryNotFoundError: There is none.
     """
     user = await user_of(ctx.session, ctx.user.user_id)
-    journal_id, account_id = (int(part) for part in command.entry_id.split("-"))
+    # Nineteen digits may pass 64 bits, and nothing has those.
+    journal_id, account_id = (min(int(part), wallet.ID_MOST) for part in command.entry_id.split("-"))
     account, line = await statements.entry(ctx.session, OwnerId(user.id), journal_id, account_id)
     facts = [
         ("what", _title(line, user)),
