@@ -126,19 +126,22 @@ CHECKS = (
         "hold_moved",
         "What the ledger moved for a hold is not what its newest settlement says.",
         """
+        with parts as materialized (
+          select id, case kind when 'earnings' then 1 when 'earnings_pending' then 1 when 'platform_revenue' then 2
+            when 'wallet' then 3 else 0 end as part
+          from ledger_account
+        )
         select s.hold_id, s.number, s.to_tutor, s.to_platform, s.to_student, m.tutor, m.platform, m.student
         from hold_settlement s
         left join (
           select t.hold_id,
-            sum(t.amount * ((c.kind in ('earnings', 'earnings_pending'))::int
-              - (d.kind in ('earnings', 'earnings_pending'))::int))::bigint as tutor,
-            sum(t.amount * ((c.kind = 'platform_revenue')::int - (d.kind = 'platform_revenue')::int))::bigint
-              as platform,
-            sum(t.amount * ((c.kind = 'wallet')::int - (d.kind = 'wallet')::int))::bigint as student
+            sum(t.amount * ((c.part = 1)::int - (d.part = 1)::int))::bigint as tutor,
+            sum(t.amount * ((c.part = 2)::int - (d.part = 2)::int))::bigint as platform,
+            sum(t.amount * ((c.part = 3)::int - (d.part = 3)::int))::bigint as student
           from hold_settlement every
           join ledger_transfer t on t.journal_id = every.journal_id and t.hold_id = every.hold_id
-          join ledger_account d on d.id = t.debit_account
-          join ledger_account c on c.id = t.credit_account
+          join parts d on d.id = t.debit_account
+          join parts c on c.id = t.credit_account
           group by t.hold_id
         ) m on m.hold_id = s.hold_id
         where not exists (select from hold_settlement n where n.hold_id = s.hold_id and n.number > s.number)
@@ -238,11 +241,18 @@ CHECKS = (
         """,
     ),
     Check(
+        # Where there is none, `settled_by_facts` says it all.
         "late_evidence_is_heard",
         "What late evidence asks for is neither where the money is nor noted for review, or noted without need.",
         """
+        with late as (
+          select s.hold_id from hold_settlement s join lesson_facts f on f.lesson_id = s.lesson_id where f.version > 1
+          union
+          select hold_id from hold_review
+        )
         select s.hold_id, f.version, s.to_student, d.to_student as asked, r.to_student as noted
-        from hold_settlement s
+        from late
+        join hold_settlement s on s.hold_id = late.hold_id
         join hold h on h.id = s.hold_id
         join lesson_facts f on f.lesson_id = s.lesson_id
         left join lesson_presence a

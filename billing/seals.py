@@ -25,7 +25,7 @@ from billing.models import Account, Seal
 # A seal covers about so many journals at most, so that looking at one again stays a matter of a fraction of a second.
 JOURNALS_MOST = 10_000
 # What is looked at again every hour: at most so many of the newest journals, some 0.3 s of work. All of them: `deep`.
-RECENT = 20_000
+RECENT = 10_000
 # Rows that are read and hashed in one go: the server seals on the loop that serves its people, some ms at a time.
 CHUNK = 200
 

@@ -36,14 +36,26 @@ SETTINGS = {
     # Compiling a plan costs more than these questions do.
     "jit": "off",
     # They are about everything, so whatever is joined is read once and hashed. PostgreSQL thinks otherwise where it
-    # takes a join for selective, and a million looks into an index cost ten times as much (measured).
+    # takes a join for selective, and a million looks into an index, or sorting, cost several times as much (measured).
     "enable_nestloop": "off",
     "enable_memoize": "off",
+    "enable_sort": "off",
     # Several questions at a time keep the processors busy already.
     "max_parallel_workers_per_gather": "0",
 }
 # What takes longest begins first, so that nothing is waited for at the end.
-LONGEST = ("rooms_retrace", "account_drift", "hold_moved", "settlement_is_told", "seals_match")
+LONGEST = (
+    "rooms_retrace",
+    "hold_moved",
+    "account_drift",
+    "hold_placed",
+    "settled_by_facts",
+    "seals_match",
+    "facts_by_intervals",
+    "settlement_is_told",
+    "hold_status",
+    "hold_adds_up",
+)
 
 CHECKS = (
     Check(
