@@ -47,11 +47,11 @@ SETTINGS = {
 LONGEST = (
     "rooms_retrace",
     "hold_moved",
+    "facts_by_intervals",
+    "settled_by_facts",
     "account_drift",
     "hold_placed",
-    "settled_by_facts",
     "seals_match",
-    "facts_by_intervals",
     "settlement_is_told",
     "hold_status",
     "hold_adds_up",
