@@ -24,6 +24,22 @@ class Violation(msgspec.Struct, frozen=True):
     rows: tuple[dict[str, Any], ...]
 
 
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found when everything was asked of one moment."""
+
+    ok: bool
+    ledger_sum: dict[str, int]
+    """Of all balances, by currency."""
+    violations: Sequence[Violation]
+    transfers: int
+    """How many there are, and were added up."""
+    unsealed_s: float
+    """How long the oldest journal waits that no seal covers; 0 when all are sealed."""
+    took_ms: int
+    parts_ms: dict[str, int]
+    """What each question took, the longest first; they are asked at the same time."""
+
+
 class Check(msgspec.Struct, frozen=True):
     """A query that finds what must not exist."""
 
@@ -110,27 +126,28 @@ CHECKS = (
         "hold_moved",
         "What the ledger moved for a hold is not what its newest settlement says.",
         """
+        with parts as materialized (
+          select id, case kind when 'earnings' then 1 when 'earnings_pending' then 1 when 'frozen' then 1 when 'tutor_debt' then 1
+             when 'platform_revenue' then 2
+            when 'wallet' then 3 else 0 end as part
+          from ledger_account
+        )
         select s.hold_id, s.number, s.to_tutor, s.to_platform, s.to_student, m.tutor, m.platform, m.student
         from hold_settlement s
-        join lateral (
-          select
-            coalesce(sum(m.delta) filter (
-              where a.kind in ('earnings', 'earnings_pending', 'frozen', 'tutor_debt')), 0)::bigint as tutor,
-            coalesce(sum(m.delta) filter (where a.kind = 'platform_revenue'), 0)::bigint as platform,
-            coalesce(sum(m.delta) filter (where a.kind = 'wallet'), 0)::bigint as student
+        left join (
+          select t.hold_id,
+            sum(t.amount * ((c.part = 1)::int - (d.part = 1)::int))::bigint as tutor,
+            sum(t.amount * ((c.part = 2)::int - (d.part = 2)::int))::bigint as platform,
+            sum(t.amount * ((c.part = 3)::int - (d.part = 3)::int))::bigint as student
           from hold_settlement every
-          join lateral (
-            select t.debit_account as account, -t.amount as delta from ledger_transfer t
-            where t.journal_id = every.journal_id and t.hold_id = s.hold_id
-            union all
-            select t.credit_account, t.amount from ledger_transfer t
-            where t.journal_id = every.journal_id and t.hold_id = s.hold_id
-          ) m on true
-          join ledger_account a on a.id = m.account
-          where every.hold_id = s.hold_id
-        ) m on true
-        where s.number = (select max(number) from hold_settlement n where n.hold_id = s.hold_id)
-          and (m.tutor, m.platform, m.student) <> (s.to_tutor, s.to_platform, s.to_student)
+          join ledger_transfer t on t.journal_id = every.journal_id and t.hold_id = every.hold_id
+          join parts d on d.id = t.debit_account
+          join parts c on c.id = t.credit_account
+          group by t.hold_id
+        ) m on m.hold_id = s.hold_id
+        where not exists (select from hold_settlement n where n.hold_id = s.hold_id and n.number > s.number)
+          and (coalesce(m.tutor, 0), coalesce(m.platform, 0), coalesce(m.student, 0))
+            <> (s.to_tutor, s.to_platform, s.to_student)
         """,
     ),
     Check(
@@ -166,7 +183,7 @@ CHECKS = (
         """
         select a.lesson_id, a.version, a.student_id, a.attended_s, i.sum
         from lesson_presence a cross join lateral (
-          select coalesce(floor(sum(extract(epoch from (x->>'to')::timestamptz - (x->>'from')::timestamptz))), 0)::bigint
+          select coalesce(floor(extract(epoch from sum((x->>'to')::timestamptz - (x->>'from')::timestamptz))), 0)::bigint
             as sum
           from jsonb_array_elements(a.intervals) x
         ) i
@@ -229,11 +246,18 @@ CHECKS = (
         """,
     ),
     Check(
+        # Where there is none, `settled_by_facts` says it all.
         "late_evidence_is_heard",
         "What late evidence asks for is neither where the money is nor noted for review, or noted without need.",
         """
+        with late as (
+          select s.hold_id from hold_settlement s join lesson_facts f on f.lesson_id = s.lesson_id where f.version > 1
+          union
+          select hold_id from hold_review
+        )
         select s.hold_id, f.version, s.to_student, d.to_student as asked, r.to_student as noted
-        from hold_settlement s
+        from late
+        join hold_settlement s on s.hold_id = late.hold_id
         join hold h on h.id = s.hold_id
         join lesson_facts f on f.lesson_id = s.lesson_id
         left join lesson_presence a
@@ -247,8 +271,8 @@ CHECKS = (
                       else h.amount end as to_student
         ) d
         where s.cause in ('attendance', 'tutor_absent', 'outcome', 'adjustment')
-          and s.number = (select max(number) from hold_settlement n where n.hold_id = s.hold_id)
-          and f.version = (select max(version) from lesson_facts n where n.lesson_id = f.lesson_id)
+          and not exists (select from hold_settlement n where n.hold_id = s.hold_id and n.number > s.number)
+          and not exists (select from lesson_facts n where n.lesson_id = f.lesson_id and n.version > f.version)
           and r.to_student is distinct from nullif(d.to_student, s.to_student)
         """,
     ),
@@ -369,6 +393,42 @@ CHECKS = (
         """
         select h.id, h.source_id from hold h
         where h.source_kind = 'package_slice' and not exists (select from package p where p.id = h.source_id)
+        """,
+    ),
+    Check(
+        "reversal_mirrors",
+        "A reversal undoes nothing, or something else than the whole of one journal.",
+        """
+        select j.id, r.reverses_id from ledger_journal j left join ledger_reversal r on r.journal_id = j.id
+        where j.kind = 'reversal' and (r.reverses_id is null or exists (
+          (
+            select leg, debit_account, credit_account, currency, amount from ledger_transfer
+            where journal_id = r.reverses_id
+            except all
+            select leg, credit_account, debit_account, currency, amount from ledger_transfer where journal_id = j.id
+          ) union all (
+            select leg, credit_account, debit_account, currency, amount from ledger_transfer where journal_id = j.id
+            except all
+            select leg, debit_account, credit_account, currency, amount from ledger_transfer
+            where journal_id = r.reverses_id
+          )
+        ))
+        """,
+    ),
+    Check(
+        # Which seal it is, is asked only where the total says that one must be wrong.
+        "seal_covers",
+        "A seal covers more or fewer journals than when it was made.",
+        """
+        with total as (
+          select (select sum(journals) from ledger_seal) as sealed, count(*) as found from ledger_journal
+          where xid < (select upto_xid from ledger_seal order by number desc limit 1)
+        )
+        select s.number, s.journals, c.found, s.since_xid, s.upto_xid from ledger_seal s
+        cross join lateral (
+          select count(*) as found from ledger_journal j where j.xid >= s.since_xid and j.xid < s.upto_xid
+        ) c
+        where (select sealed is distinct from found from total) and c.found <> s.journals
         """,
     ),
     Check(

@@ -29,6 +29,12 @@ BillingError
 ├── PackageExhaustedError     conflict    nothing of the package is left
 ├── PackageOverError          conflict    the package has expired, or its rest was given back
 ├── PackageRefundError        conflict    its student cannot have the rest back any more
+├── JournalNotFoundError      not_found
+├── NotReversibleError        conflict    such a journal has its own way back
+├── AlreadyReversedError      conflict    a journal is undone at most once
+├── EntryNotFoundError        not_found   an account has no such movement
+├── StatementTooLongError     invalid     says how many movements one statement takes
+├── SealingStoppedError       unavailable the database counts its transactions anew: it was made from a dump
 ├── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
 ├── JobNotFoundError          not_found   no such job was given up
 ├── SealBrokenError           unavailable bank data was sealed under another secret, or changed
@@ -391,6 +397,74 @@ class PackageRefundError(BillingError):
     def __init__(self, until: datetime) -> None:
         super().__init__(f"The rest could be given back until {until:%Y-%m-%d %H:%M} UTC.")
         self.until = until
+
+
+class JournalNotFoundError(BillingError):
+    """The ledger has no such journal."""
+
+    kind = "not_found"
+    code = "journal_not_found"
+
+    def __init__(self, journal_id: int) -> None:
+        super().__init__("There is no such journal.")
+        self.journal_id = str(journal_id)
+
+
+class NotReversibleError(BillingError):
+    """A journal of this kind is part of something that would not know of the reversal."""
+
+    kind = "conflict"
+    code = "not_reversible"
+
+    def __init__(self, journal_kind: str) -> None:
+        super().__init__(
+            f"A journal of the kind {journal_kind} is not undone as such; it has its own way back."
+        )
+        self.journal_kind = journal_kind
+
+
+class AlreadyReversedError(BillingError):
+    """The journal was undone before."""
+
+    kind = "conflict"
+    code = "already_reversed"
+
+    def __init__(self, journal_id: int) -> None:
+        super().__init__("This journal was undone already.")
+        self.journal_id = str(journal_id)
+
+
+class EntryNotFoundError(BillingError):
+    """The account of this person has no such movement."""
+
+    kind = "not_found"
+    code = "entry_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such movement.")
+
+
+class StatementTooLongError(BillingError):
+    """The period has more movements than one statement takes."""
+
+    kind = "invalid"
+    code = "statement_too_long"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"A statement has at most {most} movements; choose a shorter period.")
+        self.most = most
+
+
+class SealingStoppedError(BillingError):
+    """Transactions have smaller numbers than what is sealed: the database was made from a dump."""
+
+    kind = "unavailable"
+    code = "sealing_stopped"
+
+    def __init__(self, sealed: int, now: int) -> None:
+        super().__init__(f"Transactions are numbered {now}, and what is sealed goes up to {sealed}.")
+        self.sealed = sealed
+        self.now = now
 
 
 class LeaseLostError(BillingError):

@@ -47,7 +47,7 @@ class Attendance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
-    """What changed after the settlement, by late evidence or by a refund; the three parts replace the former ones."""
+    """What was changed after the settlement; the three parts replace the former ones."""
 
     cause: Cause
     tutor_share: Money

@@ -51,6 +51,7 @@ CARD_JOB = "card_payment"
 OUTCOME = "system:settlement"
 # Version of a lesson's facts that decides; what comes later can only adjust.
 FROZEN = 1
+_OPENED_BY_OTHERS = (AccountKind.FROZEN, AccountKind.TUTOR_DEBT)
 # Key of the one refund of a card whose payment was let go.
 LET_GO = "void"
 
@@ -341,7 +342,9 @@ def accounts_of(row: Payment) -> list[AccountKey]:
     """Name every account that money of a payment may go through, but those of Stripe."""
     student = (AccountKind.WALLET, AccountKind.CARD_REFUND)
     tutor = (AccountKind.EARNINGS_PENDING, AccountKind.EARNINGS, AccountKind.TUTOR_DEBT)
+    frozen = () if row.hold_id is None else (AccountKey(AccountKind.FROZEN, row.hold_id, row.currency),)
     return [
+        *frozen,
         *(AccountKey(kind, row.student_id, row.currency) for kind in student),
         *(AccountKey(kind, row.tutor_id, row.currency) for kind in tutor),
         AccountKey(AccountKind.ESCROW, row.lesson_id, row.currency),
@@ -357,8 +360,8 @@ async def lock_accounts(session: AsyncSession, row: Payment, *more: AccountKey) 
     if row.hold_id is not None:
         await _hold_of(session, row)
     wanted = [*accounts_of(row), *more]
-    # The debt is opened by whoever makes one.
-    await ledger.accounts(session, [key for key in wanted if key.kind is not AccountKind.TUTOR_DEBT])
+    # Whoever freezes a share or makes a debt opens the account.
+    await ledger.accounts(session, [key for key in wanted if key.kind not in _OPENED_BY_OTHERS])
     await ledger.locked(session, wanted)
 
 

@@ -27,6 +27,13 @@ from billing.models import (
 from billing.money import Money
 
 ID_MOST = 2**63 - 1
+# The accounts of somebody that they are shown movements of.
+PERSONAL = (
+    AccountKind.WALLET,
+    AccountKind.EARNINGS_PENDING,
+    AccountKind.EARNINGS,
+    AccountKind.TUTOR_DEBT,
+)
 
 
 class Balances(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +79,7 @@ async def balances_of(
     """Return what each of these people has."""
     rows = await session.execute(
         select(Account.owner_id, Account.kind, Account.balance).where(
-            Account.owner_id.in_(owner_ids), Account.currency == currency, Account.kind.in_(_PERSONAL)
+            Account.owner_id.in_(owner_ids), Account.currency == currency, Account.kind.in_(PERSONAL)
         )
     )
     amounts = {(owner_id, kind): amount for owner_id, kind, amount in rows}
@@ -111,7 +118,7 @@ async def entries(
     Raises:
         ValueError: `before` is no cursor.
     """
-    own = select(Account.id).where(Account.owner_id == owner_id, Account.kind.in_(_PERSONAL))
+    own = select(Account.id).where(Account.owner_id == owner_id, Account.kind.in_(PERSONAL))
     account_ids = (await session.scalars(own)).all()
     sides = union_all(
         *(
@@ -253,14 +260,6 @@ async def give(
         outbox.record(session, GoodwillGiven(owner_id=owner_id, amount=money, why=why), at=now)
         outbox.record(session, WalletChanged(owner_id, money.currency), at=now)
     return posted.journal_id
-
-
-_PERSONAL = (
-    AccountKind.WALLET,
-    AccountKind.EARNINGS_PENDING,
-    AccountKind.EARNINGS,
-    AccountKind.TUTOR_DEBT,
-)
 
 
 def _position(cursor: str) -> tuple[int, int]:

@@ -166,7 +166,7 @@ async def running(
             },
             wall=clock.wall,
         )
-        integrity = health.Integrity(checks.run, sessions=sessions, clock=clock)
+        integrity = health.Integrity(checks.prove, sessions=sessions, clock=clock, metrics=metrics)
         state = health.Health(
             settings,
             health.probes(sessions, redis, {"clock": drift.probe, **_media_probe(media)}),

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing import ledger_file, seals
 from billing.money import Money
 from rooms import receipts
 from server import checks, config, log, run, seed
@@ -20,6 +23,8 @@ from server.http import contract
 
 # One a core; more is a slip. Each takes up to 60 database connections.
 WORKERS_MAX = 64
+# The parts of a check that take longest: who wants all of them asks for JSON.
+SLOWEST_SHOWN = 3
 
 Run = Callable[[config.Settings, argparse.Namespace], int]
 
@@ -80,6 +85,19 @@ def parser() -> argparse.ArgumentParser:
     _command(commands, "seed", _seed, "make a demo world; doing it again changes nothing")
     check = _command(commands, "check", _check, "prove every invariant against the database")
     check.add_argument("--json", action="store_true")
+    check.add_argument(
+        "--deep", action="store_true", help="compute every seal of the ledger anew, instead of the newest"
+    )
+    ledger = commands.add_parser("ledger", help="the whole ledger as a file").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    export = _command(ledger, "export", _export_ledger, "write every journal, seal and balance into a file")
+    export.add_argument("file", type=Path)
+    judge = _command(ledger, "verify", _verify_ledger, "compute a file's seals and balances anew, offline")
+    judge.add_argument("file", type=Path)
+    judge.add_argument(
+        "--seal", help="the hash of a seal that is known from elsewhere: it must be among them"
+    )
     receipt = commands.add_parser("receipt", help="proofs of settlements").add_subparsers(
         metavar="COMMAND", required=True
     )
@@ -153,7 +171,9 @@ def _seed(settings: config.Settings, _: argparse.Namespace) -> int:
 
 
 def _check(settings: config.Settings, options: argparse.Namespace) -> int:
-    proof = run.in_transaction(settings, checks.prove)
+    proof = run.in_transaction(
+        settings, lambda session: checks.prove(session, every_room=True, deep=options.deep)
+    )
     if options.json:
         _print_json(proof)
     else:
@@ -163,6 +183,8 @@ def _check(settings: config.Settings, options: argparse.Namespace) -> int:
                 print(f"  {row}")
         for currency, total in proof.ledger_sum.items():
             print(f"the ledger's sum is {Money(total, currency)}")
+        slowest = ", ".join(f"{name} {ms} ms" for name, ms in [*proof.parts_ms.items()][:SLOWEST_SHOWN])
+        print(f"{proof.transfers} transfers in {proof.took_ms} ms (longest: {slowest})")
         print("every invariant holds" if proof.ok else f"{len(proof.violations)} invariants are broken")
     return 0 if proof.ok else 1
 
@@ -183,6 +205,41 @@ def _verify_receipt(_: config.Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _export_ledger(settings: config.Settings, options: argparse.Namespace) -> int:
+    async def write(session: AsyncSession) -> int:
+        await session.execute(text("set transaction isolation level repeatable read, read only"))
+        lines = 0
+        with options.file.open("wb") as file:
+            async for line in seals.export(session):
+                file.write(line)
+                lines += 1
+        return lines
+
+    print(f"{run.in_transaction(settings, write)} lines in {options.file}")
+    return 0
+
+
+def _verify_ledger(_: config.Settings, options: argparse.Namespace) -> int:
+    try:
+        with options.file.open("rb") as file:
+            lines = iter(lambda: file.readline(ledger_file.LINE_MOST), b"")
+            proven = ledger_file.verify(lines, pin=options.seal)
+    except (ledger_file.LedgerFileError, OSError) as error:
+        print(error)
+        return 1
+    print(f"{proven.journals} journals with {proven.transfers} transfers are as they were written")
+    for currency, total in proven.sums.items():
+        print(f"the sum of {proven.accounts} accounts is {Money(total, currency)}")
+    print(f"seal {proven.seals} is {proven.head}" if proven.seals else "nothing is sealed")
+    if proven.unsealed:
+        print(f"{proven.unsealed} journals are newer than the last seal")
+    if proven.pinned is None:
+        print("no seal is pinned: the file agrees with itself, and only it says who wrote it")
+    else:
+        print(f"seal {proven.pinned} is the one that was known")
+    return 0
+
+
 def _migrate(settings: config.Settings, _: argparse.Namespace) -> int:
     with run.database(settings):
         print("the database is at head")
@@ -196,10 +253,10 @@ def _schema(_: config.Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= WORKERS_MAX:
+def _count(given: str) -> int:
+    if not given.isdecimal() or not 1 <= int(given) <= WORKERS_MAX:
         raise argparse.ArgumentTypeError(f"a number from 1 to {WORKERS_MAX}")
-    return int(text)
+    return int(given)
 
 
 def _print_json(value: object) -> None:

@@ -13,7 +13,7 @@ from server.features.policy import handlers as policy
 from server.features.referrals import handlers as referrals
 from server.features.talks import handlers as talks
 from server.features.top_ups import handlers as top_ups
-from server.features.wallet import handlers as wallet
+from server.features.wallet import handlers as wallet, statements
 
 TABLE: tuple[Command, ...] = (
     *accounts.COMMANDS,
@@ -23,6 +23,7 @@ TABLE: tuple[Command, ...] = (
     *lessons.COMMANDS,
     *wallet.COMMANDS,
     *disputes.COMMANDS,
+    *statements.COMMANDS,
     *earnings.COMMANDS,
     *top_ups.COMMANDS,
     *packages.COMMANDS,

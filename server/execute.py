@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from server import idempotency, outage
 from server.context import Command, Context, Guard, Principal, Role
+from server.download import Download
 from server.errors import BadRequestError, ForbiddenError, UnauthenticatedError, UnknownOutcomeError
 from server.features.accounts.models import is_approved_tutor
 from server.request import check_values
@@ -41,9 +42,11 @@ class Executed(msgspec.Struct, frozen=True):
     status: int
     """HTTP status."""
     body: bytes
-    """JSON."""
+    """JSON, or the file."""
     replayed: bool = False
     """The first answer, given again because the key was known."""
+    download: Download | None = None
+    """The answer is this file."""
 
 
 def check_guard(row: Command, principal: Principal | None) -> None:
@@ -199,6 +202,9 @@ async def _run_once(row: Command, ctx: Context, request: msgspec.Struct, *, key:
 
 
 def _executed(row: Command, reply: msgspec.Struct) -> Executed:
+    if isinstance(reply, Download):
+        assert row.method == "GET", "a file is kept under no key"
+        return Executed(row.status, reply.content, download=reply)
     return Executed(row.status, msgspec.json.encode(reply))
 
 

@@ -16,6 +16,7 @@ from billing import (
     packages,
     payouts,
     reconciliation,
+    seals,
     settlement,
     stripe_events,
     top_ups,
@@ -62,6 +63,11 @@ async def package_due(means: Means, claim: Claim, now: datetime) -> None:
 async def repay_debts(means: Means, now: datetime) -> int:
     """Repay what tutors owe from earnings that came without a risk window; no way out waits for this."""
     return await maturity.sweep(means.sessions, now)
+
+
+async def seal_ledger(means: Means, _: datetime) -> int:
+    """Seal the journals that can get no further ones beside them; return how many there were."""
+    return await seals.seal(means.sessions)
 
 
 async def check_integrity(means: Means, _: datetime) -> int:
@@ -160,6 +166,8 @@ TABLE: tuple[Job, ...] = (
     Once(packages.JOB, package_due, "business"),
     Periodic("repay_debts", timedelta(minutes=5), repay_debts, "business"),
     Periodic("settle_due", timedelta(minutes=5), settle_due, "business"),
+    # Sealing goes by the database's transactions, so business time is nothing to it.
+    Periodic("seal_ledger", timedelta(minutes=1), seal_ledger, "wall"),
     Periodic("check_integrity", timedelta(hours=1), check_integrity, "business"),
     Periodic("purge_notifications", timedelta(days=1), purge_notifications, "business"),
     Periodic("purge_publications", timedelta(hours=1), purge_publications, "wall"),

@@ -562,6 +562,61 @@ ENTRIES: Final[dict[str, Entry]] = {
     ),
 }
 
+# What stands on papers: the title and what is said below.
+PAPERS: Final[dict[str, Entry]] = {
+    "entry": Entry(
+        Text("Receipt", "This receipt is about one movement of your money with us."),
+        Text("Biên nhận", "Biên nhận này ghi một giao dịch tiền của bạn với chúng tôi."),
+    ),
+    "hold": Entry(
+        Text("Receipt of a lesson", "{explanation}"),
+        Text("Biên nhận buổi học", "{explanation}"),
+    ),
+    "top_up": Entry(
+        Text("Receipt of a top-up", "This amount was paid by card and is credit in your wallet."),
+        Text("Biên nhận nạp tiền", "Số tiền này đã được thanh toán bằng thẻ và nạp vào ví của bạn."),
+    ),
+    "statement": Entry(
+        Text("Statement of account", "Amounts with a minus left the account. Times are those of {timezone}."),
+        Text("Sao kê tài khoản", "Số tiền có dấu trừ là tiền ra. Thời gian theo múi giờ {timezone}."),
+    ),
+}
+
+# Words beside facts and above columns: English, Vietnamese.
+LABELS: Final[dict[str, tuple[str, str]]] = {
+    "number": ("Number", "Số"),
+    "issued": ("Issued", "Ngày lập"),
+    "name": ("Name", "Họ tên"),
+    "what": ("What", "Nội dung"),
+    "amount": ("Amount", "Số tiền"),
+    "before": ("Balance before", "Số dư trước"),
+    "after": ("Balance after", "Số dư sau"),
+    "reason": ("Reason", "Lý do"),
+    "reference": ("Reference", "Tham chiếu"),
+    "date": ("Date", "Ngày"),
+    "account": ("Account", "Tài khoản"),
+    "period": ("Period", "Kỳ"),
+    "opening": ("Opening balance", "Số dư đầu kỳ"),
+    "closing": ("Closing balance", "Số dư cuối kỳ"),
+    "status": ("Status", "Trạng thái"),
+    "tutor_share": ("To the tutor", "Cho gia sư"),
+    "platform_share": ("To the platform", "Cho nền tảng"),
+    "refunded": ("Back to the student", "Hoàn lại học viên"),
+    "placed": ("Bought", "Ngày mua"),
+    "settled": ("Settled", "Ngày thanh toán"),
+    "payment": ("Payment", "Thanh toán"),
+    "held": ("held", "đang giữ"),
+    "released": ("paid out", "đã giải ngân"),
+    "wallet": ("Wallet", "Ví"),
+    "earnings": ("Earnings", "Thu nhập"),
+    "earnings_pending": ("Earnings not yet available", "Thu nhập chưa khả dụng"),
+}
+
+
+def label(name: str, locale: str) -> str:
+    """Return a label in one language."""
+    return LABELS[name][locale == "vi"]
+
 
 def fill(entry: Entry, locale: str, **facts: Any) -> Text:
     """Return a text in one language, English for any that we do not have."""

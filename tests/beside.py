@@ -42,7 +42,10 @@ def mint(
 
 def violations(environment: Mapping[str, str], data_dir: Path) -> list[Any]:
     """Return what `fourtalk check` finds wrong."""
-    proof = _in_transaction(config.from_env(environment, data_dir=data_dir), checks.prove)
+    proof = _in_transaction(
+        config.from_env(environment, data_dir=data_dir),
+        lambda session: checks.prove(session, every_room=True),
+    )
     found: list[Any] = msgspec.to_builtins(proof.violations)
     return found
 

@@ -47,6 +47,7 @@ from billing.models.packages import (
     PackageOption,
     PackageStatus,
 )
+from billing.models.papers import Paper, PaperCount, PaperKind
 from billing.models.payments import (
     AUTHORIZATION_ARROWS,
     CARD_REFUND_ARROWS,
@@ -76,6 +77,7 @@ from billing.models.payouts import (
     Withdrawal,
     WithdrawalStatus,
 )
+from billing.models.seals import Reversal, Seal
 from billing.models.stripe import (
     FindingOutcome,
     StripeCustomer,
@@ -137,6 +139,9 @@ __all__ = [
     "PackageExpiry",
     "PackageOption",
     "PackageStatus",
+    "Paper",
+    "PaperCount",
+    "PaperKind",
     "Payment",
     "PaymentEvent",
     "PaymentMethod",
@@ -150,7 +155,9 @@ __all__ = [
     "PolicyRow",
     "PresenceRow",
     "Request",
+    "Reversal",
     "Review",
+    "Seal",
     "Settlement",
     "SourceKind",
     "StripeCustomer",

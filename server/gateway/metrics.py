@@ -76,6 +76,26 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        # Whichever worker checked last speaks for all; the age of the check is the scraper's time less `checked_at`.
+        self.violations = Gauge(
+            "fourtalk_integrity_violations",
+            "Rows that the last check named for an invariant that does not hold; at most 20 of each",
+            ["name"],
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.checked_at, self.check_seconds, self.transfers, self.unsealed_seconds = (
+            Gauge(name, says, registry=registry, multiprocess_mode="mostrecent")
+            for name, says in (
+                (
+                    "fourtalk_integrity_checked_at_seconds",
+                    "When the invariants were checked last, since 1970",
+                ),
+                ("fourtalk_integrity_check_seconds", "How long the last check of the invariants took"),
+                ("fourtalk_ledger_transfers", "Transfers that the last check added up"),
+                ("fourtalk_ledger_unsealed_seconds", "Age of the oldest journal that no seal covers"),
+            )
+        )
         self.bus_up = Gauge(
             "fourtalk_bus_up",
             "1 while the bus between nodes is connected, for every worker",

@@ -15,6 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from server import errors
 from server.commands import TABLE
 from server.context import Command
+from server.download import Download
 from server.gateway import protocol
 from server.http.door import PREFIX
 from server.http.problem import MEDIA_TYPE, Problem
@@ -62,7 +63,8 @@ def routes() -> list[HTTPRouteHandler]:
 def openapi(table: Iterable[Command]) -> Schema:
     """Return the description of every route."""
     rows = [row for row in table if row.path is not None]
-    schemas = _Schemas([*(row.request for row in rows), *map(_reply_of, rows), Problem])
+    replies = [reply for reply in map(_reply_of, rows) if not _is_file(reply)]
+    schemas = _Schemas([*(row.request for row in rows), *replies, Problem])
     paths: Schema = {}
     for row in rows:
         assert row.path is not None
@@ -180,7 +182,7 @@ def _operation(row: Command, schemas: _Schemas) -> Schema:
         "responses": {
             str(row.status): {
                 "description": HTTPStatus(row.status).phrase,
-                "content": {"application/json": {"schema": schemas.ref(_reply_of(row))}},
+                "content": _content(_reply_of(row), schemas),
             },
             "default": {"$ref": "#/components/responses/Problem"},
         },
@@ -241,6 +243,17 @@ def _summary(request: type) -> str:
 def _reply_of(row: Command) -> Any:
     """Return what the row's handler says that it answers."""
     return typing.get_type_hints(row.handler)["return"]
+
+
+def _is_file(reply: Any) -> bool:
+    return isinstance(reply, type) and issubclass(reply, Download)
+
+
+def _content(reply: Any, schemas: _Schemas) -> Schema:
+    """Return what an answer's body is."""
+    if _is_file(reply):
+        return {reply.type: {"schema": {"type": "string", "format": "binary"}}}
+    return {"application/json": {"schema": schemas.ref(reply)}}
 
 
 def _socket_errors() -> Iterable[errors.SocketError]:

@@ -86,6 +86,8 @@ async def _answer(
         key=request.headers.get("idempotency-key"),
     )
     executed = await execute(row, ctx, command)
+    if (file := executed.download) is not None:
+        return Response(file.content, status_code=executed.status, media_type=file.type, headers=file.headers)
     headers = {"Idempotent-Replay": "true"} if executed.replayed else {}
     if cookie := cookies.header_of(row.op, executed.body, parts.settings):
         headers["Set-Cookie"] = cookie

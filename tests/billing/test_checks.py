@@ -4,13 +4,13 @@ from uuid import uuid4
 
 from sqlalchemy import text
 
-from billing import card_disputes, checks
+from billing import card_disputes, checks, reversal, seals, wallet
 from billing.models import SourceKind
 from tests.billing.booker import Booker
 from tests.billing.earner import Earner
 from tests.billing.payments import open_shop
 from tests.billing.seller import Seller
-from tests.billing.world import PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
+from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
 
 ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
 
@@ -66,6 +66,13 @@ FAULTS = {
     "slice_has_package": [
         "update hold set source_id = gen_random_uuid() where source_kind = 'package_slice'"
     ],
+    "reversal_mirrors": ["delete from ledger_reversal"],
+    "seal_covers": [
+        (
+            "insert into ledger_journal select id + 1, kind, actor, reason, ref_type, ref_id, at, recorded_at, xid"
+            " from ledger_journal where id = (select min(id) from ledger_journal)"
+        ),
+    ],
     "stripe_agrees": [
         "insert into stripe_finding values ('txn_1', 'missing_here', '{}', now(), null)",
     ],
@@ -117,6 +124,13 @@ async def lived(sessions: Sessions) -> None:
     await booker.ends(payment_id)
     await booker.run()
     await booker.refund(payment_id, 1_000, to_card=True)
+    gift = owner()
+    await fund(sessions, gift, 500)
+    async with sessions.begin() as session:
+        [entry] = await wallet.entries(session, gift, limit=1)
+        await reversal.reverse(
+            session, entry.journal_id, actor="admin:test", reason="It was a mistake.", key="1", now=NOW
+        )
 
 
 async def disputed(sessions: Sessions) -> None:
@@ -165,6 +179,7 @@ async def test_the_ledger_sums_up_to_nothing(sessions: Sessions) -> None:
 
 async def test_a_good_world_has_no_violations(sessions: Sessions) -> None:
     await lived(sessions)
+    await seals.seal(sessions)
 
     assert await violations(sessions) == []
 
@@ -172,6 +187,7 @@ async def test_a_good_world_has_no_violations(sessions: Sessions) -> None:
 async def test_a_planted_fault_is_found_and_named(sessions: Sessions) -> None:
     """Each is planted in the same good world, and rolled back."""
     await lived(sessions)
+    await seals.seal(sessions)
 
     for name, faults in FAULTS.items():
         async with sessions() as session:

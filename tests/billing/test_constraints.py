@@ -3,6 +3,7 @@
 The rows are written past the ledger's own guard, so that what is tested is the constraint under it.
 """
 
+import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -186,6 +187,32 @@ async def stage(sessions: Sessions) -> Stage:
             "outcome": "missing_here",
             "detail": "{}",
             "found_at": NOW,
+        },
+    }
+    rows |= {
+        "ledger_seal": {
+            "number": 1,
+            "since_xid": 0,
+            "upto_xid": 9,
+            "journals": 1,
+            "first_id": 1,
+            "last_id": 1,
+            "sha256": b"s" * 32,
+            "sealed_at": NOW,
+        },
+        # Journals without legs mirror each other.
+        "ledger_reversal": {"reverses_id": 13, "journal_id": 14},
+        "paper_count": {"year": 2027, "last": 0},
+        "paper": {
+            "year": 2026,
+            "number": 2,
+            "owner_id": tutor,
+            "kind": "entry",
+            "subject": "other",
+            "facts_sha256": b"f" * 32,
+            "pdf": b"",
+            "pdf_sha256": hashlib.sha256(b"").digest(),
+            "issued_at": NOW,
         },
     }
     account, pending, over, attempt, dispute = uuid4(), uuid4(), uuid4(), uuid4(), uuid4()
@@ -373,6 +400,14 @@ async def stage(sessions: Sessions) -> Stage:
         ("hold_freeze", {"hold_id": settled, "dispute_id": dispute}),
         ("dispute", rows["dispute"] | {"id": dispute, "hold_id": settled}),
         ("card_dispute", rows["card_dispute"] | {"id": dispute, "dispute": "dp_1"}),
+        ("ledger_seal", dict(rows["ledger_seal"])),
+        *(
+            ("ledger_journal", rows["ledger_journal"] | {"id": number, "kind": kind})
+            for number, kind in ((11, "goodwill"), (12, "reversal"), (13, "goodwill"), (14, "reversal"))
+        ),
+        ("ledger_reversal", {"reverses_id": 11, "journal_id": 12}),
+        ("paper_count", {"year": 2026, "last": 1}),
+        ("paper", rows["paper"] | {"number": 1, "subject": "first"}),
         ("maturing", rows["maturing"] | {"hold_id": settled}),
         (
             "payout_account",
@@ -400,6 +435,7 @@ async def stage(sessions: Sessions) -> Stage:
     stored = {"top_up": dict(rows["top_up"]), "customer": dict(rows["stripe_customer"])}
     rows["top_up"] |= {"id": uuid4(), "key": "k2"}
     rows["stripe_customer"] |= {"owner_id": uuid4(), "customer_id": "cus_2"}
+    rows["ledger_seal"] |= {"number": 2, "since_xid": 9, "upto_xid": 10}
     others = {
         "booking": booking,
         "taken": taken,
@@ -407,6 +443,8 @@ async def stage(sessions: Sessions) -> Stage:
         "refund": refund,
         "option": option,
         "package": package,
+        "reversed": 11,
+        "reversal": 12,
         "account": account,
         "pending": pending,
         "attempt": attempt,
@@ -802,6 +840,28 @@ BAD: dict[str, tuple[str, Row]] = {
         "package",
         {"validity_days": None, "expires_at": None, "warned_at": NOW},
     ),
+    "pk_ledger_seal": ("ledger_seal", {"number": 1, "since_xid": 0}),
+    "fk_ledger_seal_previous_since_xid": ("ledger_seal", {"since_xid": 8}),
+    "ck_ledger_seal_number_positive": ("ledger_seal", {"number": 0, "since_xid": 0}),
+    "ck_ledger_seal_first_from_nothing": ("ledger_seal", {"number": 1}),
+    "ck_ledger_seal_span_not_empty": ("ledger_seal", {"upto_xid": 9}),
+    "ck_ledger_seal_journals_positive": ("ledger_seal", {"journals": 0}),
+    "ck_ledger_seal_hash_length": ("ledger_seal", {"sha256": b"s"}),
+    "pk_ledger_reversal": ("ledger_reversal", {"reverses_id": "<reversed>"}),
+    "uq_ledger_reversal_journal_id": ("ledger_reversal", {"journal_id": "<reversal>"}),
+    "fk_ledger_reversal_reverses_id": ("ledger_reversal", {"reverses_id": 7}),
+    "fk_ledger_reversal_journal_id": ("ledger_reversal", {"journal_id": 7}),
+    "ck_ledger_reversal_two_journals": ("ledger_reversal", {"reverses_id": 14}),
+    "pk_paper_count": ("paper_count", {"year": 2026}),
+    "ck_paper_count_last_not_negative": ("paper_count", {"last": -1}),
+    "pk_paper": ("paper", {"number": 1}),
+    "fk_paper_year": ("paper", {"year": 2025, "number": 1}),
+    "fk_paper_year_previous": ("paper", {"number": 3}),
+    "uq_paper_owner_id_kind_subject_facts_sha256": ("paper", {"subject": "first"}),
+    "ck_paper_kind_known": ("paper", {"kind": "note"}),
+    "ck_paper_number_positive": ("paper", {"number": 0}),
+    "ck_paper_facts_length": ("paper", {"facts_sha256": b"f"}),
+    "ck_paper_hash_of_pdf": ("paper", {"pdf": b"other"}),
     "uq_job_kind_key": ("job", {"key": "waits"}),
     "ck_job_key_length": ("job", {"key": ""}),
     "ck_job_asked_positive": ("job", {"asked": 0}),
@@ -871,6 +931,7 @@ MORE: list[tuple[str, str, Row]] = [
     ("ck_package_end_by_validity", "package", {"expires_at": None}),
     ("ck_package_end_by_validity", "package", {"validity_days": 0}),
     ("ck_package_ended_has_time", "package", {"ended_at": NOW}),
+    ("ck_ledger_seal_journals_positive", "ledger_seal", {"first_id": 2}),
     ("ck_payout_account_bank_is_sealed", "payout_account", {"last4": None}),
     ("ck_withdrawal_two_people", "withdrawal", {"approved_by": SOMEBODY, "confirmed_by": SOMEBODY}),
     (
@@ -945,6 +1006,7 @@ ELSEWHERE = {
     "pk_ledger_account": "identity always",
     "pk_job": "identity always",
     "uq_ledger_account_id_currency": "id is the key already; the pair is there to be referred to",
+    "uq_ledger_seal_number_upto_xid": "number is the key already; the pair is there to be referred to",
     "uq_hold_id_amount_tutor_bps": "id is the key already; the three are there to be referred to",
     "ck_hold_status_known": "the trigger lets a hold begin held only, and closing writes two words",
     "pk_ledger_request": "test_a_key_is_taken_once",
@@ -1100,6 +1162,15 @@ GUARDED = [
     ("APPEND_ONLY", "truncate ledger_transfer"),
     ("APPEND_ONLY", "update ledger_request set key = 'other'"),
     ("APPEND_ONLY", "delete from ledger_request"),
+    ("APPEND_ONLY", "update ledger_seal set journals = journals + 1"),
+    ("APPEND_ONLY", "delete from ledger_seal"),
+    ("APPEND_ONLY", "truncate ledger_seal"),
+    ("APPEND_ONLY", "update ledger_reversal set journal_id = 13"),
+    ("APPEND_ONLY", "delete from ledger_reversal"),
+    ("APPEND_ONLY", "truncate ledger_reversal"),
+    ("APPEND_ONLY", "update paper set subject = 'other'"),
+    ("APPEND_ONLY", "delete from paper"),
+    ("APPEND_ONLY", "truncate paper"),
     ("APPEND_ONLY", "truncate ledger_request"),
     ("APPEND_ONLY", "update lesson_facts set total_s = 1"),
     ("APPEND_ONLY", "delete from lesson_facts"),

@@ -54,7 +54,8 @@ async def test_a_released_hold_explains_itself(sessions: Sessions) -> None:
     assert explain(view) == (
         "The student attended 1:20:00 of 1:30:00 (88 %); at least 18:00 (20 %) were needed. So 100.00 USD were released:"
         " 30.00 USD to the tutor, 70.00 USD to the platform. With less than 18:00 everything would have gone back to"
-        " the student."
+        " the student. So it would have been, too, had the tutor attended less than 18:00; the tutor attended 1:30:00"
+        " of 1:30:00. The terms of version 1 are what counts."
     )
     assert "1:20:00 trên 1:30:00 (88 %)" in explain(view, "vi")
 
@@ -141,8 +142,10 @@ async def test_an_adjustment_is_told_after_the_settlement(sessions: Sessions) ->
 
     assert explain(adjusted).endswith(
         "Evidence that came later changed this on 2026-03-01: now 30.00 USD to the tutor, 70.00 USD to the platform,"
-        " 0.00 USD back to the student."
+        " 0.00 USD back to the student. By all that is known now, the student attended 1:20:00 of 1:30:00 (88 %), where"
+        " at least 18:00 (20 %) were needed, and the tutor 1:30:00 of 1:30:00, where at least 18:00 were needed."
     )
+    assert adjusted.adjustments[0].cause is Cause.ADJUSTMENT
     assert "30.00 USD cho gia sư" in explain(adjusted, "vi")
     seen_late = adjusted.adjustments[0].attendance
     assert seen_late is not None

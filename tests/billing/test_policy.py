@@ -4,40 +4,15 @@ import pytest
 from sqlalchemy import text
 
 from billing import policy
-from billing.models import PackageExpiry, SourceKind
-from billing.policy import Tier
-from tests.billing.world import NOW, Sessions
+from billing.models import SourceKind
+from tests.billing.world import FIRST_TERMS, NOW, Sessions
 
 
 async def test_the_first_terms_are_the_originals(sessions: Sessions) -> None:
     async with sessions() as session:
         terms = await policy.current(session, datetime(1970, 1, 1, tzinfo=UTC))
 
-    assert terms == policy.Policy(
-        version=1,
-        course_platform_bps=3_000,
-        course_referral_bps=7_000,
-        attendance_percent=20,
-        booking_tiers=(Tier(0, 2_000), Tier(100_000, 1_500), Tier(500_000, 1_000)),
-        tiers_count_everything=False,
-        min_price=100,
-        course_risk_days=0,
-        booking_risk_days=7,
-        free_cancel_hours=24,
-        free_cancel_kindness_minutes=5,
-        late_cancel_percent=0,
-        dispute_days=30,
-        goodwill_admin_most=5_000,
-        goodwill_most=50_000,
-        package_expiry=PackageExpiry.RELEASE,
-        package_warning_days=7,
-        package_refund_days=14,
-        top_up_least=500,
-        top_up_most=1_000_000,
-        withdrawal_least=1_000,
-        withdrawal_two_people_above=100_000,
-        payout_freeze_hours=72,
-    )
+    assert terms == FIRST_TERMS
 
 
 async def test_new_terms_are_in_force_from_their_moment(sessions: Sessions) -> None:

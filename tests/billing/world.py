@@ -9,13 +9,41 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from billing import checks, holds, settlement, wallet
 from billing.facts import Interval, LessonFacts, Presence
 from billing.holds import NewHold
-from billing.models import HoldId, OwnerId, SourceKind
+from billing.models import HoldId, OwnerId, PackageExpiry, SourceKind
 from billing.money import Money
+from billing.policy import Policy, Tier
 
 Sessions = async_sessionmaker[AsyncSession]
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PLANNED_S = 5_400
+
+# Version 1, as the migrations write it.
+FIRST_TERMS = Policy(
+    version=1,
+    course_platform_bps=3_000,
+    course_referral_bps=7_000,
+    attendance_percent=20,
+    booking_tiers=(Tier(0, 2_000), Tier(100_000, 1_500), Tier(500_000, 1_000)),
+    tiers_count_everything=False,
+    min_price=100,
+    course_risk_days=0,
+    booking_risk_days=7,
+    free_cancel_hours=24,
+    free_cancel_kindness_minutes=5,
+    late_cancel_percent=0,
+    dispute_days=30,
+    goodwill_admin_most=5_000,
+    goodwill_most=50_000,
+    package_expiry=PackageExpiry.RELEASE,
+    package_warning_days=7,
+    package_refund_days=14,
+    top_up_least=500,
+    top_up_most=1_000_000,
+    withdrawal_least=1_000,
+    withdrawal_two_people_above=100_000,
+    payout_freeze_hours=72,
+)
 
 
 def owner() -> OwnerId:

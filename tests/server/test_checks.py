@@ -6,9 +6,8 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from billing.checks import ROWS_MOST
+from billing.checks import ROWS_MOST, Proof
 from server import checks, cli
-from server.checks import Proof
 from server.clock import Clock
 from tests.server.stage import Stage
 from tests.server.test_talks import TALK
@@ -96,7 +95,7 @@ async def world(stage: Stage) -> World:
 
 async def prove(stage: Stage) -> Proof:
     async with stage.parts.sessions() as session:
-        return await checks.prove(session)
+        return await checks.prove(session, every_room=True)
 
 
 async def plant(stage: Stage, statement: str) -> None:
@@ -117,7 +116,11 @@ def test_no_two_checks_have_the_same_name() -> None:
 
 
 async def test_a_good_world_proves_everything(world: World) -> None:
-    assert await prove(world.stage) == Proof(ok=True, ledger_sum={"USD": 0}, violations=[])
+    proof = await prove(world.stage)
+
+    assert (proof.ok, proof.ledger_sum, proof.violations) == (True, {"USD": 0}, [])
+    assert proof.transfers > 0
+    assert proof.parts_ms.keys() == {check.name for check in checks.TABLE} | {"rooms_retrace", "seals_match"}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -187,5 +190,7 @@ def test_the_command_says_the_sum_and_each_violation(
 
     human, _, machine = capsys.readouterr().out.rstrip().rpartition("\n")
     assert codes == (0, 0)
-    assert human == "the ledger's sum is 0.00 USD\nevery invariant holds"
-    assert msgspec.json.decode(machine) == {"ok": True, "ledger_sum": {"USD": 0}, "violations": []}
+    assert human.startswith("the ledger's sum is 0.00 USD\n0 transfers in ")
+    assert human.endswith("\nevery invariant holds")
+    found = msgspec.json.decode(machine)
+    assert (found["ok"], found["ledger_sum"], found["violations"]) == (True, {"USD": 0}, [])

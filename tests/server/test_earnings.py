@@ -322,7 +322,7 @@ def test_a_spreadsheet_takes_no_cell_for_a_formula() -> None:
         ended_at=None,
     )
 
-    heading, line = csv.reader(io.StringIO(export.table([row])))
+    heading, line = csv.reader(io.StringIO(export.table([row]).decode("utf-8-sig")))
 
     cells = dict(zip(heading, line, strict=True))
     assert (cells["amount"], cells["account"], cells["ended_at"]) == ("123.45", "*7890", "")

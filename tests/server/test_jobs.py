@@ -7,9 +7,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import checks
 from billing.models import JobRow
-from server import jobs
+from server import checks, jobs
 from server.clock import Clock
 from server.gateway import history
 from server.gateway.history import Draft
@@ -32,8 +31,9 @@ def test_a_kind_is_one_row_of_the_table() -> None:
 async def test_every_periodic_job_of_the_product_runs_on_an_empty_database(
     sessions: Sessions, clock: Clock
 ) -> None:
-    integrity = Integrity(checks.run, sessions=sessions, clock=clock)
-    node = Runner(Means(sessions, integrity), jobs.TABLE, clock=clock, metrics=Metrics(CollectorRegistry()))
+    metrics = Metrics(CollectorRegistry())
+    integrity = Integrity(checks.prove, sessions=sessions, clock=clock, metrics=metrics)
+    node = Runner(Means(sessions, integrity), jobs.TABLE, clock=clock, metrics=metrics)
     await node.prepare()
     async with sessions.begin() as session:
         await session.execute(update(JobRow).values(run_at=LONG_AGO))

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import outbox
-from billing.checks import Violation
+from billing.checks import Proof, Violation
 from rooms import ownership
 from rooms.media import Media
 from rooms.messages import PublicEvent
@@ -154,10 +154,9 @@ class Node:
             wall=clock.wall,
         )
         self.violations: Sequence[Violation] = ()
-        integrity = Integrity(self._look, sessions=sessions, clock=clock)
-        self.jobs = Runner(
-            Means(sessions, integrity), jobs.TABLE, clock=clock, metrics=Metrics(CollectorRegistry())
-        )
+        metrics = Metrics(CollectorRegistry())
+        integrity = Integrity(self._look, sessions=sessions, clock=clock, metrics=metrics)
+        self.jobs = Runner(Means(sessions, integrity), jobs.TABLE, clock=clock, metrics=metrics)
         self.traveller = Traveller(self.parts, self.relay, self.jobs)
         self.stage = Stage(self.parts, self.relay, [])
         self._route: Any = livekit_route(sessions, clock, keys={KEY: SECRET}, tell=self.rooms.tell)
@@ -239,10 +238,11 @@ class Node:
         except TimeoutError:
             raise AssertionError("something is tried again and again") from None
 
-    async def _look(self, session: AsyncSession) -> Sequence[Violation]:
+    async def _look(self, session: AsyncSession) -> Proof:
         """Do what the hourly job does, and keep what its log entry does not say."""
-        self.violations = await checks.run(session)
-        return self.violations
+        proof = await checks.prove(session)
+        self.violations = proof.violations
+        return proof
 
     async def _live(self) -> None:
         # It holds the lock of the data dir, so whoever had the rooms before is dead (DESIGN §4, Numbers).

@@ -15,6 +15,7 @@ from billing.payout_accounts import BankData
 from billing.vault import Vault
 from server import audit, pages
 from server.context import Command, Context
+from server.download import Csv
 from server.errors import BadRequestError, FieldError, NotFoundError
 from server.features.accounts.models import user_of
 from server.features.earnings import export
@@ -23,7 +24,6 @@ from server.features.earnings.messages import (
     BankAccountView,
     CompleteWithdrawal,
     EarningsView,
-    Export,
     ExportWithdrawals,
     GetEarnings,
     GetPayoutAccount,
@@ -181,12 +181,12 @@ async def list_all_withdrawals(ctx: Context, command: ListAllWithdrawals) -> Wit
     return await _page(ctx, tutor_id, command.status, limit=command.limit, cursor=command.cursor)
 
 
-async def export_withdrawals(ctx: Context, command: ExportWithdrawals) -> Export:
+async def export_withdrawals(ctx: Context, command: ExportWithdrawals) -> Csv:
     """Return the caller's withdrawals as a CSV file."""
     rows = await earnings.withdrawals(
         ctx.session, tutor_id=OwnerId(ctx.user.user_id), status=command.status, limit=EXPORT_MOST
     )
-    return Export("withdrawals.csv", "text/csv", export.table(rows))
+    return Csv("withdrawals.csv", export.table(rows))
 
 
 async def reveal_bank_account(ctx: Context, command: RevealBankAccount) -> BankAccountView:
@@ -450,6 +450,7 @@ COMMANDS = (
         guard="tutor",
         method="GET",
         path="/withdrawals/export",
+        on_socket=False,
     ),
     Command(
         "admin.withdrawal.list",

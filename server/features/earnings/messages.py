@@ -136,14 +136,6 @@ class ExportWithdrawals(msgspec.Struct, frozen=True):
     status: WithdrawalStatus | None = None
 
 
-class Export(msgspec.Struct, frozen=True):
-    """A file."""
-
-    name: str
-    type: str
-    content: str
-
-
 class RevealBankAccount(msgspec.Struct, frozen=True):
     """Ask for the bank data of a withdrawal in clear, to make the bank transfer; who asks is written down."""
 

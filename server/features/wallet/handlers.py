@@ -4,7 +4,7 @@ from typing import cast
 
 import msgspec
 
-from billing import explanation, hold_views, holds, payment_moves, policy, wallet
+from billing import explanation, hold_views, holds, payment_moves, policy, reversal, wallet
 from billing.hold_views import Filter, HoldView
 from billing.models import Cause, HoldId, HoldStatus, OwnerId
 from billing.money import Money
@@ -34,6 +34,8 @@ from server.features.wallet.messages import (
     ReceiptKey,
     Reference,
     RefundHold,
+    ReversedView,
+    ReverseJournal,
     WalletView,
 )
 from server.texts import Locale
@@ -208,6 +210,44 @@ async def _refund_released(ctx: Context, hold: HoldView, asked: Money | None, re
     return HoldRefund(hold.id, given.amount, given.from_tutor, given.owed, given.rest)
 
 
+async def reverse_journal(ctx: Context, command: ReverseJournal) -> ReversedView:
+    """Undo a whole journal, with a reason that both the ledger and the audit log keep.
+
+    Raises:
+        JournalNotFoundError: There is none.
+        NotReversibleError: It has a way back of its own.
+        AlreadyReversedError: It was undone before.
+        InsufficientFundsError: The money is not where it went any more.
+    """
+    assert ctx.key is not None, "the edge refuses a reversal without a key"
+    done = await reversal.reverse(
+        ctx.session,
+        # Nineteen digits may pass 64 bits, and no journal has those.
+        min(int(command.journal_id), INTEGER_MOST),
+        actor=f"admin:{ctx.user.user_id}",
+        reason=command.reason,
+        key=ctx.key,
+        now=ctx.now,
+    )
+    audit.record(
+        ctx.session,
+        "ledger.reverse",
+        actor_id=ctx.user.user_id,
+        target_id=done.ref_id,
+        before={"journal": command.journal_id, "kind": done.kind},
+        after={"journal": str(done.journal_id)},
+        reason=command.reason,
+        at=ctx.now,
+    )
+    return ReversedView(
+        id=str(done.journal_id),
+        reverses=command.journal_id,
+        kind=done.kind,
+        reference=Reference(done.ref_type, done.ref_id),
+        reason=command.reason,
+    )
+
+
 async def list_holds(ctx: Context, command: ListHolds) -> HoldPage:
     """Return the caller's holds, as student and as tutor, newest first; all of them for an administrator."""
     party = None if ctx.user.is_admin else OwnerId(ctx.user.user_id)
@@ -292,6 +332,15 @@ COMMANDS = (
         guard="admin",
         method="POST",
         path="/admin/holds/{hold_id}/refund",
+        idempotent=True,
+    ),
+    Command(
+        "ledger.reverse",
+        ReverseJournal,
+        reverse_journal,
+        guard="admin",
+        method="POST",
+        path="/admin/journals/{journal_id}/reverse",
         idempotent=True,
     ),
     Command("hold.list", ListHolds, list_holds, method="GET", path="/holds"),

@@ -1,6 +1,6 @@
 """What wallets and holds are asked and what they answer."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
@@ -70,6 +70,92 @@ class EntryPage(msgspec.Struct, frozen=True):
 
     items: tuple[EntryView, ...]
     next_cursor: str | None
+
+
+class GetStatement(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask what happened to one account of the caller in a period of their own calendar."""
+
+    account: Literal["wallet", "earnings", "earnings_pending"] = "wallet"
+    since: date | None = None
+    """Without it: the first day of the month of `until`."""
+    until: date | None = None
+    """The last day; without it: today."""
+    kind: JournalKind | None = None
+    """Only such movements; the balances around them stay the true ones."""
+
+
+class GetStatementTable(GetStatement, frozen=True, kw_only=True):
+    """Ask for a statement as a table for a spreadsheet."""
+
+
+class GetStatementPaper(GetStatement, frozen=True, kw_only=True):
+    """Ask for a statement as a numbered paper."""
+
+
+class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One movement of a statement."""
+
+    id: str
+    """The same as in the list of entries."""
+    kind: JournalKind
+    title: str
+    """The kind in the caller's language."""
+    amount: Money
+    """Negative where money left the account."""
+    balance_before: Money
+    balance_after: Money
+    reason: str
+    reference: Reference
+    at: datetime
+
+
+class StatementView(msgspec.Struct, frozen=True, kw_only=True):
+    """A statement; the oldest movement first."""
+
+    account: AccountKind
+    since: date
+    until: date
+    timezone: str
+    opening: Money
+    closing: Money
+    items: tuple[StatementLine, ...]
+
+
+class GetEntryPaper(msgspec.Struct, frozen=True):
+    """Ask for the paper of one movement."""
+
+    entry_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")]
+
+
+class GetHoldPaper(msgspec.Struct, frozen=True):
+    """Ask for the paper of a hold that was settled."""
+
+    hold_id: UUID
+
+
+class GetTopUpPaper(msgspec.Struct, frozen=True):
+    """Ask for the paper of a top-up that succeeded."""
+
+    top_up_id: UUID
+
+
+class ReverseJournal(msgspec.Struct, frozen=True):
+    """Undo a whole journal of the ledger."""
+
+    journal_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}$")]
+    """The first part of an entry's id."""
+    reason: Annotated[str, Meta(min_length=10, max_length=500)]
+
+
+class ReversedView(msgspec.Struct, frozen=True, kw_only=True):
+    """A journal that was undone, and the one that undoes it."""
+
+    id: str
+    reverses: str
+    kind: JournalKind
+    """Of what was undone."""
+    reference: Reference
+    reason: str
 
 
 class Amount(msgspec.Struct, frozen=True):
