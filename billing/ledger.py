@@ -8,13 +8,14 @@ Locks are taken in one order everywhere: lesson → holds by id → request key 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import NoReturn
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, select, text, tuple_
+from sqlalchemy import TextClause, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,6 +29,7 @@ from billing.errors import (
 )
 from billing.models import PLATFORM, Account, AccountKind, HoldId, JournalKind, Request
 from billing.money import EXPONENTS, Money
+from billing.rows import Rows, Shape, insert_sql
 
 # One row that every settlement updates limits the whole product to what one row can take; 32 of them took
 # three times as many settlements a second, and more brought nothing (measured, DESIGN decision 10).
@@ -107,19 +109,25 @@ def require_movable(money: Money) -> None:
         raise InvalidAmountError(money)
 
 
-async def accounts(session: AsyncSession, wanted: Iterable[AccountKey]) -> dict[AccountKey, int]:
-    """Return the ids of these accounts; those that do not exist yet are opened."""
-    missing = set(wanted)
-    found: dict[AccountKey, int] = {}
-    if not missing:
-        return found
-    found |= await _existing(session, missing)
-    missing -= found.keys()
+async def accounts(
+    session: AsyncSession, wanted: Iterable[AccountKey], *, lessons: Collection[UUID] = ()
+) -> dict[AccountKey, int]:
+    """Return the ids of these accounts; those that do not exist yet are opened.
+
+    Args:
+        session: Has these lessons as they are until its commit, as by `lock_lessons`, shared: in the same statement,
+            since every purchase needs both.
+        wanted: Named as often as one likes.
+        lessons: To be locked first.
+    """
+    # Sorted: two transactions that open the same accounts meet at the first one instead of crossing.
+    keys = sorted(set(wanted))
+    found = await _find(session, keys, lessons)
+    missing = [key for key in keys if key not in found]
     if missing:
-        # Sorted: two transactions that open the same accounts meet at the first one instead of crossing.
-        rows = [msgspec.structs.asdict(key) for key in sorted(missing)]
+        rows = [msgspec.structs.asdict(key) for key in missing]
         await session.execute(insert(Account).values(rows).on_conflict_do_nothing())
-        found |= await _existing(session, missing)
+        found |= await _find(session, missing)
     return found
 
 
@@ -147,8 +155,17 @@ async def locked(session: AsyncSession, wanted: Iterable[AccountKey]) -> dict[Ac
     }
 
 
-async def post(session: AsyncSession, order: Order, legs: Sequence[Leg]) -> Posted:
+async def post(
+    session: AsyncSession, order: Order, legs: Sequence[Leg], *, rows: Sequence[Rows] = ()
+) -> Posted:
     """Move money, once for each key.
+
+    Args:
+        session: Commits it.
+        order: Why, and under which key.
+        legs: What goes where.
+        rows: What is written with it in the same statement, if the key is new: one way to the database and back instead
+            of one for each table.
 
     Raises:
         InvalidKeyError: The key is empty or too long.
@@ -158,8 +175,14 @@ async def post(session: AsyncSession, order: Order, legs: Sequence[Leg]) -> Post
     if not 1 <= len(order.key) <= KEY_MOST or "\0" in order.key:
         raise InvalidKeyError
     assert legs, "a journal has legs"
+    parameters = _parameters(order, legs)
+    for place, one in enumerate(rows):
+        parameters |= one.parameters(place)
+    if rows:
+        # Events that were recorded before come before those that are among the rows.
+        await session.flush()
     try:
-        row = (await session.execute(_POST, _parameters(order, legs))).one()
+        row = (await session.execute(_post(tuple(one.shape for one in rows)), parameters)).one()
     except DBAPIError as error:
         _refuse(error)
     return Posted(row.journal_id, row.replayed)
@@ -185,17 +208,42 @@ async def lock_lessons(session: AsyncSession, lesson_ids: Iterable[UUID], *, sha
     A lesson is no row of billing, so the lock is an advisory one, by the last 64 bits of its id. Two lessons that
     collide share a lock, which costs a wait and nothing else.
     """
-    keys = sorted({int.from_bytes(lesson_id.bytes[8:], signed=True) for lesson_id in lesson_ids})
-    await session.execute(_LOCK_SHARED if shared else _LOCK_ALONE, {"keys": keys})
+    await session.execute(_LOCK_SHARED if shared else _LOCK_ALONE, {"keys": _locks(lesson_ids)})
+
+
+def _locks(lesson_ids: Iterable[UUID]) -> list[int]:
+    return sorted({int.from_bytes(lesson_id.bytes[8:], signed=True) for lesson_id in lesson_ids})
 
 
 _LOCK_SHARED = text("select pg_advisory_xact_lock_shared(key) from unnest(cast(:keys as bigint[])) as key")
 _LOCK_ALONE = text("select pg_advisory_xact_lock(key) from unnest(cast(:keys as bigint[])) as key")
 
-_POST = text(
-    "select journal_id, replayed from ledger_post(:kind, :scope, :key, :hash, :actor, :reason, :ref_type, :ref_id,"
-    " :at, :debits, :credits, :currencies, :amounts, :holds)"
-)
+# One look into the index for each account, whatever the planner thinks of the size of arrays and tables.
+_FIND = text("""
+  with locked as materialized (
+    select cast(pg_advisory_xact_lock_shared(key) as text) as lock from unnest(cast(:keys as bigint[])) as key
+  )
+  select cast(place - 1 as int) as place, (
+    select a.id from ledger_account a
+    where a.kind = w.kind and a.owner_id = w.owner_id and a.currency = w.currency and a.shard = w.shard
+  ) as id
+  from (select count(lock) from locked) as locks, unnest(
+    cast(:kinds as text[]), cast(:owners as uuid[]), cast(:currencies as text[]), cast(:shards as smallint[])
+  ) with ordinality as w(kind, owner_id, currency, shard, place)
+""")
+
+
+@lru_cache(maxsize=64)
+def _post(shapes: tuple[Shape, ...]) -> TextClause:
+    """Return the statement that moves money and writes rows of these shapes."""
+    parts = "".join(
+        f", written_{place} as ({insert_sql(shape, place)})" for place, shape in enumerate(shapes)
+    )
+    return text(
+        "with posted as materialized (select journal_id, replayed from ledger_post(:kind, :scope, :key, :hash, :actor,"
+        " :reason, :ref_type, :ref_id, :at, :debits, :credits, :currencies, :amounts, :holds))"
+        f"{parts} select journal_id, replayed from posted"
+    )
 
 
 def _parameters(order: Order, legs: Sequence[Leg]) -> dict[str, object]:
@@ -230,15 +278,19 @@ def _refuse(error: DBAPIError) -> NoReturn:
     raise error
 
 
-async def _existing(session: AsyncSession, wanted: set[AccountKey]) -> dict[AccountKey, int]:
-    columns = (Account.kind, Account.owner_id, Account.currency, Account.shard)
+async def _find(
+    session: AsyncSession, keys: Sequence[AccountKey], lessons: Collection[UUID] = ()
+) -> dict[AccountKey, int]:
+    if not keys:
+        return {}
     rows = await session.execute(
-        select(Account.id, *columns).where(
-            tuple_(*columns).in_([(key.kind.value, key.owner_id, key.currency, key.shard) for key in wanted])
-        )
+        _FIND,
+        {
+            "keys": _locks(lessons),
+            "kinds": [key.kind.value for key in keys],
+            "owners": [key.owner_id for key in keys],
+            "currencies": [key.currency for key in keys],
+            "shards": [key.shard for key in keys],
+        },
     )
-    return {_key(row): row.id for row in rows}
-
-
-def _key(row: Row[int, str, UUID, str, int]) -> AccountKey:
-    return AccountKey(AccountKind(row.kind), row.owner_id, row.currency, row.shard)
+    return {keys[row.place]: row.id for row in rows if row.id is not None}

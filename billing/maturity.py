@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import jobs, ledger, outbox
+from billing.crashpoints import crashpoint
 from billing.errors import HoldNotFoundError
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import WalletChanged
@@ -94,6 +95,7 @@ async def mature(session: AsyncSession, hold_id: UUID, *, now: datetime) -> bool
     )
     await ledger.post(session, order, [Leg(ids[pending], ids[earnings], Money(share, hold.currency))])
     await repay(session, tutor_id, hold.currency, now=now)
+    crashpoint("maturity.written")
     outbox.record(session, WalletChanged(tutor_id, hold.currency), at=now)
     return True
 

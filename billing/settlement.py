@@ -6,16 +6,18 @@ end and the sweeper may all ask; whoever deletes the row moves the money, in the
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 import msgspec
 import structlog
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Table, delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import ledger, maturity, outbox, policy
+from billing.crashpoints import crashpoint
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
 from billing.facts import Decision, LessonFacts, Presence, decide
 from billing.holds import refunded
@@ -38,6 +40,7 @@ from billing.models import (
 )
 from billing.money import Money
 from billing.policy import Policy
+from billing.rows import Rows
 
 log = structlog.get_logger()
 
@@ -72,14 +75,13 @@ async def due(session: AsyncSession, facts: LessonFacts, *, now: datetime) -> bo
         return False
     await _write_facts(session, facts, FROZEN, now)
     await session.execute(insert(Due).values(lesson_id=facts.lesson_id, due_at=now))
+    crashpoint("due.written")
     return True
 
 
 async def settle(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> Settled | None:
     """Release or refund every open hold of a lesson; return None if the lesson is not due (any more)."""
-    claimed = await session.scalar(
-        select(Due.lesson_id).where(Due.lesson_id == lesson_id).with_for_update(key_share=True)
-    )
+    claimed = await session.scalar(delete(Due).where(Due.lesson_id == lesson_id).returning(Due.lesson_id))
     return None if claimed is None else await _settle(session, lesson_id, now)
 
 
@@ -94,12 +96,14 @@ async def sweep(sessions: async_sessionmaker[AsyncSession], now: datetime) -> in
         ).all()
     settled = 0
     for lesson_id in waiting:
+        crashpoint("sweep.found")
         try:
             async with sessions.begin() as session:
+                free = select(Due.lesson_id).where(Due.lesson_id == lesson_id)
                 claimed = await session.scalar(
-                    select(Due.lesson_id)
-                    .where(Due.lesson_id == lesson_id)
-                    .with_for_update(key_share=True, skip_locked=True)
+                    delete(Due)
+                    .where(Due.lesson_id == free.with_for_update(skip_locked=True).scalar_subquery())
+                    .returning(Due.lesson_id)
                 )
                 if claimed is not None:
                     await _settle(session, lesson_id, now)
@@ -154,80 +158,119 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
 
 
 async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Settled:
-    """Move the money of a lesson whose due row is locked by this transaction."""
+    """Move the money of a lesson whose due row is deleted by this transaction."""
+    crashpoint("settlement.claimed")
     facts = await session.get_one(FactsRow, (lesson_id, FROZEN))
-    holds = (
-        await session.scalars(
-            select(Hold)
-            .where(Hold.lesson_id == lesson_id, Hold.status == HoldStatus.HELD)
-            .order_by(Hold.id)
-            .with_for_update(key_share=True)
-            .execution_options(populate_existing=True)
-        )
-    ).all()
-    await session.execute(delete(Due).where(Due.lesson_id == lesson_id))
-    if not holds:
+    found = await _held(session, lesson_id)
+    if not found:
         return Settled(lesson_id, (), ())
-    terms = await policy.versions(session, {hold.policy_version for hold in holds})
-    attended = await _attended(session, lesson_id)
-    decisions = [
-        decide(
-            amount=hold.amount,
-            tutor_bps=hold.tutor_bps,
-            attended_s=attended.get(hold.student_id, 0),
-            total_s=facts.total_s,
-            threshold_percent=terms[hold.policy_version].attendance_percent,
-            tutor_absent=facts.tutor_absent,
-            cancelled=facts.cancelled,
-        )
-        for hold in holds
+    terms = await policy.versions(session, {hold.policy_version for hold, _ in found})
+    settled = [
+        _Settled(hold, _judge(facts, hold, attended_s, terms), _risk_until(terms[hold.policy_version], hold, now))
+        for hold, attended_s in found
     ]
-    risks = [_risk_until(terms[hold.policy_version], hold, now) for hold in holds]
-    legs = await _legs(session, lesson_id, list(zip(holds, decisions, risks, strict=True)))
     order = Order(
         kind=JournalKind.SETTLEMENT,
         scope="settle",
         key=str(lesson_id),
         request=lesson_id,
         actor=facts.actor or ACTOR,
-        reason=facts.reason or decisions[0].cause,
+        reason=facts.reason or settled[0].decision.cause,
         ref_type="lesson",
         ref_id=lesson_id,
         at=now,
     )
-    posted = await ledger.post(session, order, legs)
-    assert not posted.replayed, "the due row is gone, so nobody settled this lesson before"
-    rows = [
-        _row(hold, decision)
-        | {
+    events, done = _tell(facts, settled)
+    rows = (_rows(facts, settled, order), outbox.rows(session, events, at=now))
+    posted = await ledger.post(session, order, await _legs(session, lesson_id, settled), rows=rows)
+    assert not posted.replayed, "the due row was there, so nobody settled this lesson before"
+    await maturity.begin(session, [(one.hold, one.risk_until) for one in settled])
+    crashpoint("settlement.written")
+    return done
+
+
+class _Settled(msgspec.Struct, frozen=True):
+    """A hold and what becomes of it."""
+
+    hold: Hold
+    decision: Decision
+    risk_until: datetime | None
+
+
+async def _held(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, int]]:
+    """Lock the open holds of a lesson by id, and return each with its student's seconds."""
+    seconds = (
+        select(PresenceRow.attended_s)
+        .where(
+            PresenceRow.lesson_id == Hold.lesson_id,
+            PresenceRow.version == FROZEN,
+            PresenceRow.student_id == Hold.student_id,
+        )
+        .scalar_subquery()
+    )
+    rows = await session.execute(
+        select(Hold, func.coalesce(seconds, 0))
+        .where(Hold.lesson_id == lesson_id, Hold.status == HoldStatus.HELD)
+        .order_by(Hold.id)
+        .with_for_update(key_share=True, of=Hold)
+        .execution_options(populate_existing=True)
+    )
+    return [(hold, attended_s) for hold, attended_s in rows]
+
+
+def _judge(facts: FactsRow, hold: Hold, attended_s: int, terms: Mapping[int, Policy]) -> Decision:
+    return decide(
+        amount=hold.amount,
+        tutor_bps=hold.tutor_bps,
+        attended_s=attended_s,
+        total_s=facts.total_s,
+        threshold_percent=terms[hold.policy_version].attendance_percent,
+        tutor_absent=facts.tutor_absent,
+        cancelled=facts.cancelled,
+    )
+
+
+def _rows(facts: FactsRow, settled: Sequence[_Settled], order: Order) -> Rows:
+    """Return what is stored of a settlement."""
+    decisions = [one.decision for one in settled]
+    return Rows(
+        cast(Table, Settlement.__table__),
+        {
+            "hold_id": [one.hold.id for one in settled],
+            "amount": [one.hold.amount for one in settled],
+            "tutor_bps": [one.hold.tutor_bps for one in settled],
+            "to_tutor": [decision.to_tutor for decision in decisions],
+            "to_platform": [decision.to_platform for decision in decisions],
+            "to_student": [decision.to_student for decision in decisions],
+            "cause": [decision.cause.value for decision in decisions],
+            "attended_s": [decision.attended_s for decision in decisions],
+            "total_s": [decision.total_s for decision in decisions],
+            "threshold_percent": [decision.threshold_percent for decision in decisions],
+            "risk_until": [one.risk_until for one in settled],
+        },
+        {
             "number": 0,
-            "cause": decision.cause,
             "actor": order.actor,
             "reason": facts.reason,
+            "lesson_id": facts.lesson_id,
             "facts_version": FROZEN,
-            "risk_until": risk_until,
-            "journal_id": posted.journal_id,
-            "settled_at": now,
-        }
-        for hold, decision, risk_until in zip(holds, decisions, risks, strict=True)
-    ]
-    await session.execute(insert(Settlement), rows)
-    await maturity.begin(session, zip(holds, risks, strict=True))
-    return _tell(session, facts, list(zip(holds, decisions, strict=True)), now)
+            "settled_at": order.at,
+        },
+        journal="journal_id",
+    )
 
 
-async def _legs(
-    session: AsyncSession, lesson_id: UUID, settled: Sequence[tuple[Hold, Decision, datetime | None]]
-) -> list[Leg]:
+async def _legs(session: AsyncSession, lesson_id: UUID, settled: Sequence[_Settled]) -> list[Leg]:
     """Return the legs that empty the escrow: to tutor and platform, or back to the student."""
-    tutors = {hold.id: _earnings(hold, risk_until) for hold, _, risk_until in settled}
-    platform = {hold.currency: ledger.revenue(lesson_id, hold.currency) for hold, _, _ in settled}
-    ids = await ledger.accounts(session, [*tutors.values(), *platform.values()])
+    tutors = [_earnings(one.hold, one.risk_until) for one in settled]
+    platform = [ledger.revenue(lesson_id, one.hold.currency) for one in settled]
+    ids = await ledger.accounts(session, [*tutors, *platform])
     legs: list[Leg] = []
-    for hold, decision, _ in settled:
+    for one, tutor, ours in zip(settled, tutors, platform, strict=True):
+        hold, decision = one.hold, one.decision
         parts = (
-            (ids[tutors[hold.id]], decision.to_tutor),
-            (ids[platform[hold.currency]], decision.to_platform),
+            (ids[tutor], decision.to_tutor),
+            (ids[ours], decision.to_platform),
             (hold.wallet_account, decision.to_student),
         )
         legs += [
@@ -238,26 +281,25 @@ async def _legs(
     return legs
 
 
-def _tell(
-    session: AsyncSession, facts: FactsRow, settled: Sequence[tuple[Hold, Decision]], now: datetime
-) -> Settled:
-    """Record the events of a settlement."""
+def _tell(facts: FactsRow, settled: Sequence[_Settled]) -> tuple[list[msgspec.Struct], Settled]:
+    """Return the events of a settlement, and what it did."""
+    events: list[msgspec.Struct] = []
     released_ids: list[HoldId] = []
     refunded_ids: list[HoldId] = []
     changed: set[tuple[UUID, str]] = set()
-    for hold, decision in settled:
+    for one in settled:
+        hold, decision = one.hold, one.decision
         if decision.to_student == hold.amount:
-            outbox.record(session, refunded(hold, decision.cause, facts.reason), at=now)
+            events.append(refunded(hold, decision.cause, facts.reason))
             refunded_ids.append(HoldId(hold.id))
         else:
-            outbox.record(session, _released(hold, decision), at=now)
+            events.append(_released(hold, decision))
             released_ids.append(HoldId(hold.id))
             changed.add((hold.tutor_id, hold.currency))
         # What was held for the student is not held any more, either way.
         changed.add((hold.student_id, hold.currency))
-    for owner_id, currency in sorted(changed):
-        outbox.record(session, WalletChanged(OwnerId(owner_id), currency), at=now)
-    return Settled(facts.lesson_id, tuple(released_ids), tuple(refunded_ids))
+    events += [WalletChanged(OwnerId(owner_id), currency) for owner_id, currency in sorted(changed)]
+    return events, Settled(facts.lesson_id, tuple(released_ids), tuple(refunded_ids))
 
 
 async def _adjust(
@@ -315,6 +357,7 @@ async def _adjust(
             }
         )
     )
+    crashpoint("adjustment.written")
     outbox.record(session, _adjusted(hold, decision), at=now)
     for owner_id in (hold.student_id, hold.tutor_id):
         outbox.record(session, WalletChanged(OwnerId(owner_id), hold.currency), at=now)
@@ -393,17 +436,8 @@ async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, 
         await session.execute(insert(PresenceRow), rows)
 
 
-async def _attended(session: AsyncSession, lesson_id: UUID) -> Mapping[UUID, int]:
-    rows = await session.execute(
-        select(PresenceRow.student_id, PresenceRow.attended_s).where(
-            PresenceRow.lesson_id == lesson_id, PresenceRow.version == FROZEN
-        )
-    )
-    return dict(rows.all())
-
-
 def _row(hold: Hold, decision: Decision) -> dict[str, object]:
-    """Return what a settlement and an adjustment both store."""
+    """Return what an adjustment stores of the new division."""
     return {
         "hold_id": hold.id,
         "amount": hold.amount,

@@ -9,7 +9,7 @@ import msgspec
 
 from billing.money import Money
 from rooms import receipts
-from server import checks, config, log, run, seed
+from server import bench, checks, config, log, run, seed
 from server.clock import Clock
 from server.context import Role
 from server.demo import play
@@ -89,6 +89,13 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("file", type=Path)
     verify.add_argument("--key", help="the public key that must have signed it (GET /api/v1/receipts/key)")
     _command(commands, "migrate", _migrate, "bring the database to head")
+    benches = commands.add_parser("bench", help="what the work itself costs").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    money = _command(benches, "money", _bench_money, "purchases and settlements, on a database of its own")
+    money.add_argument("--rounds", type=_count, default=5, help="interleaved with those of the ORM baseline")
+    money.add_argument("--purchases", type=int, default=1_000, help="of a round")
+    money.add_argument("--json", action="store_true")
     schema = _command(commands, "schema", _schema, "write openapi.json and asyncapi.json")
     schema.add_argument("--out", type=Path, default=Path(), help="folder of the files")
     return top
@@ -165,6 +172,10 @@ def _check(settings: config.Settings, options: argparse.Namespace) -> int:
             print(f"the ledger's sum is {Money(total, currency)}")
         print("every invariant holds" if proof.ok else f"{len(proof.violations)} invariants are broken")
     return 0 if proof.ok else 1
+
+
+def _bench_money(_: config.Settings, options: argparse.Namespace) -> int:
+    return bench.money(rounds=options.rounds, purchases=options.purchases, as_json=options.json)
 
 
 def _verify_receipt(_: config.Settings, options: argparse.Namespace) -> int:

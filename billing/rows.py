@@ -1,0 +1,69 @@
+"""Rows that go into one table at once, as arrays: the insert of twenty rows costs hardly more than that of one.
+
+Measured: the ORM's insert spends some 40 µs of Python on each row of a settlement, an array of them 2 µs.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import msgspec
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """What is written into one table; what is not named here takes its default."""
+
+    table: Table
+    columns: Mapping[str, Sequence[object]]
+    """A value for each row; JSON as text."""
+    constants: Mapping[str, object]
+    """The same in all rows."""
+    journal: str | None = None
+    """The column that gets the id of the journal that they belong to."""
+
+    @property
+    def shape(self) -> "Shape":
+        """Return what decides the statement."""
+        return Shape(self.table, tuple(self.columns), tuple(self.constants), self.journal)
+
+    def parameters(self, place: int) -> dict[str, object]:
+        """Return the parameters of the statement's part at this place."""
+        return {
+            **{f"{name}_{place}": list(values) for name, values in self.columns.items()},
+            **{f"{name}_{place}": value for name, value in self.constants.items()},
+        }
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """Rows without their values."""
+
+    table: Table
+    columns: tuple[str, ...]
+    constants: tuple[str, ...]
+    journal: str | None
+
+
+@lru_cache(maxsize=64)
+def insert_sql(shape: Shape, place: int) -> str:
+    """Return the insert of rows that belong to a journal: a part of a statement in which `posted` is that journal.
+
+    Nothing is written where the journal was posted before.
+    """
+    kinds = {name: shape.table.c[name].type.compile(_DIALECT) for name in shape.columns + shape.constants}
+    names = [*shape.columns, *shape.constants, *((shape.journal,) if shape.journal else ())]
+    # JSON comes as text: the driver would have every element of an array encoded by a function of Python.
+    carried = {name: "text" if kind == "JSONB" else kind for name, kind in kinds.items()}
+    arrays = ", ".join(f"cast(:{name}_{place} as {carried[name]}[])" for name in shape.columns)
+    values = [
+        *(f"cast(r.{name} as {kinds[name]})" for name in shape.columns),
+        *(f"cast(:{name}_{place} as {kinds[name]})" for name in shape.constants),
+        *(("posted.journal_id",) if shape.journal else ()),
+    ]
+    return (
+        f"insert into {shape.table.name} ({', '.join(names)}) select {', '.join(values)}"
+        f" from posted, unnest({arrays}) with ordinality as r({', '.join(shape.columns)}, place)"
+        " where not posted.replayed order by r.place"
+    )

@@ -1,0 +1,69 @@
+"""Lets lives begin: one process that has imported everything forks one for each plan that it reads.
+
+Plans come as lines of JSON with a number before them; each is answered by its number and how its process ended.
+"""
+
+import os
+import select
+import signal
+import sys
+
+import msgspec
+
+from server import embedded
+from tests.chaos.money import lives
+
+
+def main() -> None:
+    """Go on until there is nobody who would read the answers."""
+    embedded.die_with_parent(signal.SIGKILL)
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(tell)
+    numbers: dict[int, bytes] = {}
+    while True:
+        ready, _, _ = select.select([sys.stdin.buffer, told], [], [])
+        if told in ready:
+            os.read(told, 1024)
+            _answer(numbers)
+        if sys.stdin.buffer in ready:
+            line = sys.stdin.buffer.raw.readline()
+            if not line:
+                return
+            number, _, plan = line.partition(b" ")
+            numbers[_begin(msgspec.json.decode(plan, type=lives.Plan))] = number
+
+
+def _answer(numbers: dict[int, bytes]) -> None:
+    while numbers:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        sys.stdout.buffer.write(numbers.pop(pid) + f" {code}\n".encode())
+        sys.stdout.buffer.flush()
+
+
+def _begin(plan: lives.Plan) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    code = lives.FAILED
+    try:
+        embedded.die_with_parent(signal.SIGKILL)
+        lives.live(plan)
+        code = lives.DONE
+    except SystemExit as end:
+        code = int(str(end.code))
+    except BaseException:  # noqa: BLE001 - told, and it is the end of the process
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]  # there is one
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
