@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 Point = Literal[
     # Purchases and settlements. "written": inside the transaction, with everything in it.
-    "purchase.locked",
     "purchase.written",
     "refund.written",
     "due.written",

@@ -77,19 +77,22 @@ async def place(
     for hold in holds:
         ledger.require_movable(hold.money)
     lesson_ids = {hold.lesson_id for hold in holds if hold.lesson_id is not None}
-    wallets = [AccountKey(AccountKind.WALLET, student_id, hold.money.currency) for hold in holds]
-    escrows = [escrow(hold) for hold in holds]
-    ids = await ledger.accounts(session, [*wallets, *escrows], lessons=lesson_ids)
     legs = [
-        Leg(ids[wallet], ids[held], hold.money, hold.id)
-        for hold, wallet, held in zip(holds, wallets, escrows, strict=True)
+        Leg(
+            AccountKey(AccountKind.WALLET, student_id, hold.money.currency),
+            escrow(hold),
+            hold.money,
+            hold.id,
+        )
+        for hold in holds
     ]
+    currencies = sorted({hold.money.currency for hold in holds})
     events: list[msgspec.Struct] = [_placed(hold, student_id) for hold in holds]
-    events += [WalletChanged(student_id, currency) for currency in sorted({key.currency for key in wallets})]
-    rows = (_rows(holds, legs, student_id, now), outbox.rows(session, events, at=now))
-    crashpoint("purchase.locked")
+    events += [WalletChanged(student_id, currency) for currency in currencies]
+    rows = (_rows(holds, student_id, now), outbox.rows(session, events, at=now))
+    order = _purchase(holds, student_id, key, now)
     with _named():
-        posted = await ledger.post(session, _purchase(holds, student_id, key, now), legs, rows=rows)
+        posted = await ledger.post(session, order, legs, rows=rows, lessons=lesson_ids)
     crashpoint("purchase.written")
     if posted.replayed:
         return await _placed_by(session, posted.journal_id)
@@ -253,7 +256,7 @@ def _purchase(holds: Sequence[NewHold], student_id: OwnerId, key: str, now: date
     )
 
 
-def _rows(holds: Sequence[NewHold], legs: Sequence[Leg], student_id: OwnerId, now: datetime) -> Rows:
+def _rows(holds: Sequence[NewHold], student_id: OwnerId, now: datetime) -> Rows:
     return Rows(
         cast(Table, Hold.__table__),
         {
@@ -268,11 +271,10 @@ def _rows(holds: Sequence[NewHold], legs: Sequence[Leg], student_id: OwnerId, no
             "tutor_bps": [hold.tutor_bps for hold in holds],
             "attribution": [hold.attribution for hold in holds],
             "policy_version": [hold.policy_version for hold in holds],
-            "wallet_account": [leg.debit for leg in legs],
-            "escrow_account": [leg.credit for leg in legs],
         },
         {"student_id": student_id, "placed_at": now},
         journal="place_journal",
+        sides=(("wallet_account", "debits"), ("escrow_account", "credits")),
     )
 
 

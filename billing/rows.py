@@ -5,12 +5,16 @@ Measured: the ORM's insert spends some 40 µs of Python on each row of a settlem
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Literal
 
 import msgspec
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+Side = Literal["debits", "credits"]
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -23,11 +27,13 @@ class Rows(msgspec.Struct, frozen=True):
     """The same in all rows."""
     journal: str | None = None
     """The column that gets the id of the journal that they belong to."""
+    sides: tuple[tuple[str, Side], ...] = ()
+    """Columns that get an account of the journal's leg at the same place."""
 
     @property
     def shape(self) -> "Shape":
         """Return what decides the statement."""
-        return Shape(self.table, tuple(self.columns), tuple(self.constants), self.journal)
+        return Shape(self.table, tuple(self.columns), tuple(self.constants), self.journal, self.sides)
 
     def parameters(self, place: int) -> dict[str, object]:
         """Return the parameters of the statement's part at this place."""
@@ -44,25 +50,28 @@ class Shape(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     constants: tuple[str, ...]
     journal: str | None
+    sides: tuple[tuple[str, Side], ...]
 
 
 @lru_cache(maxsize=64)
 def insert_sql(shape: Shape, place: int) -> str:
-    """Return the insert of rows that belong to a journal: a part of a statement in which `posted` is that journal.
+    """Return the insert of rows that belong to a journal, as a part of the statement that posts it (`ledger.post`).
 
-    Nothing is written where the journal was posted before.
+    There `posted` is the journal, with the accounts of its legs. Nothing is written if it was posted before.
     """
     kinds = {name: shape.table.c[name].type.compile(_DIALECT) for name in shape.columns + shape.constants}
-    names = [*shape.columns, *shape.constants, *((shape.journal,) if shape.journal else ())]
+    names = [*shape.columns, *shape.constants, *(name for name, _ in shape.sides)]
+    names += [shape.journal] if shape.journal else []
     # JSON comes as text: the driver would have every element of an array encoded by a function of Python.
     carried = {name: "text" if kind == "JSONB" else kind for name, kind in kinds.items()}
     arrays = ", ".join(f"cast(:{name}_{place} as {carried[name]}[])" for name in shape.columns)
     values = [
         *(f"cast(r.{name} as {kinds[name]})" for name in shape.columns),
         *(f"cast(:{name}_{place} as {kinds[name]})" for name in shape.constants),
-        *(("posted.journal_id",) if shape.journal else ()),
+        *(f"posted.{side}[r.place]" for _, side in shape.sides),
     ]
-    return (
+    values += ["posted.journal_id"] if shape.journal else []
+    return (  # noqa: S608 -- names of our own tables
         f"insert into {shape.table.name} ({', '.join(names)}) select {', '.join(values)}"
         f" from posted, unnest({arrays}) with ordinality as r({', '.join(shape.columns)}, place)"
         " where not posted.replayed order by r.place"

@@ -166,7 +166,9 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
         return Settled(lesson_id, (), ())
     terms = await policy.versions(session, {hold.policy_version for hold, _ in found})
     settled = [
-        _Settled(hold, _judge(facts, hold, attended_s, terms), _risk_until(terms[hold.policy_version], hold, now))
+        _Settled(
+            hold, _judge(facts, hold, attended_s, terms), _risk_until(terms[hold.policy_version], hold, now)
+        )
         for hold, attended_s in found
     ]
     order = Order(
@@ -182,7 +184,7 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
     )
     events, done = _tell(facts, settled)
     rows = (_rows(facts, settled, order), outbox.rows(session, events, at=now))
-    posted = await ledger.post(session, order, await _legs(session, lesson_id, settled), rows=rows)
+    posted = await ledger.post(session, order, _legs(lesson_id, settled), rows=rows)
     assert not posted.replayed, "the due row was there, so nobody settled this lesson before"
     await maturity.begin(session, [(one.hold, one.risk_until) for one in settled])
     crashpoint("settlement.written")
@@ -260,17 +262,14 @@ def _rows(facts: FactsRow, settled: Sequence[_Settled], order: Order) -> Rows:
     )
 
 
-async def _legs(session: AsyncSession, lesson_id: UUID, settled: Sequence[_Settled]) -> list[Leg]:
+def _legs(lesson_id: UUID, settled: Sequence[_Settled]) -> list[Leg]:
     """Return the legs that empty the escrow: to tutor and platform, or back to the student."""
-    tutors = [_earnings(one.hold, one.risk_until) for one in settled]
-    platform = [ledger.revenue(lesson_id, one.hold.currency) for one in settled]
-    ids = await ledger.accounts(session, [*tutors, *platform])
     legs: list[Leg] = []
-    for one, tutor, ours in zip(settled, tutors, platform, strict=True):
+    for one in settled:
         hold, decision = one.hold, one.decision
         parts = (
-            (ids[tutor], decision.to_tutor),
-            (ids[ours], decision.to_platform),
+            (_earnings(hold, one.risk_until), decision.to_tutor),
+            (ledger.revenue(lesson_id, hold.currency), decision.to_platform),
             (hold.wallet_account, decision.to_student),
         )
         legs += [

@@ -81,8 +81,14 @@ class Report(msgspec.Struct, frozen=True):
 def money(*, rounds: int, purchases: int, as_json: bool) -> int:
     """Run the bench, print what it found, and return 0 if the books hold."""
     console = Console(stderr=True)
-    with tempfile.TemporaryDirectory(prefix="fourtalk-bench-") as folder:
-        report = uvloop.run(_money(Path(folder), console, rounds=rounds, purchases=purchases))
+    with (
+        tempfile.TemporaryDirectory(prefix="fourtalk-bench-") as folder,
+        embedded.Embedded(Path(folder)) as servers,
+    ):
+        servers.acquire()
+        servers.start_postgres()
+        migrate.upgrade(servers.database_url)
+        report = uvloop.run(_money(servers, console, rounds=rounds, purchases=purchases))
     if as_json:
         print(msgspec.json.encode(report).decode())
     else:
@@ -90,23 +96,19 @@ def money(*, rounds: int, purchases: int, as_json: bool) -> int:
     return 1 if report.violations else 0
 
 
-async def _money(folder: Path, console: Console, *, rounds: int, purchases: int) -> Report:
-    with embedded.Embedded(folder) as servers:
-        servers.acquire()
-        servers.start_postgres()
-        migrate.upgrade(servers.database_url)
-        meter = Meter(folder / "postgres")
-        async with _opened(servers.database_url) as sessions:
-            ours, theirs = Ours(sessions), OrmShop(sessions)
-            await theirs.prepare()
-            costs: dict[str, list[Cost]] = {}
-            # The first round fills caches and is not counted.
-            for number in range(rounds + 1):
-                for name, cost in [one async for one in _round(ours, theirs, meter, purchases)]:
-                    costs.setdefault(name, []).append(cost)
-                console.print(f"[dim]round {number} of {rounds}[/]")
-            async with sessions() as session:
-                broken = [violation.name for violation in await checks.run(session)]
+async def _money(servers: embedded.Embedded, console: Console, *, rounds: int, purchases: int) -> Report:
+    meter = Meter(servers.data_dir / "postgres")
+    costs: dict[str, list[Cost]] = {}
+    async with _opened(servers.database_url) as sessions:
+        ours, theirs = Ours(sessions), OrmShop(sessions)
+        await theirs.prepare()
+        # The first round fills caches and is not counted.
+        for number in range(rounds + 1):
+            async for name, cost in _round(ours, theirs, meter, purchases):
+                costs.setdefault(name, []).append(cost)
+            console.print(f"[dim]round {number} of {rounds}[/]")
+        async with sessions() as session:
+            broken = [violation.name for violation in await checks.run(session)]
     counted = {name: found[1:] for name, found in costs.items()}
     pairs = zip(counted[BUY], counted[BUY_ORM], strict=True)
     return Report(
@@ -125,7 +127,7 @@ async def _round(
 ) -> AsyncIterator[tuple[str, Cost]]:
     """Buy both ways, then settle what was bought here."""
     count = -(-purchases // LARGE) * LARGE
-    students = await ours.students(LARGE, PRICE * count * 2 // LARGE)
+    students = await ours.students(LARGE, PRICE * count)
     small = [ours.lesson() for _ in range(count // SMALL)]
     large = [ours.lesson() for _ in range(count // LARGE)]
     wanted = [(student, lesson) for lesson in small for student in students[:SMALL]]

@@ -85,7 +85,9 @@ async def test_every_amount_by_every_share_in_use_loses_no_cent(sessions: Sessio
             select bps, sum(amount * bps / 10000 * (amount % 9973))::bigint from generate_series(1, :most) amount,
               unnest(cast(:shares as bigint[])) bps group by bps
         """)
-        found = dict((await session.execute(weighed, {"most": 100_000, "shares": list(shares)})).all())
+        found: dict[int, int] = dict(
+            (await session.execute(weighed, {"most": 100_000, "shares": list(shares)})).all()
+        )
     assert found == {
         bps: sum(split(amount, bps)[0] * (amount % 9973) for amount in range(1, 100_001)) for bps in shares
     }

@@ -91,7 +91,9 @@ async def test_of_sixty_four_purchases_as_many_are_made_as_the_wallet_pays(
         assert await balance(sessions, student) == rest
         made += len(found)
     assert await violations(sessions) == []
-    record_property("figures", f"{made:,} purchases in {rounds:,} crowds of {CROWD}: none too many, no deadlock")
+    record_property(
+        "figures", f"{made:,} purchases in {rounds:,} crowds of {CROWD}: none too many, no deadlock"
+    )
 
 
 async def test_one_seat_in_one_lesson_is_paid_once_however_many_windows_are_open(sessions: Sessions) -> None:
@@ -117,7 +119,7 @@ async def test_a_payment_told_by_everybody_at_once_is_one_credit(shop: Shop, att
     shop.passes(timedelta(hours=1, minutes=5))
     due = await shop.claim(top_ups.DUE_JOB)
     ways: list[Callable[[], Awaitable[object]]] = [
-        *(lambda claim=claim: shop.do(claim) for claim in [*told, *due]),  # type: ignore[misc]  # bound early
+        *(lambda claim=claim: shop.do(claim) for claim in [*told, *due]),
         lambda: shop.refresh(step.top_up.id),
         lambda: shop.refresh(step.top_up.id),
         shop.reconcile,
@@ -213,7 +215,13 @@ async def test_a_town_where_everybody_deals_with_everybody_waits_in_no_ring(
             wanted = dice.sample(lessons, 3)
             source = uuid4()
             cut = [
-                new_hold(dice.randint(1, 90), lesson_id=lesson, tutor_id=dice.choice(tutors), source_id=source, slice_no=number)
+                new_hold(
+                    dice.randint(1, 90),
+                    lesson_id=lesson,
+                    tutor_id=dice.choice(tutors),
+                    source_id=source,
+                    slice_no=number,
+                )
                 for number, lesson in enumerate(wanted, start=1)
             ]
             placed += await buy(sessions, student, *cut)

@@ -176,7 +176,13 @@ class Town:
         fails = self.has(WALLET, student) + amount < 0
         await self.do(
             lambda session: wallet.adjust(
-                session, student, usd(amount), actor="admin:1", reason="By the town.", key=str(uuid4()), now=NOW
+                session,
+                student,
+                usd(amount),
+                actor="admin:1",
+                reason="By the town.",
+                key=str(uuid4()),
+                now=NOW,
             ),
             *((InsufficientFundsError,) if fails else ()),
         )
@@ -400,9 +406,7 @@ class Town:
             case "approve":
                 fails = self.refusal(asked, "pending")
                 await self.do(
-                    lambda session: withdrawals.approve(
-                        session, withdrawal_id, admin_id=ADMINS[0], now=NOW
-                    ),
+                    lambda session: withdrawals.approve(session, withdrawal_id, admin_id=ADMINS[0], now=NOW),
                     *fails,
                 )
                 if not fails:
@@ -411,7 +415,12 @@ class Town:
                 fails = self.refusal(asked, "processing")
                 await self.do(
                     lambda session: withdrawals.complete(
-                        session, withdrawal_id, reference="TT", actor="admin:1", reason="Transfer TT made", now=NOW
+                        session,
+                        withdrawal_id,
+                        reference="TT",
+                        actor="admin:1",
+                        reason="Transfer TT made",
+                        now=NOW,
                     ),
                     *fails,
                 )

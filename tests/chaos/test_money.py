@@ -113,7 +113,9 @@ async def nursery(root: Path) -> AsyncIterator[Nursery]:
 class Chaos:
     """Lives, deaths, and what they leave."""
 
-    def __init__(self, nursery: Nursery, backends: Backends, socket: Path, shape: Shape, draw: random.Random) -> None:
+    def __init__(
+        self, nursery: Nursery, backends: Backends, socket: Path, shape: Shape, draw: random.Random
+    ) -> None:
         self._nursery = nursery
         self._backends = backends
         self._socket = socket
@@ -149,7 +151,7 @@ class Chaos:
 
     async def count(self, folder: Path) -> dict[str, Mapping[Point, int]]:
         """Live one life of each kind in peace, and return how often it comes to each point."""
-        found = {}
+        found: dict[str, Mapping[Point, int]] = {}
         for kind in lives.LIVES:
             file = folder / f"{kind}.json"
             assert await self.live(self.plan(kind, counts=str(file))) == DONE
@@ -211,7 +213,9 @@ async def test_no_crash_loses_or_doubles_a_cent(
     async with listening(bank, socket), nursery(root) as process:
         chaos = Chaos(process, backends, socket, shape, draw)
         counts = await chaos.count(tmp_path)
-        assert {point for found in counts.values() for point in found} == set(POINTS), "every point is on some way"
+        assert {point for found in counts.values() for point in found} == set(POINTS), (
+            "every point is on some way"
+        )
         for turn in range(shape.kills):
             for point in POINTS:
                 await chaos.kill_at(point, counts)
@@ -277,7 +281,7 @@ async def verify(sessions: Sessions, lived: Sequence[Plan]) -> int:
         await session.execute(text("set local statement_timeout = 0"))
         assert await checks.run(session) == []
         assert await checks.ledger_sums(session) == {"USD": 0}
-        stuck = dict((await session.execute(text(STUCK))).all())
+        stuck: dict[str, int] = dict((await session.execute(text(STUCK))).all())
         assert {what: count for what, count in stuck.items() if count} == {}
         rows = await session.execute(
             text("select kind, owner_id, balance from ledger_account where owner_id = any(:owners)"),
@@ -285,7 +289,9 @@ async def verify(sessions: Sessions, lived: Sequence[Plan]) -> int:
         )
         found = {(row.kind, row.owner_id): row.balance for row in rows}
         wrong = {
-            key: (found.get(key, 0), amount) for key, amount in expected.items() if found.get(key, 0) != amount
+            key: (found.get(key, 0), amount)
+            for key, amount in expected.items()
+            if found.get(key, 0) != amount
         }
         assert wrong == {}
         return int(await session.scalar(text("select count(*) from hold")) or 0)

@@ -209,14 +209,24 @@ async def _foreign(till: Till) -> Any:
     confirm = till.orders["purchase.confirm"].body
     yield "somebody's quote", await till.ask("purchase.confirm", till.other, confirm)
     token = str(confirm["quote_token"])
-    for forged in (token[:-4] + "AAAA", token + "A", token[5:], token.upper(), ".".join(token.split(".")[::-1])):
+    for forged in (
+        token[:-4] + "AAAA",
+        token + "A",
+        token[5:],
+        token.upper(),
+        ".".join(token.split(".")[::-1]),
+    ):
         answer = await till.ask("purchase.confirm", till.student, {"quote_token": forged})
         yield f"forged quote {forged[:8]}", answer
     cancel = till.orders["purchase.cancel"].body
     yield "somebody's purchase", await till.ask("purchase.cancel", till.student, cancel)
     taken = {**till.orders["wallet.adjust"].body, "money": {"amount": -100_001}}
     yield "more than there is", await till.ask("wallet.adjust", school.admin, taken)
-    for op, amount in (("earnings.spend", 90_001), ("withdrawal.request", 90_001), ("withdrawal.request", 999)):
+    for op, amount in (
+        ("earnings.spend", 90_001),
+        ("withdrawal.request", 90_001),
+        ("withdrawal.request", 999),
+    ):
         answer = await till.ask(op, school.tutor, {"amount": {"amount": amount}})
         yield f"{op} of {amount}", answer
     for amount in (1, 499, 10**9):
@@ -225,7 +235,14 @@ async def _foreign(till: Till) -> Any:
 
 @pytest.mark.parametrize(
     "op",
-    ["wallet.adjust", "earnings.spend", "withdrawal.request", "top_up.start", "purchase.confirm", "purchase.cancel"],
+    [
+        "wallet.adjust",
+        "earnings.spend",
+        "withdrawal.request",
+        "top_up.start",
+        "purchase.confirm",
+        "purchase.cancel",
+    ],
 )
 async def test_the_order_without_the_slip_is_carried_out(till: Till, op: str) -> None:
     before = await till.books()

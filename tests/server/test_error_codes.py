@@ -20,6 +20,7 @@ PACKAGES = ("billing", "rooms", "server")
 def tree(root: type) -> Iterator[type]:
     """The classes below one, and itself."""
     yield root
+    child: type
     for child in root.__subclasses__():
         yield from tree(child)
 
@@ -51,19 +52,18 @@ def literals(root: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def words(root: Path) -> set[str]:
-    """Every name and every text in the tests, but for this file and what is below `pytest.mark`."""
+    """Every name and every text in the tests, but for this file."""
     found: set[str] = set()
     for path in (root / "tests").rglob("*.py"):
         if path.name == Path(__file__).name:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            match node:
-                case ast.Name(id=name) if not isinstance(node.ctx, ast.Store):
-                    found.add(name)
-                case ast.Attribute(attr=name):
-                    found.add(name)
-                case ast.Constant(value=str(text)):
-                    found.add(text)
+            if isinstance(node, ast.Name):
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                found.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
     return found
 
 

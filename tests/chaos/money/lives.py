@@ -44,6 +44,7 @@ from billing.models import (
     OwnerId,
     PayoutAttempt,
     SourceKind,
+    TopUp,
     TopUpWay,
     WithdrawalStatus,
 )
@@ -220,7 +221,10 @@ async def shopping(life: Life) -> None:
         await settlement.reconsider(session, _facts(booking, life.tutor, seen), now=START)
     later = START + RISK
     await life.do_jobs(
-        maturity.JOB, [str(hold_id) for hold_id in placed], later, lambda claim: maturity.run(sessions, claim, now=later)
+        maturity.JOB,
+        [str(hold_id) for hold_id in placed],
+        later,
+        lambda claim: maturity.run(sessions, claim, now=later),
     )
 
 
@@ -285,7 +289,7 @@ async def paying(life: Life) -> None:
 
 async def _start(
     life: Life, owner: OwnerId, what: str, *, way: TopUpWay = TopUpWay.HOSTED, method_id: str | None = None
-) -> top_ups.TopUp:
+) -> TopUp:
     now = await life.hand.passes()
     wish = top_ups.Wish(owner_id=owner, money=Money(TOP_UP), way=way, method_id=method_id, key=life.key(what))
     async with life.sessions.begin() as session:
@@ -331,7 +335,13 @@ async def earning(life: Life) -> None:
         await withdrawals.spend(session, life.tutor, Money(SPENT), key=life.key("spend"), now=START)
     now = await life.hand.passes()
     await payout_accounts.onboard(
-        sessions, life.hand.api, life.tutor, country="US", email="ann@example.com", return_url=RETURN_URL, now=now
+        sessions,
+        life.hand.api,
+        life.tutor,
+        country="US",
+        email="ann@example.com",
+        return_url=RETURN_URL,
+        now=now,
     )
     async with sessions() as session:
         account = (await payout_accounts.current(session, life.tutor)).stripe_account
@@ -375,7 +385,10 @@ async def _pay_out(life: Life, withdrawal_id: UUID) -> None:
     # The job looks every some hours; a webhook that says so has it look at once.
     now = await life.hand.passes() + payouts.LOOK_EVERY
     await life.do_jobs(
-        payouts.JOB, [str(attempt.id)], now, lambda claim: payouts.run(life.sessions, life.hand.api, claim, now=now)
+        payouts.JOB,
+        [str(attempt.id)],
+        now,
+        lambda claim: payouts.run(life.sessions, life.hand.api, claim, now=now),
     )
 
 
@@ -399,7 +412,7 @@ def outcome(plan: Plan) -> dict[tuple[str, UUID], int]:
             tutor, _ = split(PRICE, BPS)
             # The first gave one hold back, the second was not there in one lesson.
             given_back = {0, 1}
-            wallets = {
+            wallets: dict[tuple[str, UUID], int] = {
                 ("wallet", name(plan, f"student:{seat}")): PRICE if seat in given_back else 0
                 for seat in range(plan.seats)
             }

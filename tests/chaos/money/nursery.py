@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 
 import msgspec
 
@@ -22,13 +23,15 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(tell)
     numbers: dict[int, bytes] = {}
+    # Without a buffer: a second plan in it would not wake us.
+    plans = open(sys.stdin.fileno(), "rb", buffering=0)  # noqa: PTH123, SIM115 - for as long as we live
     while True:
-        ready, _, _ = select.select([sys.stdin.buffer, told], [], [])
+        ready, _, _ = select.select([plans.fileno(), told], [], [])
         if told in ready:
             os.read(told, 1024)
             _answer(numbers)
-        if sys.stdin.buffer in ready:
-            line = sys.stdin.buffer.raw.readline()
+        if plans.fileno() in ready:
+            line = plans.readline()
             if not line:
                 return
             number, _, plan = line.partition(b" ")
@@ -59,7 +62,7 @@ def _begin(plan: lives.Plan) -> int:
     except SystemExit as end:
         code = int(str(end.code))
     except BaseException:  # noqa: BLE001 - told, and it is the end of the process
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]  # there is one
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
