@@ -71,8 +71,8 @@ def insert_sql(shape: Shape, place: int) -> str:
         *(f"posted.{side}[r.place]" for _, side in shape.sides),
     ]
     values += ["posted.journal_id"] if shape.journal else []
-    return (  # noqa: S608 -- names of our own tables
-        f"insert into {shape.table.name} ({', '.join(names)}) select {', '.join(values)}"
+    return (
+        f"insert into {shape.table.name} ({', '.join(names)}) select {', '.join(values)}"  # noqa: S608 -- our own names
         f" from posted, unnest({arrays}) with ordinality as r({', '.join(shape.columns)}, place)"
         " where not posted.replayed order by r.place"
     )

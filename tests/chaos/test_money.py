@@ -61,7 +61,7 @@ class Shape(msgspec.Struct, frozen=True):
     """Lives beside each kill, so that the dying are not alone."""
 
 
-SHORT = Shape(kills=1, crashes=1, seats=2, beside=0)
+SHORT = Shape(kills=1, crashes=1, seats=3, beside=0)
 FULL = Shape(kills=34, crashes=20, seats=25, beside=1)
 
 
