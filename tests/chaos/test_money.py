@@ -42,7 +42,7 @@ Tell = Callable[[str], None]
 Sessions = async_sessionmaker[AsyncSession]
 
 KILLED = -signal.SIGKILL
-# A process that dies again and again at no point of ours would be a bug; one that lost its database comes back once more.
+# Who lost the database comes back once more, and finds it.
 TRIES = 10
 RICH = 10**12
 AGES = timedelta(days=36_500)
@@ -124,6 +124,9 @@ class Chaos:
         self._numbers = itertools.count()
         self.lived: list[Plan] = []
         self.kills: Counter[Point] = Counter()
+        self._up = asyncio.Event()
+        self._up.set()
+        """PostgreSQL is there."""
         self.crashes = 0
 
     def plan(self, kind: str, **more: Any) -> Plan:
@@ -136,52 +139,66 @@ class Chaos:
             **more,
         )
 
-    async def live(self, plan: Plan) -> int:
-        """Live a life that may die at its point, and then again until it is over; return how the first try ended."""
+    async def live(self, plan: Plan) -> None:
+        """Live a life, again and again until it is over."""
         self.lived.append(plan)
-        first = code = await self._nursery.live(plan)
-        again = msgspec.structs.replace(plan, point=None, counts=None)
-        tries = 0
-        while code != DONE:
-            assert code in (KILLED, INTERRUPTED), f"{plan} ended with {code}"
-            assert tries < TRIES, f"{plan} does not come to its end"
-            tries += 1
-            code = await self._nursery.live(again)
-        return first
+        for _ in range(TRIES):
+            await self._up.wait()
+            code = await self._nursery.live(plan)
+            if code == DONE:
+                return
+            assert code == INTERRUPTED, f"{plan} ended with {code}"
+        raise AssertionError(f"{plan} does not come to its end")
 
     async def count(self, folder: Path) -> dict[str, Mapping[Point, int]]:
         """Live one life of each kind in peace, and return how often it comes to each point."""
         found: dict[str, Mapping[Point, int]] = {}
         for kind in lives.LIVES:
             file = folder / f"{kind}.json"
-            assert await self.live(self.plan(kind, counts=str(file))) == DONE
+            await self.live(self.plan(kind, counts=str(file)))
             found[kind] = msgspec.json.decode(file.read_bytes(), type=dict[Point, int])
         return found
 
-    async def kill_at(self, point: Point, counts: Mapping[str, Mapping[Point, int]]) -> None:
-        """Kill one process at a point."""
-        kinds = [kind for kind, found in counts.items() if point in found]
-        kind = self._draw.choice(kinds)
-        # People who click twice may come to a point once more, or once less.
-        for nth in (self._draw.randint(1, counts[kind][point]), 1):
-            beside = [self.plan_beside() for _ in range(self._shape.beside)]
-            doomed = self.plan(kind, point=point, nth=nth)
-            ends = await asyncio.gather(self.live(doomed), *map(self.live, beside))
-            if ends[0] == KILLED:
-                self.kills[point] += 1
-                return
+    async def kill_everywhere(self, counts: Mapping[str, Mapping[Point, int]]) -> None:
+        """Kill at every point once: each kind of life has a share of the points, and dies at one after the other."""
+        chosen = {
+            point: self._draw.choice([kind for kind in counts if point in counts[kind]]) for point in POINTS
+        }
+        for kind, found in counts.items():
+            points = [point for point in found if chosen[point] == kind]
+            missed = await self._kill_along(
+                kind, {point: self._draw.randint(1, found[point]) for point in points}
+            )
+            # Who clicks twice comes to a point once more or less, and what was done is not done again.
+            for point in missed:
+                assert await self._kill_along(kind, {point: 1}) == [], f"nobody comes to {point}"
 
-    def plan_beside(self) -> Plan:
-        # Only one life at a time lets time pass at Stripe.
-        return self.plan("shopping")
+    async def _kill_along(self, kind: str, places: Mapping[Point, int]) -> list[Point]:
+        """Have one life die at all these places and come to its end; return where it did not come to."""
+        plan = self.plan(kind)
+        beside = [self.live(self.plan("shopping")) for _ in range(self._shape.beside * len(places))]
+        others = asyncio.gather(*beside)
+        missed: list[Point] = []
+        for point, nth in places.items():
+            code = await self._nursery.live(msgspec.structs.replace(plan, point=point, nth=nth))
+            assert code in (KILLED, DONE), f"{plan} ended with {code}"
+            if code == KILLED:
+                self.kills[point] += 1
+            else:
+                missed.append(point)
+        await self.live(plan)
+        await others
+        return missed
 
     async def crash_database(self) -> None:
         """End PostgreSQL as a crash would, while people live, and start it again."""
 
         async def crash() -> None:
             await asyncio.sleep(self._draw.uniform(0.0, 0.15))
+            self._up.clear()
             await self._backends.stop_postgres(signal.SIGQUIT)
             await self._backends.start_postgres()
+            self._up.set()
 
         kinds = [self._draw.choice(["paying", "earning"]), "shopping", "shopping"]
         await asyncio.gather(crash(), *(self.live(self.plan(kind)) for kind in kinds))
@@ -217,8 +234,7 @@ async def test_no_crash_loses_or_doubles_a_cent(
             "every point is on some way"
         )
         for turn in range(shape.kills):
-            for point in POINTS:
-                await chaos.kill_at(point, counts)
+            await chaos.kill_everywhere(counts)
             while chaos.crashes < shape.crashes * (turn + 1) // shape.kills:
                 await chaos.crash_database()
             tell(f"{chaos.kills.total()} kills, {chaos.crashes} crashes, {len(chaos.lived)} lives")

@@ -11,6 +11,7 @@ import traceback
 
 import msgspec
 
+from billing import crashpoints
 from server import embedded
 from tests.chaos.money import lives
 
@@ -35,7 +36,22 @@ def main() -> None:
             if not line:
                 return
             number, _, plan = line.partition(b" ")
-            numbers[_begin(msgspec.json.decode(plan, type=lives.Plan))] = number
+            _take(number, msgspec.json.decode(plan, type=lives.Plan), numbers)
+
+
+def _take(number: bytes, plan: lives.Plan, numbers: dict[int, bytes]) -> None:
+    if plan.counts is None:
+        numbers[_begin(plan)] = number
+    else:
+        # A life in peace is lived here: what it teaches this process, the children need not learn.
+        lives.live(plan)
+        crashpoints.arm(None)
+        _tell(number, lives.DONE)
+
+
+def _tell(number: bytes, code: int) -> None:
+    sys.stdout.buffer.write(number + f" {code}\n".encode())
+    sys.stdout.buffer.flush()
 
 
 def _answer(numbers: dict[int, bytes]) -> None:
@@ -43,9 +59,7 @@ def _answer(numbers: dict[int, bytes]) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             return
-        code = os.waitstatus_to_exitcode(status)
-        sys.stdout.buffer.write(numbers.pop(pid) + f" {code}\n".encode())
-        sys.stdout.buffer.flush()
+        _tell(numbers.pop(pid), os.waitstatus_to_exitcode(status))
 
 
 def _begin(plan: lives.Plan) -> int:
