@@ -29,7 +29,7 @@ from billing.errors import (
 )
 from billing.models import PLATFORM, Account, AccountKind, HoldId, JournalKind, Request
 from billing.money import EXPONENTS, Money
-from billing.rows import Rows, Shape, insert_sql
+from billing.rows import Rows, Shape, array, insert_sql
 
 # One row that every settlement updates limits the whole product to what one row can take; 32 of them took
 # three times as many settlements a second, and more brought nothing (measured, DESIGN decision 10).
@@ -221,33 +221,31 @@ def _locks(lesson_ids: Iterable[UUID]) -> list[int]:
 _LOCK_SHARED = text("select pg_advisory_xact_lock_shared(key) from unnest(cast(:keys as bigint[])) as key")
 _LOCK_ALONE = text("select pg_advisory_xact_lock(key) from unnest(cast(:keys as bigint[])) as key")
 
-# One look into the index for each account, whatever the planner thinks of the size of arrays and tables.
+# One look into the index for each account, whatever the planner thinks of the size of the table.
 _ID = """(
     select a.id from ledger_account a
     where a.kind = w.kind and a.owner_id = w.owner_id and a.currency = w.currency and a.shard = w.shard
   )"""
 _FIND = text(f"""
   select cast(place - 1 as int) as place, {_ID} as id
-  from unnest(
-    cast(:kinds as text[]), cast(:owners as uuid[]), cast(:currencies as text[]), cast(:shards as smallint[])
-  ) with ordinality as w(kind, owner_id, currency, shard, place)
+  from unnest({array("kinds", "text")}, {array("owners", "uuid")}, {array("currencies", "text")},
+    {array("shards", "smallint")}) with ordinality as w(kind, owner_id, currency, shard, place)
 """)  # noqa: S608 -- a constant
 # Whoever waits here for a lesson sees afterwards what was committed meanwhile: `ledger_post` and every trigger look
 # anew. One account that does not exist leaves everything undone.
 _POST = f"""
   with locked as materialized (
-    select cast(pg_advisory_xact_lock_shared(key) as text) as lock from unnest(cast(:lessons as bigint[])) as key
+    select cast(pg_advisory_xact_lock_shared(key) as text) as lock from unnest({array("lessons", "bigint")}) as key
   ), named as materialized (
     select array_agg(coalesce(w.id, {_ID}) order by w.place) as ids
-    from (select count(lock) from locked) as locks, unnest(
-      cast(:ids as bigint[]), cast(:kinds as text[]), cast(:owners as uuid[]), cast(:of as text[]),
-      cast(:shards as smallint[])
-    ) with ordinality as w(id, kind, owner_id, currency, shard, place)
+    from (select count(lock) from locked) as locks, unnest({array("ids", "bigint")}, {array("kinds", "text")},
+      {array("owners", "uuid")}, {array("of", "text")}, {array("shards", "smallint")})
+      with ordinality as w(id, kind, owner_id, currency, shard, place)
   ), sides as materialized (
     select array(
-        select ids[d.at] from unnest(cast(:debits as int[])) with ordinality as d(at, place) order by d.place
+        select ids[d.at] from unnest({array("debits", "int")}) with ordinality as d(at, place) order by d.place
       ) as debits, array(
-        select ids[c.at] from unnest(cast(:credits as int[])) with ordinality as c(at, place) order by c.place
+        select ids[c.at] from unnest({array("credits", "int")}) with ordinality as c(at, place) order by c.place
       ) as credits
     from named where array_position(ids, null) is null
   ), posted as materialized (

@@ -53,6 +53,15 @@ class Shape(msgspec.Struct, frozen=True):
     sides: tuple[tuple[str, Side], ...]
 
 
+def array(name: str, kind: str) -> str:
+    """Return a parameter that is an array.
+
+    Behind a select the planner cannot see how long it is: else it would believe that a plan for just this length is
+    better, and plan every time anew, which took a third of PostgreSQL's time for a purchase.
+    """
+    return f"(select cast(:{name} as {kind}[]))"
+
+
 @lru_cache(maxsize=64)
 def insert_sql(shape: Shape, place: int) -> str:
     """Return the insert of rows that belong to a journal, as a part of the statement that posts it (`ledger.post`).
@@ -64,7 +73,7 @@ def insert_sql(shape: Shape, place: int) -> str:
     names += [shape.journal] if shape.journal else []
     # JSON comes as text: the driver would have every element of an array encoded by a function of Python.
     carried = {name: "text" if kind == "JSONB" else kind for name, kind in kinds.items()}
-    arrays = ", ".join(f"cast(:{name}_{place} as {carried[name]}[])" for name in shape.columns)
+    arrays = ", ".join(array(f"{name}_{place}", carried[name]) for name in shape.columns)
     values = [
         *(f"cast(r.{name} as {kinds[name]})" for name in shape.columns),
         *(f"cast(:{name}_{place} as {kinds[name]})" for name in shape.constants),
