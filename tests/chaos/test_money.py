@@ -59,10 +59,15 @@ class Shape(msgspec.Struct, frozen=True):
     """Who buys in each life that buys."""
     beside: int
     """Lives beside each kill, so that the dying are not alone."""
+    anywhere: bool
+    """Die at any time of coming to a point, not at the first."""
 
 
-SHORT = Shape(kills=1, crashes=1, seats=3, beside=0)
-FULL = Shape(kills=34, crashes=20, seats=25, beside=1)
+# At once; each is a process with two connections.
+CROWD = asyncio.Semaphore(4)
+
+SHORT = Shape(kills=1, crashes=1, seats=3, beside=0, anywhere=False)
+FULL = Shape(kills=34, crashes=20, seats=50, beside=1, anywhere=True)
 
 
 class Nursery:
@@ -166,8 +171,9 @@ class Chaos:
         }
         for kind, found in counts.items():
             points = [point for point in found if chosen[point] == kind]
+            most = {point: found[point] if self._shape.anywhere else 1 for point in points}
             missed = await self._kill_along(
-                kind, {point: self._draw.randint(1, found[point]) for point in points}
+                kind, {point: self._draw.randint(1, most[point]) for point in points}
             )
             # Who clicks twice comes to a point once more or less, and what was done is not done again.
             for point in missed:
@@ -176,8 +182,7 @@ class Chaos:
     async def _kill_along(self, kind: str, places: Mapping[Point, int]) -> list[Point]:
         """Have one life die at all these places and come to its end; return where it did not come to."""
         plan = self.plan(kind)
-        beside = [self.live(self.plan("shopping")) for _ in range(self._shape.beside * len(places))]
-        others = asyncio.gather(*beside)
+        others = asyncio.gather(*(self._live_beside() for _ in range(self._shape.beside * len(places))))
         missed: list[Point] = []
         for point, nth in places.items():
             code = await self._nursery.live(msgspec.structs.replace(plan, point=point, nth=nth))
@@ -189,6 +194,10 @@ class Chaos:
         await self.live(plan)
         await others
         return missed
+
+    async def _live_beside(self) -> None:
+        async with CROWD:
+            await self.live(self.plan("shopping"))
 
     async def crash_database(self) -> None:
         """End PostgreSQL as a crash would, while people live, and start it again."""
