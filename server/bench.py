@@ -132,7 +132,7 @@ async def _round(
     large = [ours.lesson() for _ in range(count // LARGE)]
     wanted = [(student, lesson) for lesson in small for student in students[:SMALL]]
     others = await theirs.students(SMALL, PRICE * count)
-    lessons = [uuid4() for _ in range(count // SMALL)]
+    lessons = await theirs.lessons(count // SMALL)
     theirs_wanted = [(others[number % SMALL], lessons[number // SMALL]) for number in range(count)]
     yield BUY_ORM, await meter.measure(theirs_wanted, lambda one: theirs.buy(*one))
     yield BUY, await meter.measure(wanted, lambda one: ours.buy(*one))
@@ -319,6 +319,16 @@ class OrmAccount(OrmBase):
     balance: Mapped[int] = mapped_column(default=0)
 
 
+class OrmLesson(OrmBase):
+    """What places are sold for, until it is over."""
+
+    __tablename__ = "lesson"
+    __table_args__ = ({"schema": SCHEMA},)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    ended_at: Mapped[datetime | None]
+
+
 class OrmJournal(OrmBase):
     """A movement, with its entries; the key makes it once."""
 
@@ -384,7 +394,7 @@ class OrmShop:
     """The baseline: objects are read, changed and added, and the session writes what changed.
 
     It keeps what ours keeps of a purchase: journal and entries, balances above zero, a key that works once, the hold,
-    and the two events. It guards less: entries need not add up, and any code may change a balance.
+    a lesson that is not over, and the two events. It guards less: entries need not add up, any code may change a balance.
     """
 
     def __init__(self, sessions: Sessions) -> None:
@@ -405,12 +415,23 @@ class OrmShop:
             session.add_all(OrmAccount(kind="wallet", owner_id=student, balance=cents) for student in made)
         return made
 
+    async def lessons(self, count: int) -> list[UUID]:
+        """Return new lessons."""
+        made = [uuid4() for _ in range(count)]
+        async with self._sessions.begin() as session:
+            session.add_all(OrmLesson(id=lesson) for lesson in made)
+        return made
+
     async def buy(self, student: UUID, lesson: UUID) -> None:
         """Buy one lesson."""
         key = str(uuid4())
         async with self._sessions.begin() as session:
             if await session.scalar(select(OrmJournal).where(OrmJournal.key == key)) is not None:
                 return
+            # Nobody ends it meanwhile.
+            sold = await session.get_one(OrmLesson, lesson, with_for_update={"read": True})
+            if sold.ended_at is not None:
+                raise ValueError("the lesson is over")
             wallet_account = await self._account(session, "wallet", student)
             escrow_account = await self._account(session, "escrow", lesson)
             if wallet_account.balance < PRICE:
