@@ -49,7 +49,7 @@ def rows(session: AsyncSession, events: Sequence[msgspec.Struct], *, at: datetim
     recorded(session)
     return Rows(
         cast(Table, Outbox.__table__),
-        {"type": [one["type"] for one in columns], "data": [bytes(one["data"]).decode() for one in columns]},
+        {"type": [one["type"] for one in columns], "data": [one["data"] for one in columns]},
         {"at": at, "node": session.info.get(NODE)},
     )
 

@@ -37,8 +37,10 @@ class Rows(msgspec.Struct, frozen=True):
 
     def parameters(self, place: int) -> dict[str, object]:
         """Return the parameters of the statement's part at this place."""
+        names = tuple(self.columns)
+        rows = [dict(zip(names, values, strict=True)) for values in zip(*self.columns.values(), strict=True)]
         return {
-            **{f"{name}_{place}": list(values) for name, values in self.columns.items()},
+            f"rows_{place}": msgspec.json.encode(rows).decode(),
             **{f"{name}_{place}": value for name, value in self.constants.items()},
         }
 
@@ -71,17 +73,16 @@ def insert_sql(shape: Shape, place: int) -> str:
     kinds = {name: shape.table.c[name].type.compile(_DIALECT) for name in shape.columns + shape.constants}
     names = [*shape.columns, *shape.constants, *(name for name, _ in shape.sides)]
     names += [shape.journal] if shape.journal else []
-    # JSON comes as text: the driver would have every element of an array encoded by a function of Python.
-    carried = {name: "text" if kind == "JSONB" else kind for name, kind in kinds.items()}
-    arrays = ", ".join(array(f"{name}_{place}", carried[name]) for name in shape.columns)
+    fields = ", ".join(f"{name} {kinds[name]}" for name in shape.columns)
     values = [
-        *(f"cast(r.{name} as {kinds[name]})" for name in shape.columns),
+        *(f"r.{name}" for name in shape.columns),
         *(f"cast(:{name}_{place} as {kinds[name]})" for name in shape.constants),
         *(f"posted.{side}[r.place]" for _, side in shape.sides),
     ]
     values += ["posted.journal_id"] if shape.journal else []
     return (
         f"insert into {shape.table.name} ({', '.join(names)}) select {', '.join(values)}"  # noqa: S608 -- our own names
-        f" from posted, unnest({arrays}) with ordinality as r({', '.join(shape.columns)}, place)"
+        f" from posted, rows from (json_to_recordset(cast(:rows_{place} as json)) as ({fields})) with ordinality"
+        f" as r({', '.join(shape.columns)}, place)"
         " where not posted.replayed order by r.place"
     )
