@@ -240,21 +240,24 @@ _POST = f"""
   ), named as materialized (
     select array_agg(coalesce(w.id, {_ID}) order by w.place) as ids
     from (select count(lock), set_config('plan_cache_mode', 'force_generic_plan', true) from locked) as ready,
-      unnest({array("ids", "bigint")}, {array("kinds", "text")},
-      {array("owners", "uuid")}, {array("of", "text")}, {array("shards", "smallint")})
-      with ordinality as w(id, kind, owner_id, currency, shard, place)
-  ), sides as materialized (
-    select array(
-        select ids[d.at] from unnest({array("debits", "int")}) with ordinality as d(at, place) order by d.place
-      ) as debits, array(
-        select ids[c.at] from unnest({array("credits", "int")}) with ordinality as c(at, place) order by c.place
-      ) as credits
-    from named where array_position(ids, null) is null
+      rows from (
+        json_to_recordset(cast(:named as json))
+          as (id bigint, kind text, owner_id uuid, currency text, shard smallint)
+      ) with ordinality as w(id, kind, owner_id, currency, shard, place)
+  ), legs as materialized (
+    select array_agg(n.ids[l.debit] order by l.place) as debits, array_agg(n.ids[l.credit] order by l.place) as credits,
+      array_agg(l.currency order by l.place) as currencies, array_agg(l.amount order by l.place) as amounts,
+      array_agg(l.hold_id order by l.place) as holds
+    from named n, rows from (
+      json_to_recordset(cast(:legs as json)) as (debit int, credit int, currency text, amount bigint, hold_id uuid)
+    ) with ordinality as l(debit, credit, currency, amount, hold_id, place)
+    where array_position(n.ids, null) is null
+    having count(*) > 0
   ), posted as materialized (
-    select p.journal_id, p.replayed, s.debits, s.credits
-    from sides s, ledger_post(
-      :kind, :scope, :key, :hash, :actor, :reason, :ref_type, :ref_id, :at, s.debits, s.credits, :currencies, :amounts,
-      :holds
+    select p.journal_id, p.replayed, l.debits, l.credits
+    from legs l, ledger_post(
+      :kind, :scope, :key, :hash, :actor, :reason, :ref_type, :ref_id, :at,
+      l.debits, l.credits, l.currencies, l.amounts, l.holds
     ) p
   )
 """  # noqa: S608 -- a constant
@@ -272,13 +275,20 @@ def _post(shapes: tuple[Shape, ...]) -> TextClause:
 def _parameters(order: Order, legs: Sequence[Leg], named: Sequence[int | AccountKey]) -> dict[str, object]:
     # Arrays of SQL begin with one.
     places = {side: place for place, side in enumerate(named, start=1)}
-    keys = [side if isinstance(side, AccountKey) else None for side in named]
+    sides = [{"id": side} if isinstance(side, int) else msgspec.structs.asdict(side) for side in named]
+    moves = [
+        {
+            "debit": places[leg.debit],
+            "credit": places[leg.credit],
+            "currency": leg.money.currency,
+            "amount": leg.money.amount,
+            "hold_id": leg.hold_id,
+        }
+        for leg in legs
+    ]
     return {
-        "ids": [side if isinstance(side, int) else None for side in named],
-        "kinds": [key and key.kind.value for key in keys],
-        "owners": [key and key.owner_id for key in keys],
-        "of": [key and key.currency for key in keys],
-        "shards": [key and key.shard for key in keys],
+        "named": msgspec.json.encode(sides).decode(),
+        "legs": msgspec.json.encode(moves).decode(),
         "kind": order.kind.value,
         "scope": order.scope,
         "key": order.key,
@@ -288,11 +298,6 @@ def _parameters(order: Order, legs: Sequence[Leg], named: Sequence[int | Account
         "ref_type": order.ref_type,
         "ref_id": order.ref_id,
         "at": order.at,
-        "debits": [places[leg.debit] for leg in legs],
-        "credits": [places[leg.credit] for leg in legs],
-        "currencies": [leg.money.currency for leg in legs],
-        "amounts": [leg.money.amount for leg in legs],
-        "holds": [leg.hold_id for leg in legs],
     }
 
 
