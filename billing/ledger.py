@@ -29,7 +29,7 @@ from billing.errors import (
 )
 from billing.models import PLATFORM, Account, AccountKind, HoldId, JournalKind, Request
 from billing.money import EXPONENTS, Money
-from billing.rows import Rows, Shape, array, insert_sql
+from billing.rows import Rows, Shape, insert_sql
 
 # One row that every settlement updates limits the whole product to what one row can take; 32 of them took
 # three times as many settlements a second, and more brought nothing (measured, DESIGN decision 10).
@@ -228,15 +228,16 @@ _ID = """(
   )"""
 _FIND = text(f"""
   select cast(place - 1 as int) as place, {_ID} as id
-  from unnest({array("kinds", "text")}, {array("owners", "uuid")}, {array("currencies", "text")},
-    {array("shards", "smallint")}) with ordinality as w(kind, owner_id, currency, shard, place)
+  from unnest(
+    cast(:kinds as text[]), cast(:owners as uuid[]), cast(:currencies as text[]), cast(:shards as smallint[])
+  ) with ordinality as w(kind, owner_id, currency, shard, place)
 """)  # noqa: S608 -- a constant
 # Whoever waits here for a lesson sees afterwards what was committed meanwhile: `ledger_post` and every trigger look
 # anew. One account that does not exist leaves everything undone. Until the commit plans are kept instead of made anew
 # for the length of each array, also those inside `ledger_post`: 40 % of PostgreSQL's time for a lesson of twenty.
 _POST = f"""
   with locked as materialized (
-    select cast(pg_advisory_xact_lock_shared(key) as text) as lock from unnest({array("lessons", "bigint")}) as key
+    select cast(pg_advisory_xact_lock_shared(key) as text) as lock from unnest(cast(:lessons as bigint[])) as key
   ), named as materialized (
     select array_agg(coalesce(w.id, {_ID}) order by w.place) as ids
     from (select count(lock), set_config('plan_cache_mode', 'force_generic_plan', true) from locked) as ready,

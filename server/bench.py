@@ -118,6 +118,8 @@ async def _money(servers: embedded.Embedded, console: Console, *, rounds: int, p
     )
 
 
+# What a machine, its load and its hypervisor make of three ways to the database and back: the unit of the others.
+NOTHING = "transactions that do nothing"
 BUY, BUY_ORM = "purchases", "purchases, the ORM way"
 SETTLE_SMALL, SETTLE_LARGE = f"holds settled, lessons of {SMALL}", f"holds settled, lessons of {LARGE}"
 
@@ -130,10 +132,12 @@ async def _round(
     students = await ours.students(LARGE, PRICE * count)
     small = [ours.lesson() for _ in range(count // SMALL)]
     large = [ours.lesson() for _ in range(count // LARGE)]
-    wanted = [(student, lesson) for lesson in small for student in students[:SMALL]]
+    # Lessons fill side by side, as they do: who buys at the same moment seldom buys the same.
+    wanted = [(student, lesson) for student in students[:SMALL] for lesson in small]
     others = await theirs.students(SMALL, PRICE * count)
     lessons = await theirs.lessons(count // SMALL)
-    theirs_wanted = [(others[number % SMALL], lessons[number // SMALL]) for number in range(count)]
+    theirs_wanted = [(student, lesson) for student in others for lesson in lessons]
+    yield NOTHING, await meter.measure(wanted, ours.nothing)
     yield BUY_ORM, await meter.measure(theirs_wanted, lambda one: theirs.buy(*one))
     yield BUY, await meter.measure(wanted, lambda one: ours.buy(*one))
     for lesson in large:
@@ -267,6 +271,11 @@ class Ours:
         )
         async with self._sessions.begin() as session:
             await holds.place(session, holds=[hold], student_id=student, key=str(hold.id), now=NOW)
+
+    async def nothing(self, _: object) -> None:
+        """Begin, ask for nothing, and commit."""
+        async with self._sessions.begin() as session:
+            await session.execute(text("select 1"))
 
     async def end(self, lesson: UUID, students: Sequence[OwnerId]) -> None:
         """Freeze a lesson in which everybody was there for most of the time."""
