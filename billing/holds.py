@@ -3,14 +3,16 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import Table, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import ledger, outbox
+from billing.crashpoints import crashpoint
 from billing.errors import (
     AlreadyHeldError,
     HoldNotFoundError,
@@ -33,6 +35,7 @@ from billing.models import (
     SourceKind,
 )
 from billing.money import Money
+from billing.rows import Rows
 
 # SQLSTATE of the trigger that knows a frozen lesson.
 LESSON_OVER = "FT003"
@@ -74,42 +77,25 @@ async def place(
     for hold in holds:
         ledger.require_movable(hold.money)
     lesson_ids = {hold.lesson_id for hold in holds if hold.lesson_id is not None}
-    if lesson_ids:
-        await ledger.lock_lessons(session, lesson_ids, shared=True)
-    wallets = {hold.id: AccountKey(AccountKind.WALLET, student_id, hold.money.currency) for hold in holds}
-    escrows = {hold.id: escrow(hold) for hold in holds}
-    ids = await ledger.accounts(session, [*wallets.values(), *escrows.values()])
-    legs = [Leg(ids[wallets[hold.id]], ids[escrows[hold.id]], hold.money, hold.id) for hold in holds]
-    posted = await ledger.post(session, _purchase(holds, student_id, key, now), legs)
+    legs = [
+        Leg(
+            AccountKey(AccountKind.WALLET, student_id, hold.money.currency),
+            escrow(hold),
+            hold.money,
+            hold.id,
+        )
+        for hold in holds
+    ]
+    currencies = sorted({hold.money.currency for hold in holds})
+    events: list[msgspec.Struct] = [_placed(hold, student_id) for hold in holds]
+    events += [WalletChanged(student_id, currency) for currency in currencies]
+    rows = (_rows(holds, student_id, now), outbox.rows(session, events, at=now))
+    order = _purchase(holds, student_id, key, now)
+    with _named():
+        posted = await ledger.post(session, order, legs, rows=rows, lessons=lesson_ids)
+    crashpoint("purchase.written")
     if posted.replayed:
         return await _placed_by(session, posted.journal_id)
-    rows = [
-        {
-            "id": hold.id,
-            "student_id": student_id,
-            "tutor_id": hold.tutor_id,
-            "lesson_id": hold.lesson_id,
-            "source_kind": hold.source_kind,
-            "source_id": hold.source_id,
-            "slice_no": hold.slice_no,
-            "amount": hold.money.amount,
-            "currency": hold.money.currency,
-            "tutor_bps": hold.tutor_bps,
-            "attribution": hold.attribution,
-            "policy_version": hold.policy_version,
-            "wallet_account": leg.debit,
-            "escrow_account": leg.credit,
-            "placed_at": now,
-            "place_journal": posted.journal_id,
-        }
-        for hold, leg in zip(holds, legs, strict=True)
-    ]
-    with _named():
-        await session.execute(insert(Hold), rows)
-    for hold in holds:
-        outbox.record(session, _placed(hold, student_id), at=now)
-    for currency in sorted({hold.money.currency for hold in holds}):
-        outbox.record(session, WalletChanged(student_id, currency), at=now)
     return [hold.id for hold in holds]
 
 
@@ -247,31 +233,32 @@ async def refund(
         Leg(hold.escrow_account, hold.wallet_account, Money(hold.amount, hold.currency), HoldId(hold.id))
         for hold in held
     ]
-    posted = await ledger.post(session, order, legs)
-    await session.execute(
-        insert(Settlement),
-        [
-            {
-                "hold_id": hold.id,
-                "number": 0,
-                "amount": hold.amount,
-                "tutor_bps": hold.tutor_bps,
-                "to_tutor": 0,
-                "to_platform": 0,
-                "to_student": hold.amount,
-                "cause": cause,
-                "actor": actor,
-                "reason": reason,
-                "journal_id": posted.journal_id,
-                "settled_at": now,
-            }
-            for hold in held
-        ],
+    given = Rows(
+        cast(Table, Settlement.__table__),
+        {
+            "hold_id": [hold.id for hold in held],
+            "amount": [hold.amount for hold in held],
+            "tutor_bps": [hold.tutor_bps for hold in held],
+            "to_student": [hold.amount for hold in held],
+        },
+        {
+            "number": 0,
+            "to_tutor": 0,
+            "to_platform": 0,
+            "cause": cause.value,
+            "actor": actor,
+            "reason": reason,
+            "settled_at": now,
+        },
+        journal="journal_id",
     )
-    for hold in held:
-        outbox.record(session, refunded(hold, cause, reason), at=now)
-    for owner_id, currency in sorted({(hold.student_id, hold.currency) for hold in held}):
-        outbox.record(session, WalletChanged(OwnerId(owner_id), currency), at=now)
+    events: list[msgspec.Struct] = [refunded(hold, cause, reason) for hold in held]
+    events += [
+        WalletChanged(OwnerId(owner_id), currency)
+        for owner_id, currency in sorted({(hold.student_id, hold.currency) for hold in held})
+    ]
+    await ledger.post(session, order, legs, rows=(given, outbox.rows(session, events, at=now)))
+    crashpoint("refund.written")
     return [HoldId(hold.id) for hold in held]
 
 
@@ -308,6 +295,28 @@ def _purchase(holds: Sequence[NewHold], student_id: OwnerId, key: str, now: date
         ref_type="purchase",
         ref_id=holds[0].source_id,
         at=now,
+    )
+
+
+def _rows(holds: Sequence[NewHold], student_id: OwnerId, now: datetime) -> Rows:
+    return Rows(
+        cast(Table, Hold.__table__),
+        {
+            "id": [hold.id for hold in holds],
+            "tutor_id": [hold.tutor_id for hold in holds],
+            "lesson_id": [hold.lesson_id for hold in holds],
+            "source_kind": [hold.source_kind.value for hold in holds],
+            "source_id": [hold.source_id for hold in holds],
+            "slice_no": [hold.slice_no for hold in holds],
+            "amount": [hold.money.amount for hold in holds],
+            "currency": [hold.money.currency for hold in holds],
+            "tutor_bps": [hold.tutor_bps for hold in holds],
+            "attribution": [hold.attribution for hold in holds],
+            "policy_version": [hold.policy_version for hold in holds],
+        },
+        {"student_id": student_id, "placed_at": now},
+        journal="place_journal",
+        sides=(("wallet_account", "debits"), ("escrow_account", "credits")),
     )
 
 

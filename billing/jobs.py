@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Row, Select, Text, and_, case, cast, delet
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing.crashpoints import crashpoint
 from billing.errors import JobNotFoundError, LeaseLostError
 from billing.models import JobRow
 
@@ -120,6 +121,7 @@ async def finish(session: AsyncSession, claim: Claim) -> None:
     if gone is None:
         await _release(session, claim, tries=0, error=None)
         session.info[ENQUEUED] = True
+    crashpoint("job.finished")
 
 
 async def plan(session: AsyncSession, periods: Mapping[str, tuple[timedelta, datetime]]) -> None:
@@ -184,6 +186,7 @@ async def claim(
         )
     )
     claims = [_claim(row) for row in await session.execute(query)]
+    crashpoint("job.claimed")
     return sorted(claims, key=lambda one: (one.run_at, one.id))
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import divisions, jobs, ledger, outbox
+from billing.crashpoints import crashpoint
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import WalletChanged
 from billing.models import Account, AccountKind, Hold, HoldFreeze, JournalKind, Maturing, OwnerId, Transfer
@@ -90,6 +91,7 @@ async def mature(session: AsyncSession, hold_id: UUID, *, now: datetime) -> bool
     )
     await ledger.post(session, order, [Leg(ids[pending], ids[earnings], Money(share, hold.currency))])
     await repay(session, tutor_id, hold.currency, now=now)
+    crashpoint("maturity.written")
     outbox.record(session, WalletChanged(tutor_id, hold.currency), at=now)
     return True
 

@@ -3,13 +3,16 @@
 It stands in the lowest package so that every package may use it. `server/relay.py` reads the committed rows.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.models import Outbox
+from billing.rows import Rows
 
 # Set in `session.info`, so that the edge knows to wake the relay after its commit.
 RECORDED = "outbox_recorded"
@@ -38,6 +41,17 @@ def row(event: msgspec.Struct) -> dict[str, Any]:
     tag = event.__struct_config__.tag
     assert isinstance(tag, str), "an event is a tagged struct"
     return {"type": tag, "data": msgspec.Raw(msgspec.json.encode(event))}
+
+
+def rows(session: AsyncSession, events: Sequence[msgspec.Struct], *, at: datetime) -> Rows:
+    """Return events as rows for the statement that moves the money they tell of; they keep their order."""
+    columns = [row(event) for event in events]
+    recorded(session)
+    return Rows(
+        cast(Table, Outbox.__table__),
+        {"type": [one["type"] for one in columns], "data": [one["data"] for one in columns]},
+        {"at": at, "node": session.info.get(NODE)},
+    )
 
 
 def recorded(session: AsyncSession) -> None:

@@ -10,6 +10,7 @@ nothing of ours changes.
 """
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypedDict
@@ -20,6 +21,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import jobs, outbox, stripe_entries
+from billing.crashpoints import Point, crashpoint
 from billing.errors import StripeAwayError, StripeRefusedError, WithdrawalNotFoundError
 from billing.ledger import AccountKey, Order
 from billing.messages import PayoutFailed, WithdrawalCompleted
@@ -170,20 +172,32 @@ async def run(
                 await jobs.finish(session, claim)
                 return
             account = await session.get_one(PayoutAccount, row.payout_account)
+        crashpoint("payout.begun")
         try:
             outcome = await _do(_Call(api, row, attempt, account, now), step)
         except StripeAwayError as error:
             if error.answered:
                 await _take_another_key(sessions, attempt_id, step)
             raise
+        crashpoint(_DONE[step])
         async with sessions.begin() as session:
             row, attempt = await _both(session, attempt_id)
             # Two may have asked Stripe, under one key; the first who comes here writes it down.
             if next_step(row, attempt) is step and await _note(session, row, attempt, outcome, now):
                 await jobs.finish(session, claim)
+                crashpoint("payout.noted")
                 due = now + LOOK_EVERY
                 await jobs.enqueue(session, JOB, Due(attempt_id), key=str(attempt_id), run_at=due)
                 return
+
+
+# Stripe has done it, and nobody has written it down.
+_DONE: Mapping[Step, Point] = {
+    Step.TRANSFER: "payout.transferred",
+    Step.PAY: "payout.paid_out",
+    Step.LOOK: "payout.looked",
+    Step.REVERSE: "payout.reversed",
+}
 
 
 async def _take_another_key(sessions: async_sessionmaker[AsyncSession], attempt_id: UUID, step: Step) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import card_disputes, card_payments, card_refunds, stripe_entries, top_ups
+from billing.crashpoints import crashpoint
 from billing.errors import BillingError
 from billing.ledger import AccountKey, Order
 from billing.models import (
@@ -101,12 +102,14 @@ async def run(sessions: Sessions, api: StripeApi, *, now: datetime, window: time
     """
     since = now - window
     there = await _look_there(api, since, now + TIMING)
+    crashpoint("reconciliation.looked")
     first = await _compare(sessions, there, since=since, now=now)
     repaired = 0
     # The oldest first: a dispute needs the payment that it is about.
     for finding in reversed(first.findings):
         if finding.outcome is FindingOutcome.MISSING_HERE:
             repaired += await _repair(sessions, there, there.movements[finding.subject], now=now)
+            crashpoint("reconciliation.repaired")
     report = await _compare(sessions, there, since=since, now=now) if repaired else first
     await _keep(sessions, report, there, now=now)
     return msgspec.structs.replace(report, repaired=repaired)

@@ -6,10 +6,11 @@ Here is what a decision does: one journal, a row of `hold_settlement` for each h
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import insert
+from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import divisions, ledger, maturity, outbox
@@ -20,6 +21,7 @@ from billing.messages import HoldReleased, WalletChanged
 from billing.models import AccountKind, Hold, HoldId, OwnerId, Settlement, SourceKind
 from billing.money import Money
 from billing.policy import Policy
+from billing.rows import Rows
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -47,31 +49,10 @@ async def settle(
         reason: Shown to both parties.
         facts_version: Of the lesson's facts, where these decided.
     """
-    legs = await _legs(session, releases)
-    posted = await ledger.post(session, order, legs)
+    events, done = _tell(releases, reason)
+    rows = (_rows(releases, order, reason, facts_version), outbox.rows(session, events, at=order.at))
+    posted = await ledger.post(session, order, _legs(releases), rows=rows)
     assert not posted.replayed, "a hold that is held was not settled before"
-    rows = [
-        known(one.hold, one.decision)
-        | {
-            "hold_id": one.hold.id,
-            "number": 0,
-            "amount": one.hold.amount,
-            "tutor_bps": one.hold.tutor_bps,
-            "to_tutor": one.decision.to_tutor,
-            "to_platform": one.decision.to_platform,
-            "to_student": one.decision.to_student,
-            "cause": one.decision.cause,
-            "actor": order.actor,
-            "reason": reason,
-            "lesson_id": None if facts_version is None else one.hold.lesson_id,
-            "facts_version": facts_version,
-            "risk_until": one.risk_until,
-            "journal_id": posted.journal_id,
-            "settled_at": order.at,
-        }
-        for one in releases
-    ]
-    await session.execute(insert(Settlement), rows)
     await maturity.begin(session, ((one.hold, one.risk_until) for one in releases))
     earned = {
         (OwnerId(one.hold.tutor_id), one.hold.currency)
@@ -79,7 +60,37 @@ async def settle(
         if one.risk_until is None and one.decision.to_tutor
     }
     await maturity.repay_all(session, earned, now=order.at)
-    return _tell(session, releases, reason, order.at)
+    return done
+
+
+def _rows(releases: Sequence[Release], order: Order, reason: str | None, facts_version: int | None) -> Rows:
+    """Return what is stored of a settlement."""
+    knowns = [known(one.hold, one.decision) for one in releases]
+    decisions = [one.decision for one in releases]
+    lessons = [None if facts_version is None else one.hold.lesson_id for one in releases]
+    return Rows(
+        cast(Table, Settlement.__table__),
+        {
+            **{name: [one[name] for one in knowns] for name in knowns[0]},
+            "lesson_id": lessons,
+            "hold_id": [one.hold.id for one in releases],
+            "amount": [one.hold.amount for one in releases],
+            "tutor_bps": [one.hold.tutor_bps for one in releases],
+            "to_tutor": [decision.to_tutor for decision in decisions],
+            "to_platform": [decision.to_platform for decision in decisions],
+            "to_student": [decision.to_student for decision in decisions],
+            "cause": [decision.cause.value for decision in decisions],
+            "risk_until": [one.risk_until for one in releases],
+        },
+        {
+            "number": 0,
+            "actor": order.actor,
+            "reason": reason,
+            "facts_version": facts_version,
+            "settled_at": order.at,
+        },
+        journal="journal_id",
+    )
 
 
 def known(hold: Hold, decision: Decision) -> dict[str, object]:
@@ -105,16 +116,13 @@ def earnings(hold: Hold, until: datetime | None) -> AccountKey:
     return AccountKey(kind, hold.tutor_id, hold.currency)
 
 
-async def _legs(session: AsyncSession, releases: Sequence[Release]) -> list[Leg]:
-    tutors = {one.hold.id: earnings(one.hold, one.risk_until) for one in releases}
-    platform = {one.hold.id: divisions.revenue(one.hold) for one in releases}
-    ids = await ledger.accounts(session, [*tutors.values(), *platform.values()])
+def _legs(releases: Sequence[Release]) -> list[Leg]:
     legs: list[Leg] = []
     for one in releases:
         hold, decision = one.hold, one.decision
         parts = (
-            (ids[tutors[hold.id]], decision.to_tutor),
-            (ids[platform[hold.id]], decision.to_platform),
+            (earnings(hold, one.risk_until), decision.to_tutor),
+            (divisions.revenue(hold), decision.to_platform),
             (hold.wallet_account, decision.to_student),
         )
         legs += [
@@ -126,25 +134,26 @@ async def _legs(session: AsyncSession, releases: Sequence[Release]) -> list[Leg]
 
 
 def _tell(
-    session: AsyncSession, releases: Sequence[Release], reason: str | None, now: datetime
-) -> tuple[tuple[HoldId, ...], tuple[HoldId, ...]]:
+    releases: Sequence[Release], reason: str | None
+) -> tuple[list[msgspec.Struct], tuple[tuple[HoldId, ...], tuple[HoldId, ...]]]:
+    """Return the events of a settlement, and the holds that were released, and those refunded."""
+    events: list[msgspec.Struct] = []
     released_ids: list[HoldId] = []
     refunded_ids: list[HoldId] = []
     changed: set[tuple[UUID, str]] = set()
     for one in releases:
         hold = one.hold
         if one.decision.to_student == hold.amount:
-            outbox.record(session, refunded(hold, one.decision.cause, reason), at=now)
+            events.append(refunded(hold, one.decision.cause, reason))
             refunded_ids.append(HoldId(hold.id))
         else:
-            outbox.record(session, _released(hold, one.decision), at=now)
+            events.append(_released(hold, one.decision))
             released_ids.append(HoldId(hold.id))
             changed.add((hold.tutor_id, hold.currency))
         # What was held for the student is not held any more, either way.
         changed.add((hold.student_id, hold.currency))
-    for owner_id, currency in sorted(changed):
-        outbox.record(session, WalletChanged(OwnerId(owner_id), currency), at=now)
-    return tuple(released_ids), tuple(refunded_ids)
+    events += [WalletChanged(OwnerId(owner_id), currency) for owner_id, currency in sorted(changed)]
+    return events, (tuple(released_ids), tuple(refunded_ids))
 
 
 def _released(hold: Hold, decision: Decision) -> HoldReleased:

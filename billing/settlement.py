@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import divisions, ledger, maturity, outbox, payment_moves, policy, releases
+from billing.crashpoints import crashpoint
 from billing.divisions import Division
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
 from billing.facts import Decision, LessonFacts, Presence, decide, decide_booking
@@ -74,14 +75,13 @@ async def due(session: AsyncSession, facts: LessonFacts, *, now: datetime) -> bo
         return False
     await _write_facts(session, facts, FROZEN, now)
     await session.execute(insert(Due).values(lesson_id=facts.lesson_id, due_at=now))
+    crashpoint("due.written")
     return True
 
 
 async def settle(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> Settled | None:
     """Release or refund every open hold of a lesson; return None if the lesson is not due (any more)."""
-    claimed = await session.scalar(
-        select(Due.lesson_id).where(Due.lesson_id == lesson_id).with_for_update(key_share=True)
-    )
+    claimed = await session.scalar(delete(Due).where(Due.lesson_id == lesson_id).returning(Due.lesson_id))
     return None if claimed is None else await _settle(session, lesson_id, now)
 
 
@@ -96,12 +96,14 @@ async def sweep(sessions: async_sessionmaker[AsyncSession], now: datetime) -> in
         ).all()
     settled = 0
     for lesson_id in waiting:
+        crashpoint("sweep.found")
         try:
             async with sessions.begin() as session:
+                free = select(Due.lesson_id).where(Due.lesson_id == lesson_id)
                 claimed = await session.scalar(
-                    select(Due.lesson_id)
-                    .where(Due.lesson_id == lesson_id)
-                    .with_for_update(key_share=True, skip_locked=True)
+                    delete(Due)
+                    .where(Due.lesson_id == free.with_for_update(skip_locked=True).scalar_subquery())
+                    .returning(Due.lesson_id)
                 )
                 if claimed is not None:
                     await _settle(session, lesson_id, now)
@@ -195,7 +197,8 @@ def judge(
 
 
 async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Settled:
-    """Move the money of a lesson whose due row is locked by this transaction."""
+    """Move the money of a lesson whose due row is deleted by this transaction."""
+    crashpoint("settlement.claimed")
     facts = await session.get_one(FactsRow, (lesson_id, FROZEN))
     booked = await payment_moves.of_lesson(session, lesson_id)
     holds = (
@@ -207,7 +210,6 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
             .execution_options(populate_existing=True)
         )
     ).all()
-    await session.execute(delete(Due).where(Due.lesson_id == lesson_id))
     if not holds and not booked:
         return Settled(lesson_id, (), ())
     attended = await _attended(session, lesson_id)
@@ -223,6 +225,7 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
             cancelled=facts.cancelled,
         )
         await payment_moves.settle_outcome(session, payment, came, now=now)
+    crashpoint("settlement.written")
     return Settled(lesson_id, *ids)
 
 
@@ -301,6 +304,7 @@ async def _adjust(
             )
     except InsufficientFundsError:
         return False
+    crashpoint("adjustment.written")
     outbox.record(session, _adjusted(hold, decision), at=now)
     for owner_id in (hold.student_id, hold.tutor_id):
         outbox.record(session, WalletChanged(OwnerId(owner_id), hold.currency), at=now)

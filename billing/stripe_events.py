@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import card_disputes, card_payments, card_refunds, jobs, payouts, top_ups
+from billing.crashpoints import crashpoint
 from billing.models import StripeEvent
 from billing.stripe_api import StripeApi
 from billing.stripe_objects import tagged
@@ -151,6 +152,7 @@ async def receive(session: AsyncSession, event: Event, *, now: datetime) -> None
     ).returning(StripeEvent.id)
     if await session.scalar(waits) is not None:
         await jobs.enqueue(session, JOB, Told(event.id), key=event.id, run_at=now)
+    crashpoint("webhook.stored")
 
 
 async def forget(session: AsyncSession, *, before: datetime) -> None:
@@ -178,9 +180,11 @@ async def handle(
         event = await session.get_one(StripeEvent, event_id)
     handler = table.get(event.type)
     effect = await handler(api, event) if handler is not None and event.handled_at is None else None
+    crashpoint("webhook.fetched")
     async with sessions.begin() as session:
         if effect is not None:
             await effect(session, now)
+        crashpoint("webhook.applied")
         handled = update(StripeEvent).where(StripeEvent.id == event_id, StripeEvent.handled_at.is_(None))
         await session.execute(handled.values(handled_at=now))
         await jobs.finish(session, claim)

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import jobs, outbox, policy, stripe_entries
+from billing.crashpoints import crashpoint
 from billing.errors import (
     CardDeclinedError,
     IdempotencyMismatchError,
@@ -176,12 +177,14 @@ async def advance(
         return Step(top_up=row)
     if row.status == TopUpStatus.PENDING:
         return await refresh(sessions, api, top_up_id, now=now)
+    crashpoint("top_up.unsent")
     key = f"top_up:{row.id}:customer:{row.attempt}"
     try:
         customer = await customer_of(sessions, api, OwnerId(row.owner_id), key=key, now=now)
         if row.way == TopUpWay.SAVED:
             return await _charge(sessions, api, row, customer, return_url=return_url, now=now)
         checkout = await _open(api, row, customer, return_url=return_url, now=now)
+        crashpoint("top_up.answered")
     except StripeAwayError as error:
         if error.answered:
             # Stripe keeps this answer under the key: the next try looks first, and then takes another.
@@ -220,6 +223,7 @@ async def end(sessions: Sessions, api: StripeApi, claim: jobs.Claim, *, now: dat
     row = (await refresh(sessions, api, top_up_id, now=now)).top_up
     if row.status == TopUpStatus.PENDING:
         await _close(api, row, tries=claim.tries)
+        crashpoint("top_up.closed")
         row = (await refresh(sessions, api, top_up_id, now=now)).top_up
     async with sessions.begin() as session:
         row = await _locked(session, top_up_id)
@@ -337,6 +341,7 @@ async def _credit(session: AsyncSession, row: TopUp, payment: Payment, *, now: d
     row.journal_id = await stripe_entries.post(session, order, movement, other=wallet)
     assert row.journal_id is not None, "whoever holds the row posts first"
     row.status, row.ended_at = TopUpStatus.SUCCEEDED, now
+    crashpoint("top_up.credited")
     money = Money(row.amount, row.currency)
     owner_id = OwnerId(row.owner_id)
     outbox.record(session, TopUpSucceeded(top_up_id=row.id, owner_id=owner_id, amount=money), at=now)
@@ -433,6 +438,7 @@ async def _charge(
             capture=True,
             key=f"top_up:{row.id}:payment:{row.attempt}",
         )
+        crashpoint("top_up.charged")
     except CardDeclinedError as error:
         # The payment waits for another card; it is ended, so that none can be charged for it later.
         if error.payment_id is not None:

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import ledger, maturity, outbox, payout_accounts, payouts, policy
+from billing.crashpoints import crashpoint
 from billing.errors import (
     NoPayoutAccountError,
     PayoutAccountFrozenError,
@@ -125,6 +126,7 @@ async def request(
     )
     session.add(row)
     await session.flush()
+    crashpoint("withdrawal.reserved")
     told = WithdrawalRequested(withdrawal_id=withdrawal_id, tutor_id=tutor_id, amount=money)
     outbox.record(session, told, at=now)
     return row
@@ -314,7 +316,9 @@ async def _end(
         at=now,
     )
     leg = Leg(ids[reserved], ids[taker], Money(row.amount, row.currency))
-    return (await ledger.post(session, order, [leg])).journal_id
+    posted = await ledger.post(session, order, [leg])
+    crashpoint("withdrawal.ended")
+    return posted.journal_id
 
 
 async def _requested_by(session: AsyncSession, journal_id: int) -> Withdrawal:

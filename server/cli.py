@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import ledger_file, seals
 from billing.money import Money
 from rooms import receipts
-from server import checks, config, log, run, seed
+from server import bench, checks, config, log, run, seed
 from server.clock import Clock
 from server.context import Role
 from server.demo import play
@@ -83,6 +83,22 @@ def parser() -> argparse.ArgumentParser:
     mint.add_argument("--ttl-s", type=int, default=3600)
 
     _command(commands, "seed", _seed, "make a demo world; doing it again changes nothing")
+    _proofs(commands)
+    _command(commands, "migrate", _migrate, "bring the database to head")
+    benches = commands.add_parser("bench", help="what the work itself costs").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    money = _command(benches, "money", _bench_money, "purchases and settlements, on a database of its own")
+    money.add_argument("--rounds", type=_count, default=5, help="interleaved with those of the ORM baseline")
+    money.add_argument("--purchases", type=int, default=1_000, help="of a round")
+    money.add_argument("--json", action="store_true")
+    schema = _command(commands, "schema", _schema, "write openapi.json and asyncapi.json")
+    schema.add_argument("--out", type=Path, default=Path(), help="folder of the files")
+    return top
+
+
+def _proofs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands that prove something."""
     check = _command(commands, "check", _check, "prove every invariant against the database")
     check.add_argument("--json", action="store_true")
     check.add_argument(
@@ -106,10 +122,6 @@ def parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("file", type=Path)
     verify.add_argument("--key", help="the public key that must have signed it (GET /api/v1/receipts/key)")
-    _command(commands, "migrate", _migrate, "bring the database to head")
-    schema = _command(commands, "schema", _schema, "write openapi.json and asyncapi.json")
-    schema.add_argument("--out", type=Path, default=Path(), help="folder of the files")
-    return top
 
 
 def _command(
@@ -187,6 +199,10 @@ def _check(settings: config.Settings, options: argparse.Namespace) -> int:
         print(f"{proof.transfers} transfers in {proof.took_ms} ms (longest: {slowest})")
         print("every invariant holds" if proof.ok else f"{len(proof.violations)} invariants are broken")
     return 0 if proof.ok else 1
+
+
+def _bench_money(_: config.Settings, options: argparse.Namespace) -> int:
+    return bench.money(rounds=options.rounds, purchases=options.purchases, as_json=options.json)
 
 
 def _verify_receipt(_: config.Settings, options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
 from billing import jobs, outbox
+from billing.crashpoints import crashpoint
 
 # ED-28: a pool of 30. Twenty stay open; ten more serve bursts and are closed after them.
 POOL_SIZE = 20
@@ -65,11 +66,16 @@ def create_sessions(
     class NodeSession(Session):
         """The session of this factory alone, so that its listener hears no other's commits."""
 
+    def before_commit(_: Session) -> None:
+        crashpoint("commit.unsent")
+
     def after_commit(session: Session) -> None:
+        crashpoint("commit.answered")
         for mark, told in ((outbox.RECORDED, recorded), (jobs.ENQUEUED, enqueued)):
             if session.info.pop(mark, False) and told is not None:
                 told()
 
+    event.listen(NodeSession, "before_commit", before_commit)
     event.listen(NodeSession, "after_commit", after_commit)
     info = {} if node is None else {outbox.NODE: node}
     return async_sessionmaker(engine, expire_on_commit=False, info=info, sync_session_class=NodeSession)

@@ -28,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the long form of tests that have one: thousands of rounds instead of dozens",
     )
+    parser.addoption(
+        "--operations",
+        type=int,
+        help="how many operations the random lives of money do (200,000 in the long form)",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,6 +59,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether a test that has a long form takes it."""
     return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def operations(request: pytest.FixtureRequest) -> int | None:
+    """How many operations were asked for, where that is not what the form of the test says."""
+    asked: int | None = request.config.getoption("--operations")
+    return asked
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,13 @@
 """Random lives of money against the real database, compared with a model that is a few dictionaries."""
 
 import asyncio
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -17,6 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlalchemy import text
 
 from billing import checks, holds, settlement, wallet
 from billing.errors import (
@@ -30,6 +33,7 @@ from billing.holds import NewHold
 from billing.models import Cause, HoldId, OwnerId, SourceKind
 from billing.money import Money, split
 from server import db
+from tests.billing.town import TABLE, Town
 from tests.billing.world import NOW, PLANNED_S, Sessions, end, facts, new_hold, owner, usd
 
 EXAMPLES = 30
@@ -264,3 +268,41 @@ def test_random_lives_agree_with_the_model(database_url: str) -> None:
             ),
         )
         runner.run(engine.dispose())
+
+
+# Far more than Hypothesis can drive: batches of operations in one transaction.
+
+
+@pytest.mark.timeout(7_200)
+async def test_a_town_agrees_with_its_model(
+    sessions: Sessions,
+    record_property: Callable[[str, object], None],
+    capfd: pytest.CaptureFixture[str],
+    operations: int | None,
+    *,
+    full: bool,
+) -> None:
+    """Alone on its database: a transaction of many operations locks the platform's own accounts in any order."""
+    wanted = operations or (200_000 if full else 1_200)
+    began, cpu_began = time.perf_counter(), time.process_time()
+    town = Town(sessions, seed=1)
+    await town.settle_in()
+    done = told = 0
+    while done < wanted:
+        done += await town.batch()
+        if done - told >= 10_000:
+            told = done
+            async with sessions() as session:
+                assert await checks.ledger_sums(session) == {"USD": 0}
+            with capfd.disabled():
+                print(f"{done:,} of {wanted:,} in {time.perf_counter() - began:.0f} s", flush=True)
+    took_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+
+    assert set(town.done) == set(TABLE), "everything was done"
+    async with sessions() as session:
+        await session.execute(text("set local statement_timeout = 0"))
+        assert await checks.run(session) == []
+    record_property(
+        "figures",
+        f"{done:,} operations in {took_s:.0f} s, {done / took_s:,.0f}/s, {cpu_s / done * 1e6:,.0f} us of Python each",
+    )

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from server import embedded, migrate
+from server import embedded
+from tests import beside
 from tests.chaos.backends import Backends
 
 
 @pytest.fixture
 def backends(tmp_path: Path) -> Iterator[Backends]:
     """PostgreSQL and Valkey of one test."""
+    beside.prepare(tmp_path / "postgres")
     with (
         embedded.Embedded(tmp_path / "postgres") as postgres,
         embedded.Embedded(tmp_path / "valkey") as valkey,
@@ -20,5 +22,4 @@ def backends(tmp_path: Path) -> Iterator[Backends]:
         postgres.start_postgres()
         valkey.acquire()
         valkey.start_valkey()
-        migrate.upgrade(postgres.database_url)
         yield Backends(postgres, valkey)

@@ -1,5 +1,7 @@
 """What each kind of evidence proves, one example a rule."""
 
+import itertools
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -594,3 +596,27 @@ def test_students_are_measured_against_what_the_tutor_gave(ended: float | None, 
     ended_at = None if ended is None else at(ended)
 
     assert attendance.total_s(START, at(PLANNED_S), ended_by_tutor_at=ended_at) == total
+
+
+# Orders ----------------------------------------------------------------------------------------------------------
+
+LIFE = (
+    whole_room("started", 0),
+    joined(0),
+    left(1_200, reason="CONNECTION_TIMEOUT"),
+    joined(1_500, "PA_2"),
+    left(4_800, "PA_2"),
+)
+
+
+def test_every_order_of_five_webhooks_and_any_repeats_prove_the_same() -> None:
+    dice = random.Random(5)
+    told = attended(*LIFE)
+    orders = list(itertools.permutations(LIFE))
+
+    assert len(orders) == 120
+    for order in orders:
+        repeated = list(order)
+        for _ in range(dice.randrange(6)):
+            repeated.insert(dice.randrange(len(repeated) + 1), dice.choice(order))
+        assert attended(*order) == attended(*repeated) == told

@@ -1,0 +1,62 @@
+"""Named moments at which a crash would matter, so that a test can end the process exactly there.
+
+A point does nothing and costs a look at one variable, until a process that is meant to die calls `arm`. What must hold
+after each is in `tests/chaos/test_money.py`, which fails when one of them is never reached.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+Point = Literal[
+    # Purchases and settlements. "written": inside the transaction, with everything in it.
+    "purchase.written",
+    "refund.written",
+    "due.written",
+    "settlement.claimed",
+    "settlement.written",
+    "sweep.found",
+    "adjustment.written",
+    "maturity.written",
+    # Every transaction of money: its commit was not sent; it was answered, and nobody knows yet.
+    "commit.unsent",
+    "commit.answered",
+    # Jobs, whatever they do.
+    "job.claimed",
+    "job.finished",
+    # Top-ups: Stripe has not heard of it; it has, and we have not written that down; it is paid and credited.
+    "top_up.unsent",
+    "top_up.answered",
+    "top_up.charged",
+    "top_up.credited",
+    "top_up.closed",
+    # Webhooks.
+    "webhook.stored",
+    "webhook.fetched",
+    "webhook.applied",
+    "reconciliation.looked",
+    "reconciliation.repaired",
+    # Withdrawals: reserved; begun; each step done at Stripe and not written down; written down.
+    "withdrawal.reserved",
+    "payout.begun",
+    "payout.transferred",
+    "payout.paid_out",
+    "payout.looked",
+    "payout.reversed",
+    "payout.noted",
+    "withdrawal.ended",
+]
+POINTS: tuple[Point, ...] = get_args(Point)
+
+_reached: Callable[[Point], None] | None = None
+
+
+def crashpoint(point: Point) -> None:
+    """Say that the process is at this point."""
+    if _reached is not None:
+        _reached(point)
+
+
+def arm(reached: Callable[[Point], None] | None) -> None:
+    """Have this called at every point of this process, or nothing any more."""
+    global _reached  # noqa: PLW0603 - one process, one fate
+    _reached = reached
