@@ -299,7 +299,7 @@ class Town:
             return
         lesson = self.known.lessons.pop(self.dice.randrange(len(self.known.lessons)))
         seconds = {student: self.dice.choice((0, 1_079, 1_080, PLANNED_S)) for student in self.students}
-        tutor_s = self.dice.choice((1_079, 1_080, PLANNED_S, PLANNED_S))
+        tutor_s = self.dice.choice((0, 1_079, 1_080, PLANNED_S, PLANNED_S))
         known = facts(lesson, seconds, tutor_attended_s=tutor_s)
 
         async def work(session: AsyncSession) -> None:
@@ -313,16 +313,17 @@ class Town:
         for hold_id, placed in self.known.holds.items():
             if placed.lesson != lesson or placed.status != "held":
                 continue
-            if tutor_s < 1_080 or seconds[placed.student] < 1_080:
+            is_booking = placed.kind is SourceKind.BOOKING
+            if tutor_s == 0 if is_booking else min(tutor_s, seconds[placed.student]) < 1_080:
                 placed.status = "refunded"
                 self.add(WALLET, placed.student, placed.amount)
                 share = 0
             else:
                 placed.status = "released"
                 share, _ = split(placed.amount, placed.bps)
-            if placed.kind is SourceKind.BOOKING:
+            if is_booking:
                 self.known.maturing[hold_id] = share
-            self.add(PENDING if placed.kind is SourceKind.BOOKING else EARNINGS, placed.tutor, share)
+            self.add(PENDING if is_booking else EARNINGS, placed.tutor, share)
 
     async def mature(self) -> None:
         """A risk window ends, or has not ended yet."""
@@ -508,6 +509,7 @@ def payment(top_up_id: UUID, owner_id: OwnerId, amount: int) -> Payment:
         "customer": None,
         "client_secret": None,
         "latest_charge": {"id": f"ch_{number}", "balance_transaction": movement},
+        "payment_method": "pm_card",
         "last_payment_error": None,
         "next_action": None,
         "metadata": {top_ups.TAG: str(top_up_id), top_ups.OWNER_TAG: str(owner_id)},
