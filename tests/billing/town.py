@@ -135,7 +135,7 @@ class Town:
 
     async def compare(self) -> None:
         """See that every account and every hold is what the model says."""
-        people = [*self.students, *self.tutors, *self.known.frozen.values()]
+        people = [*self.students, *self.tutors, *self.known.frozen]
         async with self.sessions() as session:
             rows = await session.execute(_ACCOUNTS, {"owners": people})
             found = {(row.kind, row.owner_id): row.balance for row in rows if row.balance}
