@@ -17,7 +17,8 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import holds, maturity, payout_accounts, settlement, top_ups, wallet, withdrawals
+from billing import disputes, holds, maturity, payout_accounts, settlement, top_ups, wallet, withdrawals
+from billing.disputes import Claim
 from billing.errors import (
     BillingError,
     HoldNotHeldError,
@@ -29,7 +30,7 @@ from billing.errors import (
     WithdrawalTooSmallError,
 )
 from billing.holds import NewHold
-from billing.models import AccountKind, Cause, HoldId, OwnerId, SourceKind, TopUpWay
+from billing.models import AccountKind, Cause, DisputeReason, HoldId, OwnerId, SourceKind, TopUpWay
 from billing.money import Money, split
 from billing.payout_accounts import BankData
 from billing.stripe_objects import Payment
@@ -76,6 +77,8 @@ class Known(msgspec.Struct):
     over: list[UUID] = []
     maturing: dict[HoldId, int] = {}
     frozen: dict[HoldId, UUID] = {}
+    """The dispute of each hold whose share is frozen."""
+    disputed: set[HoldId] = set()
     withdrawals: dict[UUID, Asked] = {}
     settled: Counter[str] = msgspec.field(default_factory=Counter)
     """Holds of which nobody asks any more, by their status."""
@@ -339,29 +342,30 @@ class Town:
             tutor, share = self.known.holds[hold_id].tutor, self.known.maturing.pop(hold_id)
             self.move((PENDING, tutor), (EARNINGS, tutor), share)
 
-    async def freeze(self) -> None:
-        """A dispute freezes a share that is at risk, or is decided for the tutor."""
+    async def dispute(self) -> None:
+        """A share that is at risk is disputed, or a dispute is decided for the tutor."""
         if self.known.frozen and self.dice.random() < 0.5:
-            hold_id = self.dice.choice(list(self.known.frozen))
-            dispute, tutor = self.known.frozen[hold_id], self.known.holds[hold_id].tutor
+            hold_id, dispute = self.dice.choice(list(self.known.frozen.items()))
+            await self.do(
+                lambda session: disputes.uphold(
+                    session, dispute, admin_id=ADMINS[0], notes="Nothing was wrong.", now=NOW
+                )
+            )
             share = self.known.maturing[hold_id]
-
-            await self.do(lambda session: maturity.thaw(session, hold_id, by=dispute, now=NOW))
-            self.move((AccountKind.FROZEN, hold_id), (PENDING, tutor), share)
+            self.move((AccountKind.FROZEN, hold_id), (PENDING, self.known.holds[hold_id].tutor), share)
             del self.known.frozen[hold_id]
             return
-        free = [one for one, share in self.known.maturing.items() if share and one not in self.known.frozen]
+        free = [one for one, share in self.known.maturing.items() if share and one not in self.known.disputed]
         if not free:
             return
-        hold_id, dispute = self.dice.choice(free), uuid4()
-        tutor, share = self.known.holds[hold_id].tutor, self.known.maturing[hold_id]
-
-        frozen = await self.do(
-            lambda session: maturity.freeze(session, hold_id, by=dispute, only_pending=False, now=NOW)
-        )
-        assert frozen == usd(share)
-        self.move((PENDING, tutor), (AccountKind.FROZEN, hold_id), share)
-        self.known.frozen[hold_id] = dispute
+        hold_id = self.dice.choice(free)
+        placed, share = self.known.holds[hold_id], self.known.maturing[hold_id]
+        claim = Claim(reason=DisputeReason.OTHER, words="It was not as agreed.", student_id=placed.student)
+        begun = await self.do(lambda session: disputes.begin(session, hold_id, claim, now=NOW))
+        assert begun.frozen == share
+        self.move((PENDING, placed.tutor), (AccountKind.FROZEN, hold_id), share)
+        self.known.frozen[hold_id] = begun.id
+        self.known.disputed.add(hold_id)
 
     async def spend(self) -> None:
         tutor, amount = self.dice.choice(self.tutors), self.dice.randint(1, 3_000)
@@ -470,7 +474,7 @@ TABLE: Mapping[str, tuple[Deed, int]] = {
     "refund": (Town.refund, 3),
     "teach": (Town.teach, 2),
     "mature": (Town.mature, 5),
-    "freeze": (Town.freeze, 2),
+    "dispute": (Town.dispute, 2),
     "spend": (Town.spend, 2),
     "withdraw": (Town.withdraw, 2),
     "decide": (Town.decide, 4),
