@@ -29,7 +29,7 @@ from billing.models import AccountKind, DisputeReason, DisputeStatus, OwnerId, S
 from billing.money import Money
 from tests.billing.earner import EXPENSE, RISK, Earner
 from tests.billing.test_refunds import sell
-from tests.billing.world import Sessions, buy, events, facts, fund, new_hold, owner, violations
+from tests.billing.world import PLANNED_S, Sessions, buy, events, facts, fund, new_hold, owner, violations
 
 ONE_DATABASE = True
 
@@ -267,7 +267,7 @@ async def test_late_evidence_leaves_a_disputed_hold_to_people(earner: Earner) ->
     await earner.dispute(hold_id)
     lesson, student = await earner.lesson_of(hold_id)
 
-    late = facts(lesson, {student: 0}, tutor_id=earner.tutor)
+    late = facts(lesson, {student: PLANNED_S}, tutor_id=earner.tutor, tutor_attended_s=0)
     async with earner.sessions.begin() as session:
         found = await settlement.reconsider(session, late, now=earner.now)
 

@@ -366,7 +366,7 @@ async def test_what_nobody_took_is_paid_out_by_the_split_and_waits_like_a_lesson
     # 333 and 334 at 80 %.
     assert (has.earnings_pending.amount, has.earnings_available.amount) == (266 + 267, 0)
     assert (held.status, expired.status, expired.cause) == ("held", "released", "expired")
-    assert "Nobody took this lesson" in explain(expired)
+    assert "was not taken before its package expired" in explain(expired)
     assert "không được dùng" in explain(expired, "vi")
     assert await balance(seller.sessions, seller.student) == 0
     assert await violations(seller.sessions) == []

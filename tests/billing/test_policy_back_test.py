@@ -9,9 +9,8 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from billing import back_test, holds, policy
+from billing import back_test, holds, policy, settlement
 from billing.back_test import Report
-from billing.facts import decide
 from billing.models import Cause, FactsRow, Hold, OwnerId, PackageExpiry, PresenceRow, Settlement, SourceKind
 from billing.money import split
 from billing.policy import REFERRAL, TIER, TIERED, Policy, Tier
@@ -121,13 +120,15 @@ async def by_hand(sessions: Sessions, candidate: Policy) -> Mapping[UUID, tuple[
                 hold.attribution,
                 lifetime=earned.get(hold.tutor_id, 0),
             )
-            decision = decide(
-                amount=hold.amount,
-                tutor_bps=bps,
+            absent_s = candidate.attendance_percent * known.planned_s
+            judged = Hold(amount=hold.amount, tutor_bps=bps, source_kind=hold.source_kind)
+            decision = settlement.judge(
+                judged,
+                candidate.attendance_percent,
                 attended_s=presence.attended_s if presence else 0,
+                tutor_attended_s=known.tutor_attended_s,
                 total_s=known.total_s,
-                threshold_percent=candidate.attendance_percent,
-                tutor_absent=known.tutor_attended_s * 100 < candidate.attendance_percent * known.planned_s,
+                tutor_absent=known.tutor_attended_s * 100 < absent_s,
                 cancelled=known.cancelled,
             )
             if candidate.tiers_count_everything or hold.source_kind in TIERED:

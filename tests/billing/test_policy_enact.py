@@ -342,7 +342,8 @@ async def test_lifetime_counts_what_tiers_are_for_and_what_was_not_given_back(se
             student,
             new_hold(1_000, lesson_id=lesson, tutor_id=tutor, tutor_bps=8_000, source_kind=kind),
         )
-        await end(sessions, facts(lesson, {student: attended_s}, tutor_id=tutor))
+        known = facts(lesson, {student: attended_s}, tutor_id=tutor, tutor_attended_s=attended_s)
+        await end(sessions, known)
 
     async with sessions() as session:
         tiered = await lifetime.net(session, tutor, everything=False)

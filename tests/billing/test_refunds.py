@@ -72,8 +72,10 @@ async def sell(
     await fund(earner.sessions, student, amount)
     hold = new_hold(amount, lesson_id=lesson, tutor_id=earner.tutor, tutor_bps=bps, source_kind=kind)
     [hold_id] = await buy(earner.sessions, student, hold)
-    there = {student: PLANNED_S if attended else 0}
-    await end(earner.sessions, facts(lesson, there, tutor_id=earner.tutor), now=earner.now)
+    # Nobody was there: money goes back whatever was sold.
+    came_s = PLANNED_S if attended else 0
+    known = facts(lesson, {student: came_s}, tutor_id=earner.tutor, tutor_attended_s=came_s)
+    await end(earner.sessions, known, now=earner.now)
     return hold_id
 
 
@@ -247,8 +249,8 @@ async def test_a_hold_tells_of_its_refunds(earner: Earner) -> None:
     [adjustment] = view.adjustments
     assert (adjustment.cause, adjustment.reason) == (Cause.REFUND, NOTE)
     assert (adjustment.tutor_share, adjustment.refunded) == (Money(3_500), Money(5_000))
-    assert "Money was given back on 2026-03-01: now 35.00 USD to the tutor" in explain(view)
-    assert "Tiền đã được hoàn lại" in explain(view, "vi")
+    assert "A refund changed this on 2026-03-01: now 35.00 USD to the tutor" in explain(view)
+    assert "Một khoản hoàn tiền đã thay đổi kết quả" in explain(view, "vi")
 
 
 # Every way into earnings ---------------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ async def test_a_dispute_goes_from_the_students_words_to_money_back_and_everybod
     shown = court.stage.seen(f"user:{court.tutor.user_id}", "dispute.updated")
     assert [one.data["status"] for one in shown] == ["open", "resolved_refunded"]
     hold = await court.stage.do("hold.get", court.student, hold_id=hold_id)
-    assert "A dispute was decided for the student" in hold["explanation"]
+    assert "The decision of a dispute changed this on" in hold["explanation"]
     assert await court.violations() == set()
 
 

@@ -16,7 +16,8 @@ from server.clock import Clock
 from server.commands import TABLE
 from server.config import Settings
 from server.context import Command, Context, Role
-from server.http.door import BODY_MAX, PREFIX
+from server.http.door import BODY_MAX
+from tests.server.test_bad_input import url_of, valid_body
 from tests.server.world import Person, World, open_world
 
 ROUTES = [row for row in TABLE if row.path is not None]
@@ -28,11 +29,6 @@ ALLOWED: dict[str, set[Role]] = {
     "admin": {Role.ADMIN, Role.OWNER},
     "owner": {Role.OWNER},
 }
-
-
-def url_of(row: Command) -> str:
-    """The row's address with ids that nobody has."""
-    return PREFIX + re.sub(r"{\w+}", lambda _: str(uuid4()), row.path or "")
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> None:
@@ -50,7 +46,7 @@ class TestGuards:
 
     async def test_without_a_token_only_public_routes_answer(self, world: World) -> None:
         for row in ROUTES:
-            response = await world.client.request(str(row.method), url_of(row))
+            response = await world.client.request(str(row.method), url_of(row, {}))
             if row.guard == "public":
                 assert response.json().get("code") != "permission_denied", row.op
             else:
@@ -63,7 +59,7 @@ class TestGuards:
                 if row.guard == "public" or role in ALLOWED[row.guard]:
                     continue
                 response = await world.client.request(
-                    str(row.method), url_of(row), headers=people[role].headers
+                    str(row.method), url_of(row, {}), headers=people[role].headers
                 )
                 assert_problem(response, 403, "permission_denied")
 
@@ -75,7 +71,7 @@ class TestGuards:
             role = Role.TUTOR if row.guard == "public" else max(ALLOWED[row.guard])
             response = await whole.client.request(
                 str(row.method),
-                url_of(row),
+                url_of(row, {}),
                 headers=people[role].headers | {"Idempotency-Key": "k"},
                 json=None if row.method == "GET" else {"reason": "because the rules say so"},
             )
@@ -90,7 +86,9 @@ class TestGuards:
             for name in names:
                 if types[name] is not UUID:
                     continue
-                url = url_of(msgspec.structs.replace(row, path=str(row.path).replace(f"{{{name}}}", "no-id")))
+                url = url_of(
+                    msgspec.structs.replace(row, path=str(row.path).replace(f"{{{name}}}", "no-id")), {}
+                )
                 role = Role.TUTOR if row.guard == "public" else max(ALLOWED[row.guard])
                 response = await world.client.request(
                     str(row.method), url, headers=people[role].headers | {"Idempotency-Key": "k"}
@@ -103,18 +101,13 @@ class TestGuards:
         rows = [row for row in ROUTES if row.idempotent]
         assert rows
         for row in rows:
-            fields = msgspec.structs.fields(row.request)
-            body = {field.encode_name: VALUES.get(field.encode_name, str(uuid4())) for field in fields}
             response = await world.client.request(
                 str(row.method),
-                url_of(row),
+                url_of(row, {}),
                 headers=people[max(ALLOWED[row.guard])].headers,
-                json=body,
+                json=valid_body(row),
             )
             assert_problem(response, 400, "idempotency_key_required")
-
-
-VALUES = {"money": {"amount": 100, "currency": "USD"}, "reason": "because the rules say so"}
 
 
 class TestToken:

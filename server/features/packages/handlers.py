@@ -26,7 +26,7 @@ from billing.money import Money
 from billing.packages import Offer
 from server import audit, pages, texts
 from server.context import Command, Context
-from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError
+from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
 from server.features.accounts.models import is_approved_tutor, names_of, user_of
 from server.features.packages.messages import (
     BuyPackage,
@@ -117,7 +117,13 @@ async def hide_option(ctx: Context, command: HideOption) -> OptionView:
 
 
 async def list_options(ctx: Context, command: ListOptions) -> OptionList:
-    """Return what a tutor offers, in the tutor's own order."""
+    """Return what a tutor offers, in the tutor's own order.
+
+    Raises:
+        NotFoundError: There is no such tutor.
+    """
+    if not await is_approved_tutor(ctx.session, command.tutor_id):
+        raise NotFoundError("There is no such tutor.")
     query = select(PackageOption).where(PackageOption.tutor_id == command.tutor_id)
     if ctx.principal is None or ctx.principal.user_id != command.tutor_id:
         query = query.where(PackageOption.hidden_at.is_(None))
