@@ -310,7 +310,9 @@ class Town:
 async def town(product: Product) -> AsyncIterator[Town]:
     """Let people use a server; whoever is still connected at the end is not any more."""
     failure: Exception | None = None
-    async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+    # However many are in town, nobody waits for somebody else's socket to close.
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as tasks:
         found = Town(product, http, tasks)
         try:
             yield found

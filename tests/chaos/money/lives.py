@@ -190,17 +190,19 @@ def name(plan: Plan, what: str) -> OwnerId:
 
 
 async def shopping(life: Life) -> None:
-    """Two lessons: one settles at once, one waits for its risk window; a hold is given back, evidence comes late."""
+    """Three lessons: one settles at once, two wait for their risk windows; a hold is given back, evidence comes late."""
     plan, sessions = life.plan, life.sessions
-    course, booking = name(plan, "course"), name(plan, "booking")
+    course, booking, unheld = name(plan, "course"), name(plan, "booking"), name(plan, "unheld")
     students = [name(plan, f"student:{seat}") for seat in range(plan.seats)]
     placed: list[HoldId] = []
     for student in students:
-        await life.fund(student, 2 * PRICE)
         wanted = [
             _hold(life, student, course, SourceKind.COURSE_SESSION, 1),
             _hold(life, student, booking, SourceKind.BOOKING, 2),
         ]
+        if student == students[1]:
+            wanted.append(_hold(life, student, unheld, SourceKind.BOOKING, 3))
+        await life.fund(student, len(wanted) * PRICE)
         # A double click.
         both = await asyncio.gather(life.buy(student, wanted), life.buy(student, wanted))
         assert both[0] == both[1]
@@ -222,10 +224,13 @@ async def shopping(life: Life) -> None:
     await settlement.sweep(sessions, START)
     # Somebody else's sweep may be at it.
     await life.settle(booking)
-    # The second student was not there after all.
-    seen = {student: PLANNED_S for student in students if student != students[1]}
+    # The tutor was not in the third lesson after all.
+    seen = {students[1]: PLANNED_S}
+    await life.end(_facts(unheld, life.tutor, seen))
+    await life.settle(unheld)
+    late = msgspec.structs.replace(_facts(unheld, life.tutor, seen), tutor_attended_s=0, tutor_absent=True)
     async with sessions.begin() as session:
-        await settlement.reconsider(session, _facts(booking, life.tutor, seen), now=START)
+        await settlement.reconsider(session, late, now=START)
     later = START + RISK
     await life.do_jobs(
         maturity.JOB,
@@ -417,14 +422,14 @@ def outcome(plan: Plan) -> dict[tuple[str, UUID], int]:
     match plan.kind:
         case "shopping":
             tutor, _ = split(PRICE, BPS)
-            # The first gave one hold back, the second was not there in one lesson.
+            # The first gave one hold back, the second paid for a lesson to which the tutor did not come.
             given_back = {0, 1}
             wallets: dict[tuple[str, UUID], int] = {
                 ("wallet", name(plan, f"student:{seat}")): PRICE if seat in given_back else 0
                 for seat in range(plan.seats)
             }
             return wallets | {
-                ("earnings", name(plan, "tutor")): tutor * (2 * plan.seats - 2),
+                ("earnings", name(plan, "tutor")): tutor * (2 * plan.seats - 1),
                 ("earnings_pending", name(plan, "tutor")): 0,
             }
         case "paying":
