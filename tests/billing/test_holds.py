@@ -31,6 +31,8 @@ from tests.billing.world import (
     violations,
 )
 
+ONE_DATABASE = True
+
 
 async def status(sessions: Sessions, hold_id: UUID) -> HoldStatus:
     async with sessions() as session:

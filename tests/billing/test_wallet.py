@@ -29,6 +29,8 @@ from tests.billing.world import (
     violations,
 )
 
+ONE_DATABASE = True
+
 REASON = "A gift from the tests."
 
 

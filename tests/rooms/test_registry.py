@@ -274,7 +274,7 @@ async def test_without_database_nothing_is_applied(
         await rooms.ask(room_id, join(ANN))
         with monkeypatch.context() as patch:
             patch.setattr(journal, "append", refuse)
-            patch.setattr("rooms.commits._Lane._connect", refuse)
+            patch.setattr("rooms.held.HeldConnection.open", refuse)
             with pytest.raises(errors.OverloadedError):
                 await rooms.ask(room_id, command)
             rooms.tell(room_id, m.SocketGone(ANN, socket(f"{ANN}/1")))

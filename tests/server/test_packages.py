@@ -11,6 +11,7 @@ from billing import packages
 from server import jobs
 from server.audit import AuditEntry
 from server.context import Role
+from server.features.packages import handlers
 from server.job import Once
 from tests.server.school import START, Body, School
 from tests.server.stage import Stage
@@ -91,6 +92,15 @@ async def test_an_offer_that_cannot_be_is_refused(school: School) -> None:
     for fields in IMPOSSIBLE:
         refused = await refusal(school, "POST", "/package-options", school.tutor, OPTION | fields)
         assert refused == (400, "bad_request")
+
+
+async def test_offers_have_an_end(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    await option(school)
+    monkeypatch.setattr(handlers, "OPTIONS_MOST", 1)
+
+    refused = await refusal(school, "POST", "/package-options", school.tutor, OPTION)
+
+    assert refused == (409, "too_many_options")
 
 
 async def test_only_approved_tutors_offer_and_only_their_own(school: School) -> None:
