@@ -26,6 +26,7 @@ from billing.money import BPS_WHOLE, Money, split
 from billing.policy import RANGES, Changes, Policy, Tier
 from tests.billing.seller import Seller, enact
 from tests.billing.world import (
+    FIRST_TERMS,
     NOW,
     PLANNED_S,
     Sessions,
@@ -64,32 +65,7 @@ async def make(
 
 
 def terms(**fields: object) -> Policy:
-    first = Policy(
-        version=1,
-        course_platform_bps=3_000,
-        course_referral_bps=7_000,
-        booking_tiers=(Tier(0, 2_000), Tier(100_000, 1_500), Tier(500_000, 1_000)),
-        tiers_count_everything=False,
-        attendance_percent=20,
-        min_price=100,
-        course_risk_days=0,
-        booking_risk_days=7,
-        free_cancel_hours=24,
-        free_cancel_kindness_minutes=5,
-        late_cancel_percent=0,
-        dispute_days=30,
-        goodwill_admin_most=5_000,
-        goodwill_most=50_000,
-        package_expiry=PackageExpiry.RELEASE,
-        package_warning_days=7,
-        package_refund_days=14,
-        top_up_least=500,
-        top_up_most=1_000_000,
-        withdrawal_least=1_000,
-        withdrawal_two_people_above=100_000,
-        payout_freeze_hours=72,
-    )
-    return msgspec.structs.replace(first, **fields)
+    return msgspec.structs.replace(FIRST_TERMS, **fields)
 
 
 def codes(changes: Changes) -> list[str]:
