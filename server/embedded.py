@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,6 +38,14 @@ CONNECTIONS = 200
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
+# Its parent may be gone before the kernel is asked.
+_LAUNCHER = f"""\
+import ctypes, os, sys
+sig, parent, *command = sys.argv[1:]
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, int(sig))
+if os.getppid() == int(parent):
+    os.execvp(command[0], command)
+"""
 
 
 class DataDirBusyError(Exception):
@@ -56,6 +65,15 @@ class EmbeddedError(Exception):
 def die_with_parent(sig: signal.Signals) -> None:
     """Ask the kernel to send `sig` to this (child) process when its parent ends, however it ends."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, int(sig))
+
+
+def dying_with_parent(sig: signal.Signals, *command: str) -> list[str]:
+    """Return `command` as one that is sent `sig` when the process that runs it ends, however that ends.
+
+    A launcher asks the kernel and then becomes the command: it keeps its process id. `preexec_fn` would ask between fork
+    and exec, where a lock that another thread held stays locked for ever, and who spawns waits for ever.
+    """
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(int(sig)), str(os.getpid()), *command]
 
 
 def _package_folder(name: str) -> Path:
@@ -236,13 +254,12 @@ class Embedded:
     def _spawn(self, command: list[str], *, log: str, stop: signal.Signals) -> None:
         with (self.data_dir / log).open("ab") as out:
             child = subprocess.Popen(
-                command,
+                dying_with_parent(stop, *command),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 # A Ctrl-C of the terminal reaches us alone: we stop the servers after the last write.
                 start_new_session=True,
-                preexec_fn=lambda: die_with_parent(stop),  # noqa: PLW1509
             )
         self._children.append((child, stop))
 

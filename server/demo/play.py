@@ -130,15 +130,11 @@ async def _server(folder: Path, port: int, environment: dict[str, str]) -> Async
 
     async def run(*arguments: str, stdout: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "server",
-            *arguments,
+            *embedded.dying_with_parent(signal.SIGTERM, sys.executable, "-m", "server", *arguments),
             "--data-dir",
             str(folder),
             stdout=stdout,
             env=environment,
-            preexec_fn=lambda: embedded.die_with_parent(signal.SIGTERM),
         )
 
     async def command(*arguments: str) -> bytes:

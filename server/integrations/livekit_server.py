@@ -85,14 +85,13 @@ class LiveKitServer:
             file.write(msgspec.json.encode(self._settings()))
         with self._log.open("ab") as out:
             self._child = subprocess.Popen(
-                [self._binary, "--config", str(self._config)],
+                # A gentler signal would make it wait for the last participant.
+                embedded.dying_with_parent(signal.SIGKILL, self._binary, "--config", str(self._config)),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 # A Ctrl-C of the terminal reaches us alone: rooms are let go of before their media.
                 start_new_session=True,
-                # A gentler signal would make it wait for the last participant.
-                preexec_fn=lambda: embedded.die_with_parent(signal.SIGKILL),  # noqa: PLW1509
             )
         end = time.monotonic() + START_TIMEOUT_S
         while not self._answers():

@@ -184,13 +184,12 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "server", *arguments, "--data-dir", str(self.folder)),
+                # Should the tests be killed, their servers end with them.
+                *embedded.dying_with_parent(signal.SIGTERM, sys.executable, "-m", "server", *arguments),
+                *("--data-dir", str(self.folder)),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
-                # Should the tests be killed, their servers end with them.
-                preexec_fn=lambda: embedded.die_with_parent(signal.SIGTERM),
             )
 
     async def _end(self, sig: signal.Signals) -> int:

@@ -119,14 +119,14 @@ class Product:
     def _run(self, *arguments: str) -> subprocess.Popen[str]:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "serve.log").open("ab") as log:
+            command = (sys.executable, "-m", "server", *arguments, "--data-dir", str(self._data_dir))
             return subprocess.Popen(
-                [sys.executable, "-m", "server", *arguments, "--data-dir", str(self._data_dir)],
+                # Should the tests be killed, their servers end with them.
+                embedded.dying_with_parent(signal.SIGTERM, *command),
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env=self._environment,
-                # Should the tests be killed, their servers end with them.
-                preexec_fn=lambda: embedded.die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - threads here only wait
             )
 
 

@@ -101,12 +101,9 @@ class Product:
         """Bring LiveKit back on the same ports, as a supervisor would; it has forgotten every room."""
         config = self._data_dir / "livekit.json"
         self._livekit = await asyncio.create_subprocess_exec(
-            str(self._binary),
-            "--config",
-            str(config),
+            *embedded.dying_with_parent(signal.SIGKILL, str(self._binary), "--config", str(config)),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
-            preexec_fn=lambda: embedded.die_with_parent(signal.SIGKILL),
         )
         url = f"http://127.0.0.1:{msgspec.json.decode(config.read_bytes())['port']}/"
         async with httpx.AsyncClient() as http:
@@ -121,16 +118,12 @@ class Product:
     async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "server",
-                *arguments,
+                *embedded.dying_with_parent(signal.SIGTERM, sys.executable, "-m", "server", *arguments),
                 "--data-dir",
                 str(self._data_dir),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
-                preexec_fn=lambda: embedded.die_with_parent(signal.SIGTERM),
             )
 
 
