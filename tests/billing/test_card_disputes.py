@@ -20,8 +20,6 @@ from server.integrations.stripe_fake.disputes import FEE
 from tests.billing.payments import Shop, open_shop
 from tests.billing.world import PLANNED_S, Sessions, facts, fund, new_hold, owner, violations
 
-ONE_DATABASE = True
-
 PAID, PRICE, SHARE, OURS = 10_000, 6_000, 4_200, 1_800
 CARD_FEE = PAID * 29 // 1000 + 30
 RISK = timedelta(days=7)

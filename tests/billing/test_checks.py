@@ -12,6 +12,9 @@ from tests.billing.payments import open_shop
 from tests.billing.seller import Seller
 from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
 
+# It changes tables, not only what is in them.
+OWN_DATABASE = True
+
 ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
 
 FAULTS = {

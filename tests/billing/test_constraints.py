@@ -18,6 +18,9 @@ from billing.models import Base, Hold
 from billing.money import Money
 from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner
 
+# It changes tables, not only what is in them.
+OWN_DATABASE = True
+
 Row = dict[str, Any]
 
 

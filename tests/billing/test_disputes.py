@@ -31,8 +31,6 @@ from tests.billing.earner import EXPENSE, RISK, Earner
 from tests.billing.test_refunds import sell
 from tests.billing.world import PLANNED_S, Sessions, buy, events, facts, fund, new_hold, owner, violations
 
-ONE_DATABASE = True
-
 OPEN, UPHELD, REFUNDED = DisputeStatus
 WHERE = (
     AccountKind.WALLET,

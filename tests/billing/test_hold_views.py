@@ -11,8 +11,6 @@ from billing.models import Cause, HoldId, HoldStatus, SourceKind
 from billing.settlement import reconsider
 from tests.billing.world import NOW, Sessions, buy, end, facts, fund, new_hold, owner, usd
 
-ONE_DATABASE = True
-
 
 async def seen(sessions: Sessions, hold_id: UUID) -> hold_views.HoldView:
     async with sessions() as session:

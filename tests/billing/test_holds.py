@@ -31,8 +31,6 @@ from tests.billing.world import (
     violations,
 )
 
-ONE_DATABASE = True
-
 
 async def status(sessions: Sessions, hold_id: UUID) -> HoldStatus:
     async with sessions() as session:

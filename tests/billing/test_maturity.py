@@ -12,8 +12,6 @@ from billing.models import AccountKind, HoldId, SourceKind
 from tests.billing.earner import EXPENSE, RISK, Earner
 from tests.billing.world import PLANNED_S, Sessions, facts, violations
 
-ONE_DATABASE = True
-
 BOOKING = SourceKind.BOOKING
 # Slices are judged by attendance; these belong to no package.
 NO_PACKAGE = ["slice_has_package"]

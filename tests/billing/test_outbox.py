@@ -8,8 +8,6 @@ from billing.messages import Event, HoldPlaced, WalletChanged
 from billing.models import HoldId, SourceKind
 from tests.billing.world import NOW, Sessions, owner, usd
 
-ONE_DATABASE = True
-
 PLACED = HoldPlaced(
     hold_id=HoldId(uuid4()),
     student_id=owner(),

@@ -22,8 +22,6 @@ from server.integrations.stripe_fake.fake import Fault
 from tests.billing.booker import FAR, PRICE, SOON, Booker
 from tests.billing.world import PLANNED_S, Sessions, balance, events, fund, usd
 
-ONE_DATABASE = True
-
 FEE = PRICE * 29 // 1000 + 30
 TUTOR, PLATFORM = 3_000, 7_000
 PAID = {"earnings_pending": TUTOR, "platform_revenue": PLATFORM, "stripe": FEE - PRICE}

@@ -26,8 +26,6 @@ from billing.models import (
 from billing.payment_states import CardStep, next_card_step
 from tests.billing.world import NOW, Sessions, owner
 
-ONE_DATABASE = True
-
 # Those of the requirements, ED-50 to ED-56, written down once more.
 ARROWS = {
     ("PENDING", "AUTHORIZED"),

@@ -29,8 +29,6 @@ from billing.models import Cause, HoldStatus, PaymentMethod, PaymentReason, Paym
 from tests.billing.booker import PRICE, WORDS, Booker, followed
 from tests.billing.world import PLANNED_S, Sessions, balance, earnings, events, fund, usd, violations
 
-ONE_DATABASE = True
-
 TUTOR, PLATFORM = 3_000, 7_000
 PENDING, AUTHORIZED, CAPTURED, VOIDED = "PENDING", "AUTHORIZED", "CAPTURED", "VOIDED"
 PART, REFUNDED = "PARTIALLY_REFUNDED", "REFUNDED"

@@ -15,8 +15,6 @@ from server.integrations.stripe_fake.machine import Call
 from tests.billing.earner import Earner
 from tests.billing.world import Sessions, events, violations
 
-ONE_DATABASE = True
-
 WHERE = (AccountKind.EARNINGS, AccountKind.WITHDRAWAL, AccountKind.STRIPE)
 ARRIVED = timedelta(days=2)
 # Longer than Stripe keeps a key.

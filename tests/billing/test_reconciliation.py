@@ -21,8 +21,6 @@ from billing.top_ups import TAG
 from tests.billing.payments import NOW, Shop, open_shop
 from tests.billing.world import Sessions, balance, owner, violations
 
-ONE_DATABASE = True
-
 
 @pytest.fixture
 async def shop(sessions: Sessions) -> AsyncIterator[Shop]:

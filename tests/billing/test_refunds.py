@@ -42,8 +42,6 @@ from tests.billing.world import (
     violations,
 )
 
-ONE_DATABASE = True
-
 BOOKING, COURSE = SourceKind.BOOKING, SourceKind.COURSE_SESSION
 WHERE = (
     AccountKind.WALLET,

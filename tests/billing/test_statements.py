@@ -17,8 +17,6 @@ from billing.papers import Issue, Wish
 from billing.statements import Statement
 from tests.billing.world import NOW, Sessions, balance, buy, fund, new_hold, owner, usd
 
-ONE_DATABASE = True
-
 EVER = NOW - timedelta(days=3_000), NOW + timedelta(days=3_000)
 
 

@@ -22,6 +22,9 @@ from server.integrations.stripe_fake.machine import Call
 from server.integrations.stripe_fake.tape import Tape
 from tests.billing.payments import KEY, NOW, RETURN_URL, SECRET, Sessions, api_of, collect
 
+# It changes tables, not only what is in them.
+OWN_DATABASE = True
+
 
 class Clock:
     def __init__(self) -> None:

@@ -29,8 +29,6 @@ from tests.billing.world import (
     violations,
 )
 
-ONE_DATABASE = True
-
 REASON = "A gift from the tests."
 
 

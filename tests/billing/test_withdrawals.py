@@ -30,8 +30,6 @@ from billing.vault import Vault
 from tests.billing.earner import BANK, RISK, Earner
 from tests.billing.world import Sessions, events, violations
 
-ONE_DATABASE = True
-
 WHERE = (AccountKind.EARNINGS, AccountKind.WITHDRAWAL, AccountKind.BANK)
 # Of the policy.
 TWO_PEOPLE_ABOVE = 100_000

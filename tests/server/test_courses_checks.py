@@ -6,6 +6,9 @@ from sqlalchemy import text
 from server.features.courses.checks import CHECKS
 from tests.server.school import School
 
+# It changes tables, not only what is in them.
+OWN_DATABASE = True
+
 BREAKS = {
     "purchase_by_holds": "update purchase set amount = amount + 1",
     "hold_by_purchase": "delete from course_place",

@@ -24,8 +24,6 @@ from tests.billing.payments import open_shop
 from tests.billing.world import PLANNED_S, buy, facts, new_hold
 from tests.server.stage import Stage
 
-ONE_DATABASE = True
-
 TEXT = "The tutor left after ten minutes."
 NOTES = "The recording shows the whole lesson."
 USD = {"currency": "USD"}

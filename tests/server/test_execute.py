@@ -29,6 +29,9 @@ from server.execute import TRIES, Executed, KeyRequiredError, check_guard, execu
 from server.features.accounts.models import User
 from tests.server.world import World
 
+# It changes tables, not only what is in them.
+OWN_DATABASE = True
+
 
 class Deed(msgspec.Struct, frozen=True):
     """Do something that leaves a row."""

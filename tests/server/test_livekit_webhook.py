@@ -22,6 +22,9 @@ from server.http import problem
 from server.integrations.media_fake import Fate, MediaFake, rough
 from server.webhooks import livekit
 
+# It changes tables, not only what is in them.
+OWN_DATABASE = True
+
 KEY, SECRET = "fourtalk", "a secret of more than thirty-two characters"
 ROOM_ID = uuid.UUID(int=7)
 ROOM = media.room_name(ROOM_ID, 2)

@@ -11,6 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from server import reads as reads_module
 from server.reads import Lookup, NotReadError, Reads
 
+# It changes tables, not only what is in them.
+OWN_DATABASE = True
+
 Sessions = async_sessionmaker[AsyncSession]
 
 # Every look-up says in which process of the database it was answered, and with how many others.

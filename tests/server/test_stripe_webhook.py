@@ -21,6 +21,9 @@ from server.integrations.stripe_fake.fake import StripeFake
 from server.job import Means
 from server.webhooks.stripe import stripe_route
 
+# It changes tables, not only what is in them.
+OWN_DATABASE = True
+
 Sessions = async_sessionmaker[AsyncSession]
 SECRET, OLD = "whsec_of_this_server", "whsec_before_it"
 
