@@ -2,6 +2,9 @@
 
 from datetime import datetime, timedelta
 
+import pytest
+
+from rooms import receipts
 from tests.journeys.people import Body, Person, Town, instant, parsed, usd
 
 LESSON_MINUTES = 90
@@ -76,6 +79,39 @@ async def hold(person: Person, bought: Body, number: int = 0) -> Body:
     return found
 
 
+async def settled(person: Person, bought: Body, number: int = 0) -> Body:
+    """Return one settled hold of a purchase as its party sees it; its receipt proves the same."""
+    return await proven(person, bought["holds"][number]["id"])
+
+
+async def proven(person: Person, hold_id: str) -> Body:
+    """Return a settled hold as its party sees it, once its receipt has proven the same to who has nothing else."""
+    seen: Body = await person.call("GET", f"/api/v1/holds/{hold_id}")
+    key = (await person.call("GET", "/api/v1/receipts/key"))["key"]
+    file = (await person.send("GET", f"/api/v1/holds/{hold_id}/receipt")).content
+    told = [(one["cause"], parts(one)) for one in (seen, *seen["adjustments"])]
+    rulings = receipts.verify(file, pinned=key).receipt.rulings
+    assert told == [(one.cause, (one.to_tutor, one.to_platform, one.to_student)) for one in rulings]
+    middle = len(file) // 2
+    with pytest.raises(receipts.ReceiptError):
+        receipts.verify(file[:middle] + bytes([file[middle] ^ 1]) + file[middle + 1 :], pinned=key)
+    return seen
+
+
+def parts(shown: Body) -> tuple[int, int, int]:
+    """Return how money was divided: the tutor's part, the platform's, and what went back."""
+    tutor, platform, refunded = (
+        shown[name]["amount"] for name in ("tutor_share", "platform_share", "refunded")
+    )
+    return tutor, platform, refunded
+
+
+def money(hold: Body) -> tuple[str, int, int, int]:
+    """Return how a hold was settled: its status, and where its money went."""
+    assert sum(parts(hold)) == hold["amount"]["amount"]
+    return (hold["status"], *parts(hold))
+
+
 class Lesson:
     """One session that is sold: who teaches, where it is held and when."""
 
@@ -111,3 +147,26 @@ async def sell(lesson: Lesson, admin: Person, student: Person) -> Body:
     """Have a student with $100.00 buy it."""
     await credit(admin, student)
     return await buy(student, lesson.course_id, lesson.session_id)
+
+
+async def attend(
+    town: Town, lesson: Lesson, until: dict[Person, float], *, tutor_until: float = LESSON_MINUTES
+) -> None:
+    """Have the tutor and students in from before the start, and each leave at their minute."""
+    await town.go_to(lesson.minute(-5))
+    ends = {lesson.tutor: tutor_until} | until
+    for person in ends:
+        await person.connect()
+        assert (await person.join(lesson.room_id))["seat"]["state"] == "connected"
+    for minute in sorted(set(ends.values())):
+        await town.go_to(lesson.minute(minute))
+        for person in [one for one, end in ends.items() if end == minute]:
+            await person.leave(lesson.room_id)
+
+
+async def over(town: Town, lesson: Lesson) -> None:
+    """Let the lesson end and the time for late evidence pass; its room is closed then."""
+    await town.go_to(lesson.ends_at + timedelta(minutes=8))
+    room = await lesson.tutor.call("GET", f"/api/v1/rooms/{lesson.room_id}")
+    assert room["state"] == "closed"
+    assert room["participants"] == []

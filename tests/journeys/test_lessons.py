@@ -1,4 +1,7 @@
-"""Lessons and the money in them, told by presence on the socket: stories 1 to 5 of the acceptance list, and their kin."""
+"""Lessons and the money in them, told by presence on the socket: stories 1 to 5 of the acceptance list, and their kin.
+
+What was settled is proven by its receipt, offline, each time (`school.settled`).
+"""
 
 import asyncio
 from datetime import timedelta
@@ -6,41 +9,11 @@ from datetime import timedelta
 import pytest
 
 from tests.journeys import school
-from tests.journeys.people import Body, Person, Town, parsed, story, usd
+from tests.journeys.people import parsed, story, usd
 from tests.journeys.product import Product
 from tests.journeys.school import PRICE, Lesson
 
 pytestmark = pytest.mark.journey
-
-
-async def attend(town: Town, lesson: Lesson, until: dict[Person, float], *, tutor_until: float = 90) -> None:
-    """Have the tutor and students in from before the start, and each leave at their minute."""
-    await town.go_to(lesson.minute(-5))
-    ends = {lesson.tutor: tutor_until} | until
-    for person in ends:
-        await person.connect()
-        assert (await person.join(lesson.room_id))["seat"]["state"] == "connected"
-    for minute in sorted(set(ends.values())):
-        await town.go_to(lesson.minute(minute))
-        for person in [one for one, end in ends.items() if end == minute]:
-            await person.leave(lesson.room_id)
-
-
-async def over(town: Town, lesson: Lesson) -> Body:
-    """Let the lesson end and the time for late evidence pass, and return the closed room."""
-    await town.go_to(lesson.ends_at + timedelta(minutes=8))
-    room: Body = await lesson.tutor.call("GET", f"/api/v1/rooms/{lesson.room_id}")
-    assert room["state"] == "closed"
-    assert room["participants"] == []
-    return room
-
-
-def money(hold: Body) -> tuple[str, int, int, int]:
-    """Return where the money of a hold is: status, tutor's share, platform's, refunded."""
-    shares = ("tutor_share", "platform_share", "refunded")
-    tutor, platform, refunded = (hold[name]["amount"] for name in shares)
-    assert hold["status"] == "held" or tutor + platform + refunded == hold["amount"]["amount"]
-    return hold["status"], tutor, platform, refunded
 
 
 async def test_platform_student_attends_80_of_90_and_the_tutor_gets_30_percent(product: Product) -> None:
@@ -51,11 +24,11 @@ async def test_platform_student_attends_80_of_90_and_the_tutor_gets_30_percent(p
         bought = await school.sell(lesson, admin, student)
         assert await student.wallet() == (0, PRICE, 0)
 
-        await attend(town, lesson, {student: 80})
-        await over(town, lesson)
+        await school.attend(town, lesson, {student: 80})
+        await school.over(town, lesson)
 
-        hold = await school.hold(student, bought)
-        assert money(hold) == ("released", 3_000, 7_000, 0)
+        hold = await school.settled(student, bought)
+        assert school.money(hold) == ("released", 3_000, 7_000, 0)
         assert hold["cause"] == "attendance"
         assert 4_800 <= hold["attendance"]["attended_s"] < 4_810
         assert hold["attendance"]["percent"] == 88
@@ -76,11 +49,11 @@ async def test_referred_student_attends_and_the_tutor_gets_70_percent(product: P
         student = await town.register("Rosa", referral_code=code)
         bought = await school.sell(lesson, admin, student)
 
-        await attend(town, lesson, {student: 80})
-        await over(town, lesson)
+        await school.attend(town, lesson, {student: 80})
+        await school.over(town, lesson)
 
-        hold = await school.hold(student, bought)
-        assert money(hold) == ("released", 7_000, 3_000, 0)
+        hold = await school.settled(student, bought)
+        assert school.money(hold) == ("released", 7_000, 3_000, 0)
         assert hold["attribution"] == "referral"
         assert await lesson.tutor.wallet() == (0, 0, 7_000)
 
@@ -92,11 +65,11 @@ async def test_who_attends_15_of_90_gets_everything_back(product: Product) -> No
         lesson = await school.offer(town, admin)
         bought = await school.sell(lesson, admin, student)
 
-        await attend(town, lesson, {student: 15})
-        await over(town, lesson)
+        await school.attend(town, lesson, {student: 15})
+        await school.over(town, lesson)
 
-        hold = await school.hold(student, bought)
-        assert money(hold) == ("refunded", 0, 0, PRICE)
+        hold = await school.settled(student, bought)
+        assert school.money(hold) == ("refunded", 0, 0, PRICE)
         assert hold["cause"] == "attendance"
         assert hold["attendance"]["percent"] == 16
         assert await student.wallet() == (PRICE, 0, 0)
@@ -127,15 +100,15 @@ async def test_full_course_of_three_is_settled_session_by_session(product: Produ
         bought = await school.buy(student, made["id"])
         assert [one["amount"]["amount"] for one in bought["holds"]] == [333, 333, 334]
 
-        await attend(town, lessons[0], {student: 90})
-        await over(town, lessons[0])
+        await school.attend(town, lessons[0], {student: 90})
+        await school.over(town, lessons[0])
         await town.go_to(lessons[1].minute(-5))
         await tutor.join(lessons[1].room_id)
-        await over(town, lessons[1])
+        await school.over(town, lessons[1])
         await tutor.call("POST", f"/api/v1/courses/{made['id']}/sessions/{lessons[2].session_id}/cancel")
 
-        holds = [await school.hold(student, bought, n) for n in range(3)]
-        assert [money(one) for one in holds] == [
+        holds = [await school.settled(student, bought, n) for n in range(3)]
+        assert [school.money(one) for one in holds] == [
             ("released", 99, 234, 0),
             ("refunded", 0, 0, 333),
             ("refunded", 0, 0, 334),
@@ -205,12 +178,12 @@ async def test_absent_tutor_means_everybody_is_refunded(product: Product) -> Non
         lesson = await school.offer(town, admin)
         bought = [await school.sell(lesson, admin, student) for student in students]
 
-        await attend(town, lesson, dict.fromkeys(students, 85.0), tutor_until=5)
-        await over(town, lesson)
+        await school.attend(town, lesson, dict.fromkeys(students, 85.0), tutor_until=5)
+        await school.over(town, lesson)
 
         for student, purchase in zip(students, bought, strict=True):
-            hold = await school.hold(student, purchase)
-            assert money(hold) == ("refunded", 0, 0, PRICE)
+            hold = await school.settled(student, purchase)
+            assert school.money(hold) == ("refunded", 0, 0, PRICE)
             assert hold["cause"] == "tutor_absent"
             assert hold["attendance"]["percent"] == 94
             assert await student.wallet() == (PRICE, 0, 0)
@@ -228,7 +201,7 @@ async def test_session_that_nobody_opens_is_cancelled_by_the_clock(product: Prod
         await town.go_to(lesson.ends_at + timedelta(minutes=6))
 
         assert await lesson.status() == "cancelled"
-        assert money(await school.hold(student, bought)) == ("refunded", 0, 0, PRICE)
+        assert school.money(await school.settled(student, bought)) == ("refunded", 0, 0, PRICE)
         assert await student.wallet() == (PRICE, 0, 0)
         await student.notified("session_cancelled")
 
@@ -257,7 +230,7 @@ async def test_doors_open_ten_minutes_before_and_close_five_after(product: Produ
         refusal = await student.refused("room.join", {"room_id": lesson.room_id})
         assert refusal["code"] in (108, 121)
         await student.saw("session.ended")
-        await over(town, lesson)
+        await school.over(town, lesson)
         refusal = await student.refused("room.join", {"room_id": lesson.room_id})
         assert refusal["code"] == 121
 
@@ -284,8 +257,11 @@ async def test_early_end_by_the_tutor_counts_what_was_held(product: Product) -> 
 
         await lesson.tutor.saw("session.ended")
         await town.advance(minutes=3)
-        holds = [await school.hold(s, b) for s, b in zip((diligent, hasty), bought, strict=True)]
-        assert [money(one) for one in holds] == [("released", 3_000, 7_000, 0), ("refunded", 0, 0, PRICE)]
+        holds = [await school.settled(s, b) for s, b in zip((diligent, hasty), bought, strict=True)]
+        assert [school.money(one) for one in holds] == [
+            ("released", 3_000, 7_000, 0),
+            ("refunded", 0, 0, PRICE),
+        ]
         assert [one["attendance"]["percent"] for one in holds] == [66, 16]
 
 
@@ -319,7 +295,7 @@ async def test_live_attendance_says_when_a_fifth_is_reached(product: Product) ->
         assert [row["user_id"] for row in rows] == [student.id]
         for person in (student, lesson.tutor):
             await person.leave(lesson.room_id)
-        await over(town, lesson)
+        await school.over(town, lesson)
 
 
 async def test_both_sides_hear_of_their_money(product: Product) -> None:
@@ -346,7 +322,7 @@ async def test_both_sides_hear_of_their_money(product: Product) -> None:
         for person in (tutor, student):
             await person.join(lesson.room_id)
         await student.notified("session_started")
-        await over(town, lesson)
+        await school.over(town, lesson)
 
         for person in (student, tutor):
             released = await person.saw("hold.released", hold_id=hold_id)

@@ -76,7 +76,8 @@ async def test_money_follows_the_media_servers_webhooks(tmp_path: Path) -> None:
         await town.go_to(lesson.ends_at + timedelta(minutes=8))
 
         holds = [
-            await school.hold(student, purchase) for student, purchase in zip(students, bought, strict=True)
+            await school.settled(student, purchase)
+            for student, purchase in zip(students, bought, strict=True)
         ]
         assert [one["status"] for one in holds] == ["released", "released", "refunded"]
         shares = ("tutor_share", "platform_share", "refunded")
@@ -110,7 +111,7 @@ async def test_own_socket_makes_no_time_where_a_media_server_is(tmp_path: Path) 
 
         await town.go_to(lesson.ends_at + timedelta(minutes=8))
 
-        hold = await school.hold(student, bought)
+        hold = await school.settled(student, bought)
         assert (hold["status"], hold["cause"]) == ("refunded", "attendance")
         assert hold["attendance"]["attended_s"] == 0
 
