@@ -89,27 +89,24 @@ class Site:
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        path = scope["path"].removeprefix("/")
-        if self._client is not None and path.startswith("assets/") and path in self._client.files:
-            await self._answer(scope, send, path, headers=[(b"cache-control", _KEPT)])
-        elif b"text/html" in _header(scope, b"accept") and not path.startswith("api/"):
-            await self._answer_person(scope, receive, send)
-        elif self._client is not None and path == WORKER:
-            # Its own connections, to what it keeps, are ours.
+        path: str = scope["path"]
+        is_looked_at = b"text/html" in _header(scope, b"accept") and not path.startswith("/api/")
+        if is_looked_at or path == "/":
+            await self.look()
+        client = self._client
+        if client is None:
+            await (_say_not_there(scope, send) if path == "/" else self._app(scope, receive, send))
+        elif path.startswith("/assets/") and path[1:] in client.files:
+            await self._answer(scope, send, path[1:], headers=[(b"cache-control", _KEPT)])
+        elif path == f"/{WORKER}":
+            # What it may ask is what a page may ask.
             await self._answer(scope, send, WORKER, headers=self._on_pages)
+        elif client.pages.fullmatch(path):
+            await self._answer(scope, send, PAGE, headers=self._on_pages)
+        elif is_looked_at:
+            await self._app(scope, receive, self._showing_missing(scope, send))
         else:
             await self._app(scope, receive, send)
-
-    async def _answer_person(self, scope: Scope, receive: Any, send: Send) -> None:
-        """Answer somebody who looks at what comes back: with a page where there is one."""
-        await self.look()
-        path = scope["path"]
-        if self._client is None:
-            await (_say_not_there(scope, send) if path == "/" else self._app(scope, receive, send))
-        elif self._client.pages.fullmatch(path):
-            await self._answer(scope, send, PAGE, headers=self._on_pages)
-        else:
-            await self._app(scope, receive, self._showing_missing(scope, send))
 
     def _showing_missing(self, scope: Scope, send: Send) -> Send:
         """Return a `send` that turns the API's "there is nothing here" into the client's page that says so."""

@@ -33,7 +33,7 @@ async def findings(page: Page, axe: str, path: str) -> list[str]:
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         result = await page.evaluate("rules => axe.run({ runOnly: rules })", RULES)
         found += [
-            f"{path} {scheme}: {one['id']} {node['html'][:120]}"
+            f"{path} {scheme}: {one['id']} {node['html'][:120]} {node['any'][0]['message'] if node['any'] else ''}"
             for one in result["violations"]
             for node in one["nodes"]
         ]

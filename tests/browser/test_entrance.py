@@ -1,5 +1,6 @@
 """The way in: registering, logging in and out, the open talks, the own settings."""
 
+import asyncio
 import re
 
 from playwright.async_api import Page, expect
@@ -61,7 +62,7 @@ async def test_login_leads_back_to_where_it_was_asked_for(enter: Enter) -> None:
     page = await enter("/register")
     await register(page, "chi@example.org")
     await page.goto("/settings")
-    await page.get_by_role("button", name="Log out").click()
+    await page.get_by_role("button", name="Log out", exact=True).click()
     await expect(page).to_have_url(re.compile(r"/login\?next=%2Fsettings$"))
 
     await page.get_by_label("E-mail").fill("chi@example.org")
@@ -94,12 +95,11 @@ async def test_tabs_that_come_back_together_stay_logged_in(enter: Enter) -> None
     others = [await page.context.new_page() for _ in range(2)]
 
     # All three refresh with the one cookie, whose second use would end the session.
-    for tab in (page, *others):
-        await tab.evaluate("location.href = '/settings'")
+    await asyncio.gather(*(tab.goto("/settings") for tab in (page, *others)))
 
     for tab in (page, *others):
         await expect(tab.get_by_role("heading", name="Settings", level=1)).to_be_visible()
-    await others[0].get_by_role("button", name="Log out").click()
+    await others[0].get_by_role("button", name="Log out", exact=True).click()
     for tab in (page, *others):
         await expect(tab).to_have_url(re.compile("/login"))
 

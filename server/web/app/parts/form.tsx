@@ -130,21 +130,22 @@ function Labelled({
   const id = useId();
   const said = wrong[name];
   const trouble = said === undefined || said === t().required ? said : (refusal ?? said);
-  const notes = [trouble !== undefined && `${id}-wrong`, hint !== undefined && `${id}-hint`].filter(Boolean).join(" ");
+  // Refusals mostly say what the hint says.
+  const note = trouble !== undefined ? `${id}-wrong` : hint !== undefined ? `${id}-hint` : undefined;
   return (
     <div class="field">
       <label for={id}>{label}</label>
       {children({
         id,
         ...(trouble === undefined ? {} : { "aria-invalid": "true" as const }),
-        ...(notes === "" ? {} : { "aria-describedby": notes }),
+        ...(note === undefined ? {} : { "aria-describedby": note }),
       })}
       {trouble !== undefined && (
         <p class="wrong" id={`${id}-wrong`}>
           {trouble}
         </p>
       )}
-      {hint !== undefined && (
+      {hint !== undefined && trouble === undefined && (
         <p class="hint" id={`${id}-hint`}>
           {hint}
         </p>

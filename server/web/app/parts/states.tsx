@@ -6,6 +6,7 @@ import trouble from "../icons/trouble.svg";
 import { Refused } from "../server";
 import { Icon } from "./icon";
 import { t } from "./texts";
+import { Title } from "./title";
 
 /** The shape of what comes; it appears after a moment, so that what is fast does not flicker. */
 export function Loading({ heights }: { heights: readonly string[] }) {
@@ -18,11 +19,19 @@ export function Loading({ heights }: { heights: readonly string[] }) {
   );
 }
 
-export function Empty({ icon, title, children }: { icon: string; title: string; children?: ComponentChildren }) {
+interface EmptyOptions {
+  icon: string;
+  title: string;
+  /** It stands for the whole page, and has its heading. */
+  isPage?: boolean;
+  children?: ComponentChildren;
+}
+
+export function Empty({ icon, title, isPage = false, children }: EmptyOptions) {
   return (
     <div class="state">
       <Icon drawing={icon} />
-      <h2>{title}</h2>
+      {isPage ? <Title>{title}</Title> : <h2>{title}</h2>}
       {children}
     </div>
   );
@@ -45,7 +54,7 @@ export function Failure({ error, again }: { error: unknown; again?: () => void }
 
 export function NoAccess() {
   return (
-    <Empty icon={lock} title={t().noAccess}>
+    <Empty icon={lock} title={t().noAccess} isPage>
       <p>{t().noAccessWhy}</p>
     </Empty>
   );
@@ -53,7 +62,7 @@ export function NoAccess() {
 
 export function Missing() {
   return (
-    <Empty icon={missing} title={t().missing}>
+    <Empty icon={missing} title={t().missing} isPage>
       <p>{t().missingWhy}</p>
       <a class="button" href="/">
         {t().home}

@@ -31,7 +31,7 @@ function Frame() {
       <header class="bar">
         <a class="brand" href="/">
           <Icon drawing={logo} />
-          fourtalk
+          <span>fourtalk</span>
         </a>
         {me.value ? <Navigation /> : <Entrance />}
       </header>
