@@ -97,11 +97,13 @@ function Pick<Value extends string>({
 
 function Row({ talk }: { talk: ListedTalk }) {
   const { taken, total } = talk.seats;
+  // Under the page's own heading, or under that of the list.
+  const Heading = isMember.value ? "h2" : "h3";
   const when = talk.starts_at ?? talk.created_at;
   return (
     <li class="talk card">
       <div class="about">
-        <h3>{talk.title}</h3>
+        <Heading>{talk.title}</Heading>
         <p class="row">
           <span class="chip accent">{languageName(talk.language)}</span>
           {talk.level && <span class="chip">{talk.level}</span>}
