@@ -10,6 +10,7 @@ COPY server server
 COPY rooms rooms
 COPY billing billing
 COPY migrations migrations
+# Node, for the browser client, comes as a wheel and stays in this stage.
 RUN /opt/fourtalk/bin/pip install --no-cache-dir --no-deps . \
     && /opt/fourtalk/bin/python -c "import server.gateway._outlet"
 

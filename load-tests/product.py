@@ -358,7 +358,7 @@ def _environment() -> dict[str, str]:
         and name
         not in {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "PUBLIC_URL", "GEOIP_DB", "TRUSTED_PROXIES"}
     }
-    return {**kept, "RATE_LIMITS": "off"}
+    return {**kept, "RATE_LIMITS": "off", "FOURTALK_WEB": "off"}
 
 
 def _command() -> str:

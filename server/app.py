@@ -40,6 +40,7 @@ from server.payments import open_payments
 from server.reads import Reads
 from server.relay import Relay
 from server.runner import Runner
+from server.web.site import Site
 from server.webhooks.livekit import livekit_route
 from server.webhooks.stripe import stripe_route
 
@@ -193,7 +194,7 @@ async def running(
         _spare_the_collector()
         asgi = payments.tells(
             with_sockets(
-                _edge(settings, routes, Limiter(redis)),
+                Edge(await _with_pages(routes, settings), settings=settings, limiter=Limiter(redis)),
                 gateway,
                 address_of=lambda scope: client_address(scope, settings.trusted_proxies),
             )
@@ -207,14 +208,17 @@ def _door_routes(parts: Parts, authenticator: Authenticator) -> Sequence[HTTPRou
     return [*of_commands, *share.routes(parts), *contract.routes()]
 
 
-def _edge(settings: Settings, routes: Sequence[ControllerRouterHandler], limiter: Limiter) -> ASGIApp:
-    litestar = Litestar(
+async def _with_pages(routes: Sequence[ControllerRouterHandler], settings: Settings) -> Site:
+    """Return the API with the browser client in front of it."""
+    api = Litestar(
         route_handlers=routes,
         exception_handlers={Exception: problem.answer},
         openapi_config=None,
         logging_config=None,
     )
-    return Edge(litestar, settings=settings, limiter=limiter)
+    site = Site(api, settings)
+    await site.look()
+    return site
 
 
 def _spare_the_collector() -> None:

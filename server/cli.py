@@ -20,6 +20,7 @@ from server.embedded import DataDirBusyError, EmbeddedError
 from server.errors import ServerError
 from server.features.accounts import registration
 from server.http import contract
+from server.web import wire
 
 # One a core; more is a slip. Each takes up to 60 database connections.
 WORKERS_MAX = 64
@@ -92,7 +93,8 @@ def parser() -> argparse.ArgumentParser:
     money.add_argument("--rounds", type=_count, default=5, help="interleaved with those of the ORM baseline")
     money.add_argument("--purchases", type=int, default=1_000, help="of a round")
     money.add_argument("--json", action="store_true")
-    schema = _command(commands, "schema", _schema, "write openapi.json and asyncapi.json")
+    schema = _command(commands, "schema", _schema, "write openapi.json, asyncapi.json and wire.ts")
+    schema.add_argument("names", metavar="NAME", nargs="*", help="only these files")
     schema.add_argument("--out", type=Path, default=Path(), help="folder of the files")
     return top
 
@@ -263,7 +265,10 @@ def _migrate(settings: config.Settings, _: argparse.Namespace) -> int:
 
 
 def _schema(_: config.Settings, options: argparse.Namespace) -> int:
-    for name, content in contract.files().items():
+    files = {**contract.files(), wire.NAME: wire.module()}
+    for name, content in files.items():
+        if options.names and name not in options.names:
+            continue
         (options.out / name).write_bytes(content)
         print(options.out / name)
     return 0

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True):
     geoip_db: Path | None
     trusted_proxies: tuple[Network, ...]
     rate_limits: bool
+    makes_client: bool
+    """The browser client is made at the start if a source has changed."""
     log_level: str
 
 
@@ -96,6 +98,9 @@ VARIABLES = (
         "comma-separated: verifies Stripe's webhooks; two while one is being changed",
     ),
     Variable("FOURTALK_DATA_DIR", ".fourtalk", "folder of the embedded servers and the generated secret"),
+    Variable(
+        "FOURTALK_WEB", "on", "`off`: serve the browser client as it is, without making it anew at the start"
+    ),
     Variable("FOURTALK_LOG_LEVEL", "info", "debug, info, warning or error"),
     Variable(
         "FOURTALK_ALLOWED_ORIGINS", "PUBLIC_URL", "comma-separated origins of browsers that may connect"
@@ -149,6 +154,7 @@ def from_env(
         geoip_db=_read(env, "GEOIP_DB", _file, None),
         trusted_proxies=_read(env, "TRUSTED_PROXIES", _networks, ()),
         rate_limits=_read(env, "RATE_LIMITS", _one_of("on", "off"), "on") == "on",
+        makes_client=_read(env, "FOURTALK_WEB", _one_of("on", "off"), "on") == "on",
         log_level=_read(env, "FOURTALK_LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info"),
     )
 

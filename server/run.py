@@ -5,7 +5,7 @@ import contextlib
 import functools
 import resource
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import FrameType
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from server.gateway import wire
 from server.http import health
 from server.http.connection import HttpConnection
 from server.integrations import livekit_server
+from server.web import site
 from server.workers import Place, supervise
 
 T = TypeVar("T")
@@ -76,13 +77,16 @@ def _work(
     """Serve in this process until it is told to end; return the exit code."""
 
     async def run() -> int:
-        async with app.running(
-            settings,
-            node=place.node,
-            predecessor=place.predecessor,
-            time_travel=time_travel,
-            own_media=own_media,
-        ) as application:
+        async with (
+            app.running(
+                settings,
+                node=place.node,
+                predecessor=place.predecessor,
+                time_travel=time_travel,
+                own_media=own_media,
+            ) as application,
+            _making_client(settings),
+        ):
             server = _Server(application, place, host=host, port=port)
             await server.serve(None if place.listener is None else [place.listener])
             if server.force_exit:
@@ -96,6 +100,16 @@ def _work(
         if ends.split(_ForcedEnd)[1] is not None:
             raise
         return 0
+
+
+@contextlib.asynccontextmanager
+async def _making_client(settings: Settings) -> AsyncIterator[None]:
+    """Make the browser client beside the block, which does not wait for it; of several workers one does the work."""
+    async with asyncio.TaskGroup() as tasks:
+        maker = tasks.create_task(site.make()) if settings.makes_client else None
+        yield
+        if maker is not None:
+            maker.cancel()
 
 
 def _allow_descriptors() -> None:

@@ -71,6 +71,7 @@ async def _play(folder: Path, console: Console) -> tuple[list[Seat], list[Share]
                 "LIVEKIT_API_SECRET": secret,
                 "PUBLIC_URL": base,
                 "FOURTALK_LOG_LEVEL": "error",
+                "FOURTALK_WEB": "off",
             }
             tell("starting a server with its own PostgreSQL and Valkey")
             async with _server(folder, port, environment) as command, Town(base) as town:

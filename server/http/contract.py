@@ -63,7 +63,7 @@ def routes() -> list[HTTPRouteHandler]:
 def openapi(table: Iterable[Command]) -> Schema:
     """Return the description of every route."""
     rows = [row for row in table if row.path is not None]
-    replies = [reply for reply in map(_reply_of, rows) if not _is_file(reply)]
+    replies = [reply for reply in map(reply_of, rows) if not _is_file(reply)]
     schemas = _Schemas([*(row.request for row in rows), *replies, Problem])
     paths: Schema = {}
     for row in rows:
@@ -89,7 +89,7 @@ def openapi(table: Iterable[Command]) -> Schema:
 
 def asyncapi(table: Iterable[Command]) -> Schema:
     """Return the description of every operation of the socket, and of what the server sends by itself."""
-    pairs = {row.op: (row.request, _reply_of(row)) for row in table if row.on_socket}
+    pairs = {row.op: (row.request, reply_of(row)) for row in table if row.on_socket}
     pairs |= OWN
     sent = (protocol.Event, protocol.Control, protocol.Failed)
     schemas = _Schemas([*(kind for pair in pairs.values() for kind in pair), *sent])
@@ -121,7 +121,7 @@ def asyncapi(table: Iterable[Command]) -> Schema:
         "operations": operations,
         "components": {"schemas": schemas.components},
         "x-subprotocols": list(protocol.CODECS),
-        "x-errors": sorted(_socket_errors(), key=lambda row: row.code),
+        "x-errors": sorted(socket_errors(), key=lambda row: row.code),
         "x-close-codes": {str(int(code)): code.name.lower() for code in protocol.CloseCode},
     }
 
@@ -130,13 +130,13 @@ class _Schemas:
     """JSON schemas of many types, those with names kept once."""
 
     def __init__(self, kinds: Iterable[Any]) -> None:
-        known = list(dict.fromkeys(one for kind in kinds for one in _alternatives(kind)))
+        known = list(dict.fromkeys(one for kind in kinds for one in alternatives(kind)))
         refs, self.components = msgspec.json.schema_components(map(_describable, known), ref_template=_REF)
         self._refs = dict(zip(known, refs, strict=True))
 
     def ref(self, kind: Any) -> Schema:
         """Return the reference to a type's schema, or to those of its alternatives."""
-        refs = [self._refs[one] for one in _alternatives(kind)]
+        refs = [self._refs[one] for one in alternatives(kind)]
         return refs[0] if len(refs) == 1 else {"anyOf": refs}
 
     def fields(self, kind: Any) -> Schema:
@@ -145,7 +145,7 @@ class _Schemas:
         return schema
 
 
-def _alternatives(kind: Any) -> tuple[Any, ...]:
+def alternatives(kind: Any) -> tuple[Any, ...]:
     """Return the types of a union, or the one type. An answer may be one of several Structs without a tag."""
     return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
 
@@ -182,7 +182,7 @@ def _operation(row: Command, schemas: _Schemas) -> Schema:
         "responses": {
             str(row.status): {
                 "description": HTTPStatus(row.status).phrase,
-                "content": _content(_reply_of(row), schemas),
+                "content": _content(reply_of(row), schemas),
             },
             "default": {"$ref": "#/components/responses/Problem"},
         },
@@ -240,7 +240,7 @@ def _summary(request: type) -> str:
     return (request.__doc__ or "").strip().split("\n", 1)[0]
 
 
-def _reply_of(row: Command) -> Any:
+def reply_of(row: Command) -> Any:
     """Return what the row's handler says that it answers."""
     return typing.get_type_hints(row.handler)["return"]
 
@@ -256,7 +256,8 @@ def _content(reply: Any, schemas: _Schemas) -> Schema:
     return {"application/json": {"schema": schemas.ref(reply)}}
 
 
-def _socket_errors() -> Iterable[errors.SocketError]:
+def socket_errors() -> Iterable[errors.SocketError]:
+    """Return the rows of the socket's error table."""
     return (value for value in vars(errors).values() if isinstance(value, errors.SocketError))
 
 

@@ -74,6 +74,7 @@ class Server:
             **{name: os.environ[name] for name in KEPT if name in os.environ},  # noqa: TID251 - for a child
             **{name: url for name, url in addresses.items() if url is not None},
             "RATE_LIMITS": "off",
+            "FOURTALK_WEB": "off",
             "SECRET_KEY": SECRET,
             **(environment or {}),
         }

@@ -50,6 +50,7 @@ class Product:
         self._environment = {
             **{name: os.environ[name] for name in KEPT if name in os.environ},  # noqa: TID251 - for a child
             "RATE_LIMITS": "off",
+            "FOURTALK_WEB": "off",
             "PUBLIC_URL": self.base,
             "LIVEKIT_API_KEY": MEDIA_KEY,
             "LIVEKIT_API_SECRET": MEDIA_SECRET,

@@ -48,6 +48,7 @@ class Product:
             **{name: os.environ[name] for name in KEPT if name in os.environ},
             "FOURTALK_LIVEKIT_BIN": str(folder / "livekit-server"),
             "FOURTALK_LOG_LEVEL": "warning",
+            "FOURTALK_WEB": "off",
             "LIVEKIT_API_KEY": KEY,
             "LIVEKIT_API_SECRET": SECRET,
             "PUBLIC_URL": self.base,

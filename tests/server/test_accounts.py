@@ -513,6 +513,40 @@ class TestMe:
         )
 
 
+class TestLogins:
+    async def test_every_login_that_holds_is_listed(self, world: World) -> None:
+        first = (await world.register()).json()
+        second = (await world.log_in()).json()
+        third = (await world.log_in()).json()
+        await world.client.post("/api/v1/auth/logout", json={"refresh_token": second["refresh_token"]})
+
+        headers = {"Authorization": f"Bearer {third['access_token']}"}
+        listed = (await world.client.get("/api/v1/me/logins", headers=headers)).json()["items"]
+
+        assert len(listed) == 2
+        assert listed[0]["created_at"] == listed[0]["used_at"] > listed[1]["used_at"]
+        assert listed[0]["address"] is not None
+        assert first["refresh_token"] not in str(listed)
+
+    async def test_logging_out_everywhere_ends_every_token(self, world: World) -> None:
+        one, other = (await world.register()).json(), (await world.log_in()).json()
+        headers = {"Authorization": f"Bearer {one['access_token']}"}
+
+        ended = await world.client.post("/api/v1/me/logins/end", headers=headers)
+
+        assert ended.status_code == 200
+        for tokens_ in (one, other):
+            world.authenticator.forget(UUID(one["user"]["id"]))
+            headers = {"Authorization": f"Bearer {tokens_['access_token']}"}
+            assert code_of(await world.client.get("/api/v1/me", headers=headers)) == (401, "unauthorized")
+            refreshed = await world.client.post(
+                "/api/v1/auth/refresh", json={"refresh_token": tokens_["refresh_token"]}
+            )
+            assert code_of(refreshed) == (401, "unauthorized")
+        [event] = await events(world, "account.changed")
+        assert event["change"] == "logged_out"
+
+
 class TestAdministration:
     async def act(self, world: World, who: Person, whom: Person, deed: str, **fields: str) -> httpx.Response:
         return await world.client.post(

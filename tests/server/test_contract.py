@@ -1,12 +1,18 @@
 """The contract files say what the table says."""
 
+import ast
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from rooms import published
+from server import events
 from server.commands import TABLE
+from server.features.notifications import reactions as notifications
+from server.features.wallet import reactions as wallet
 from server.gateway.dispatch import OWN_OPS
 from server.http import contract
 from server.http.door import PREFIX
@@ -74,3 +80,19 @@ def test_every_request_and_answer_says_what_it_is() -> None:
     for row in TABLE:
         assert row.request.__doc__, f"{row.op} needs a docstring on its request"
         assert row.handler.__doc__, f"{row.op} needs a docstring on its handler"
+
+
+def test_every_event_that_is_shown_has_its_row(root: Path) -> None:
+    said = {ev for ev, _ in published.SHOWN.values()}
+    said |= {*wallet.SHOWN.values(), *notifications.SHOWN.values()}
+    for package in ("rooms", "server"):
+        for path in (root / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                    ("note", "say", "to_user", "_show")
+                ):
+                    texts = (one.value for one in node.args if isinstance(one, ast.Constant))
+                    said |= {text for text in texts if isinstance(text, str)}
+
+    assert said - {""} <= events.TABLE.keys()
+    assert "seat.offered" in said

@@ -14,9 +14,13 @@ from server.features.accounts.administration import COMMANDS as ADMINISTRATION
 from server.features.accounts.messages import (
     Account,
     AccountChanged,
+    EndLogins,
     GetMe,
+    ListLogins,
     LoggedOut,
     LogIn,
+    Logins,
+    LoginView,
     LogOut,
     MakeTicket,
     Refresh,
@@ -108,6 +112,26 @@ async def update_me(ctx: Context, command: UpdateMe) -> UpdatedAccount:
         user = await user_of(session, ctx.user.user_id, lock=True)
         _apply(user, changes)
     return _updated(user)
+
+
+async def list_logins(ctx: Context, _command: ListLogins) -> Logins:
+    """Return where the caller is logged in."""
+    found = await tokens.sessions_of(ctx.session, ctx.user.user_id, wall=ctx.parts.clock.wall())
+    return Logins(
+        tuple(
+            LoginView(one.id, one.address, one.created_at, one.expires_at - tokens.REFRESH_TTL)
+            for one in found
+        )
+    )
+
+
+async def end_logins(ctx: Context, _command: EndLogins) -> LoggedOut:
+    """Log the caller out everywhere."""
+    user = await user_of(ctx.session, ctx.user.user_id, lock=True)
+    user.version += 1
+    await tokens.close_sessions(ctx.session, user.id, wall=ctx.parts.clock.wall())
+    outbox.record(ctx.session, AccountChanged(user.id, user.version, "logged_out"), at=ctx.now)
+    return LoggedOut()
 
 
 async def make_ticket(ctx: Context, _command: MakeTicket) -> Ticket:
@@ -254,5 +278,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("me.get", GetMe, get_me, method="GET", path="/me"),
     Command("me.update", UpdateMe, update_me, method="PATCH", path="/me", live=True),
+    Command("login.list", ListLogins, list_logins, method="GET", path="/me/logins"),
+    Command("login.end_all", EndLogins, end_logins, method="POST", path="/me/logins/end"),
     *ADMINISTRATION,
 )  # fmt: skip

@@ -72,6 +72,31 @@ class UpdateMe(msgspec.Struct, frozen=True):
     current_password: Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType = UNSET
 
 
+class ListLogins(msgspec.Struct, frozen=True):
+    """Ask where the caller is logged in."""
+
+
+class LoginView(msgspec.Struct, frozen=True):
+    """One login that still holds."""
+
+    id: UUID
+    address: str | None
+    """Where it was opened from."""
+    created_at: datetime
+    used_at: datetime
+    """When it last got new tokens."""
+
+
+class Logins(msgspec.Struct, frozen=True):
+    """Every login that still holds, the last used first."""
+
+    items: tuple[LoginView, ...]
+
+
+class EndLogins(msgspec.Struct, frozen=True):
+    """Log out everywhere, here too: every token ends, and every socket."""
+
+
 class MakeTicket(msgspec.Struct, frozen=True):
     """Ask for a ticket that connects one socket."""
 
@@ -214,4 +239,4 @@ class AccountChanged(msgspec.Struct, frozen=True, tag="account.changed"):
     user_id: UUID
     version: int
     """Access tokens with an older one do not hold any more."""
-    change: Literal["role", "password", "blocked", "unblocked", "approved", "rejected"]
+    change: Literal["role", "password", "blocked", "unblocked", "approved", "rejected", "logged_out"]

@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -262,6 +262,18 @@ async def close_session(session: AsyncSession, token: str, *, wall: datetime) ->
         .where(LoginSession.id == of_token, LoginSession.revoked_at.is_(None))
         .values(revoked_at=wall)
     )
+
+
+async def sessions_of(session: AsyncSession, user_id: UUID, *, wall: datetime) -> Sequence[LoginSession]:
+    """Return the sessions of a user that hold, the last used first."""
+    query = (
+        select(LoginSession)
+        .where(
+            LoginSession.user_id == user_id, LoginSession.revoked_at.is_(None), LoginSession.expires_at > wall
+        )
+        .order_by(LoginSession.expires_at.desc(), LoginSession.id)
+    )
+    return (await session.scalars(query)).all()
 
 
 async def close_sessions(session: AsyncSession, user_id: UUID, *, wall: datetime) -> None:

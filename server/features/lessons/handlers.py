@@ -250,14 +250,21 @@ def _show(ctx: Context, channel: str, ev: str, data: msgspec.Struct) -> None:
     ctx.parts.publish(channel, [Publication(None, ev, time.time_ns() // 1_000_000, encode(data))])
 
 
-def _asking(op: str, request: type[msgspec.Struct], question: Callable[[Context, Any], Question]) -> Command:
+def _asking(
+    op: str,
+    request: type[msgspec.Struct],
+    question: Callable[[Context, Any], Question],
+    reply: type[msgspec.Struct],
+) -> Command:
     """Return the row of a command that only asks a room; the socket asks it without a task."""
 
     async def handler(ctx: Context, command: msgspec.Struct) -> msgspec.Struct:
         asked = question(ctx, command)
         return asked.show(await ctx.parts.rooms.ask(asked.room_id, asked.command))
 
-    handler.__doc__ = question.__doc__  # what the contract says of it
+    # What the contract says of it.
+    handler.__doc__ = question.__doc__
+    handler.__annotations__["return"] = reply
     return Command(op, request, handler, live=True, question=question)
 
 
@@ -279,8 +286,8 @@ COMMANDS = (
     ),
     Command("room.signal", Signal, signal, live=True),
     Command("room.media_state", ShowMediaState, show_media_state, live=True),
-    _asking("chat.send", SendChat, send_chat),
-    _asking("chat.edit", EditChat, edit_chat),
-    _asking("chat.delete", DeleteChat, delete_chat),
-    _asking("chat.read", ReadChat, read_chat),
+    _asking("chat.send", SendChat, send_chat, Said),
+    _asking("chat.edit", EditChat, edit_chat, Said),
+    _asking("chat.delete", DeleteChat, delete_chat, Noted),
+    _asking("chat.read", ReadChat, read_chat, Noted),
 )

@@ -1,0 +1,11 @@
+import type { Feature } from "../feature";
+import icon from "../icons/settings.svg";
+
+export const accounts: Feature = {
+  routes: [
+    { path: "/login", page: () => import("./login"), for: "everybody" },
+    { path: "/register", page: () => import("./register"), for: "everybody" },
+    { path: "/settings", page: () => import("./settings"), for: "members" },
+  ],
+  places: [{ path: "/settings", icon, name: { en: "Settings", vi: "Cài đặt" }, for: "members" }],
+};

@@ -1,0 +1,36 @@
+/** A question that has to be answered before anything else: the browser's own dialog, which keeps and gives back the focus. */
+import type { ComponentChildren } from "preact";
+import { useEffect, useId, useRef } from "preact/hooks";
+import { t } from "./texts";
+
+interface Options {
+  title: string;
+  confirm: string;
+  isDangerous?: boolean;
+  children: ComponentChildren;
+  /** Closes it; `true` after the confirm button. */
+  close: (confirmed: boolean) => void;
+}
+
+/** Open for as long as it is in the page. */
+export function Dialog({ title, confirm, isDangerous = false, children, close }: Options) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const heading = useId();
+  useEffect(() => dialog.current?.showModal(), []);
+  return (
+    <dialog class="dialog" ref={dialog} aria-labelledby={heading} onClose={() => close(dialog.current?.returnValue === "yes")}>
+      <form method="dialog">
+        <h2 id={heading}>{title}</h2>
+        {children}
+        <div class="answers">
+          <button type="submit" class="button" value="">
+            {t().cancel}
+          </button>
+          <button type="submit" class={`button ${isDangerous ? "danger" : "primary"}`} value="yes">
+            {confirm}
+          </button>
+        </div>
+      </form>
+    </dialog>
+  );
+}

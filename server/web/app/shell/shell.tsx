@@ -1,0 +1,137 @@
+/** The frame round every page: navigation, connection, language, and which page it is. */
+import { effect } from "@preact/signals";
+import { lazy, LocationProvider, Route as At, Router, useLocation } from "preact-iso";
+import { useEffect } from "preact/hooks";
+import { isFor, type PageProperties, type Route } from "../feature";
+import logo from "../icons/logo.svg";
+import { Icon } from "../parts/icon";
+import { Loading, Missing, NoAccess } from "../parts/states";
+import { Toasts } from "../parts/toast";
+import { PLACES, ROUTES } from "../routes";
+import { me } from "../session";
+import { language, speak } from "../texts";
+import { Strip } from "./strip";
+import { t } from "./texts";
+
+export function Shell() {
+  return (
+    <LocationProvider>
+      <Frame />
+    </LocationProvider>
+  );
+}
+
+function Frame() {
+  return (
+    <div class={`shell ${me.value ? "" : "guest"}`}>
+      <a class="visually-hidden" href="#main" target="_top">
+        {t().skip}
+      </a>
+      <Strip />
+      <header class="bar">
+        <a class="brand" href="/">
+          <Icon drawing={logo} />
+          <span>fourtalk</span>
+        </a>
+        {me.value ? <Navigation /> : <Entrance />}
+      </header>
+      <main class="main" id="main" tabIndex={-1}>
+        <Pages />
+      </main>
+      <Toasts />
+    </div>
+  );
+}
+
+function Navigation() {
+  const { path } = useLocation();
+  const account = me.value;
+  return (
+    <>
+      <nav class="tabs" aria-label={t().navigation}>
+        <ul>
+          {PLACES.filter((place) => isFor(place.for, account)).map((place) => (
+            <li key={place.path}>
+              <a href={place.path} aria-current={isIn(path, place.path) ? "page" : undefined}>
+                <Icon drawing={place.icon} />
+                {place.name[language.value]}
+              </a>
+            </li>
+          ))}
+        </ul>
+      </nav>
+      <p class="who">
+        <strong>
+          {account?.first_name} {account?.last_name}
+        </strong>
+        <span class="faint">{account?.email}</span>
+      </p>
+    </>
+  );
+}
+
+function Entrance() {
+  const { path } = useLocation();
+  const other = language.value === "en" ? "vi" : "en";
+  return (
+    <div class="row">
+      <button type="button" class="button quiet" lang={other} onClick={() => speak(other)}>
+        {t().otherLanguage}
+      </button>
+      {/* Not known yet who it is: an offer to log in would flicker. */}
+      {me.value === null && path !== "/login" && (
+        <a class="button" href="/login">
+          {t().logIn}
+        </a>
+      )}
+    </div>
+  );
+}
+
+const PAGES = ROUTES.map((route) => [route.path, guarded(route)] as const);
+
+function Pages() {
+  return (
+    <Router onRouteChange={arrive}>
+      {[
+        ...PAGES.map(([path, Page]) => <At key={path} path={path} component={Page} />),
+        <At key="missing" default component={Missing} />,
+      ]}
+    </Router>
+  );
+}
+
+/** A page for whom it is meant; who is not logged in comes back to it after the login. */
+function guarded(route: Route) {
+  const Page = lazy(route.page);
+  return function Guarded({ params }: PageProperties) {
+    const { route: go, url } = useLocation();
+    const account = me.value;
+    const isGuest = account === null && route.for !== "everybody";
+    useEffect(() => {
+      if (isGuest) go(`/login?next=${encodeURIComponent(url)}`, true);
+    }, [isGuest]);
+    if (account === undefined && route.for !== "everybody") return <Loading heights={["3rem", "12rem"]} />;
+    if (isGuest) return null;
+    return isFor(route.for, account) ? <Page params={params} /> : <NoAccess />;
+  };
+}
+
+let hasArrived = false;
+
+/** A new page begins at its top, for eyes and for readers; the first one does so by itself. */
+function arrive(): void {
+  if (hasArrived) {
+    scrollTo(0, 0);
+    document.getElementById("main")?.focus({ preventScroll: true });
+  }
+  hasArrived = true;
+}
+
+function isIn(path: string, place: string): boolean {
+  return place === "/" ? path === "/" : path === place || path.startsWith(`${place}/`);
+}
+
+effect(() => {
+  if (typeof document !== "undefined") document.documentElement.lang = language.value;
+});

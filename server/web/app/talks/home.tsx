@@ -1,0 +1,145 @@
+/** The front page: open talks, kept fresh while somebody looks. */
+import { useEffect, useState } from "preact/hooks";
+import { fromNow, languageName } from "../format";
+import talksIcon from "../icons/talks.svg";
+import { Choice } from "../parts/choice";
+import { Empty, Failure, Loading } from "../parts/states";
+import { Title } from "../parts/title";
+import { isMember, me } from "../session";
+import { serverNow } from "../server";
+import type { ListedTalk } from "../wire";
+import { type Filter, useTalks } from "./list";
+import { t } from "./texts";
+
+const LEVELS = ["A1", "A2", "B1", "B2", "C1", "C2"] as const;
+const LANGUAGES = ["en", "vi", "es", "fr", "de", "ja", "ko", "zh"] as const;
+
+export default function Home() {
+  const [filter, setFilter] = useState<Filter>({});
+  const { value: page, error, reload } = useTalks(filter);
+  return (
+    <>
+      {me.value === null ? <Welcome /> : <Title>{t().title}</Title>}
+      <section class="talks" aria-labelledby={isMember.value ? undefined : "open-talks"} aria-label={isMember.value ? t().title : undefined}>
+        {me.value === null && <h2 id="open-talks">{t().title}</h2>}
+        <Filters filter={filter} change={setFilter} />
+        <p class="visually-hidden" role="status">
+          {page && t().found(page.items.length)}
+        </p>
+        {page === undefined ? (
+          error === undefined ? <Loading heights={["7rem", "7rem", "7rem"]} /> : <Failure error={error} again={reload} />
+        ) : page.items.length === 0 ? (
+          <None filter={filter} clear={() => setFilter({})} />
+        ) : (
+          <ul class="talk-list">
+            {page.items.map((talk) => (
+              <Row key={talk.id} talk={talk} />
+            ))}
+          </ul>
+        )}
+      </section>
+    </>
+  );
+}
+
+function Welcome() {
+  useEffect(() => {
+    document.title = `fourtalk · ${t().welcome}`;
+  });
+  return (
+    <div class="welcome">
+      <h1>{t().welcome}</h1>
+      <p class="soft">{t().promise}</p>
+      <a class="button primary" href="/register">
+        {t().start}
+      </a>
+    </div>
+  );
+}
+
+function Filters({ filter, change }: { filter: Filter; change: (filter: Filter) => void }) {
+  const set = (more: Partial<Filter>) => change({ ...filter, ...more });
+  return (
+    <div class="filters row">
+      <Choice
+        label={t().where}
+        options={[["everywhere", t().everywhere], ["nearby", t().nearby]]}
+        value={filter.nearby ? "nearby" : "everywhere"}
+        choose={(where) => set({ nearby: where === "nearby" })}
+      />
+      <Pick label={t().language} all={t().allLanguages} options={LANGUAGES} name={languageName} value={filter.language} pick={(language) => set({ language })} />
+      <Pick label={t().level} all={t().allLevels} options={LEVELS} name={(level) => level} value={filter.level} pick={(level) => set({ level })} />
+    </div>
+  );
+}
+
+function Pick<Value extends string>({
+  label,
+  all,
+  options,
+  name,
+  value,
+  pick,
+}: { label: string; all: string; options: readonly Value[]; name: (value: Value) => string; value: Value | null | undefined; pick: (value: Value | null) => void }) {
+  return (
+    <div class="field">
+      <select aria-label={label} value={value ?? ""} onChange={({ currentTarget }) => pick(options.find((option) => option === currentTarget.value) ?? null)}>
+        <option value="">{all}</option>
+        {options.map((option) => (
+          <option key={option} value={option}>
+            {name(option)}
+          </option>
+        ))}
+      </select>
+    </div>
+  );
+}
+
+function Row({ talk }: { talk: ListedTalk }) {
+  const { taken, total } = talk.seats;
+  // Under the page's own heading, or under that of the list.
+  const Heading = isMember.value ? "h2" : "h3";
+  const when = talk.starts_at ?? talk.created_at;
+  return (
+    <li class="talk card">
+      <div class="about">
+        <Heading>{talk.title}</Heading>
+        <p class="row">
+          <span class="chip accent">{languageName(talk.language)}</span>
+          {talk.level && <span class="chip">{talk.level}</span>}
+          {talk.topic && <span class="chip">{talk.topic}</span>}
+        </p>
+        <p class="faint">
+          {t().by(talk.host.name)} · <time dateTime={when}>{(talk.starts_at ? t().begins : t().opened)(fromNow(when, serverNow()))}</time>
+        </p>
+      </div>
+      <p class="seats">
+        <span aria-hidden="true">
+          {Array.from({ length: total }, (_, seat) => (
+            <i key={seat} class={seat < taken ? "taken" : ""} />
+          ))}
+        </span>
+        {t().seats(taken, total)}
+      </p>
+      {/* The page behind the link is the server's: not for our router. */}
+      <a class="button primary" href={`/t/${talk.code}`} target="_top" aria-label={t().joinWhat(talk.title)}>
+        {t().join}
+      </a>
+    </li>
+  );
+}
+
+function None({ filter, clear }: { filter: Filter; clear: () => void }) {
+  const isNarrow = Object.values(filter).some((wanted) => Boolean(wanted));
+  const title = filter.nearby ? t().noneNearby : isNarrow ? t().noneFound : t().none;
+  return (
+    <Empty icon={talksIcon} title={title}>
+      <p>{t().noneWhy}</p>
+      {isNarrow && (
+        <button type="button" class="button" onClick={clear}>
+          {t().showAll}
+        </button>
+      )}
+    </Empty>
+  );
+}

@@ -1,0 +1,7 @@
+import type { Feature } from "../feature";
+import icon from "../icons/talks.svg";
+
+export const talks: Feature = {
+  routes: [{ path: "/", page: () => import("./home"), for: "everybody" }],
+  places: [{ path: "/", icon, name: { en: "Talks", vi: "Trò chuyện" }, for: "members" }],
+};

@@ -1,0 +1,110 @@
+// Bundles app/ into a folder: one entry, split at every dynamic import, names with a hash, each file also compressed.
+//
+//   node bundle.mjs FOLDER [--watch]
+//
+// Beside the files it leaves `site.json` (which addresses are pages, for server/web/site.py) and `meta.json` (what is in
+// which file, for the budget's test).
+import { createHash } from "node:crypto";
+import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import * as esbuild from "esbuild";
+
+const [out, mode] = process.argv.slice(2);
+const isWatching = mode === "--watch";
+
+const shared = {
+  bundle: true,
+  minify: !isWatching,
+  sourcemap: isWatching ? "linked" : false,
+  // Every browser of the last three years has these; light-dark() and container queries, which the styles use, are newer.
+  target: "es2023",
+  format: "esm",
+  logLevel: "warning",
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  loader: { ".svg": "text" },
+};
+
+const app = {
+  ...shared,
+  entryPoints: ["app/main.tsx"],
+  outdir: out,
+  entryNames: "assets/[name]-[hash]",
+  chunkNames: "assets/[name]-[hash]",
+  assetNames: "assets/[name]-[hash]",
+  splitting: true,
+  metafile: true,
+  plugins: [{ name: "styles", setup: joinStyles }, { name: "site", setup: (build) => build.onEnd(({ errors, metafile }) => (errors.length ? undefined : finish(metafile))) }],
+};
+
+// The styles of every folder are in one file: esbuild has no way to load those of a page with the page.
+function joinStyles(build) {
+  build.onResolve({ filter: /^all-folders\.css$/ }, ({ path }) => ({ path, namespace: "styles" }));
+  build.onLoad({ filter: /.*/, namespace: "styles" }, () => {
+    const files = globSync("app/*/*.css").filter((path) => !path.startsWith("app/styles/")).toSorted();
+    return { contents: files.map((path) => `@import "./${path}";`).join("\n"), loader: "css", resolveDir: process.cwd(), watchFiles: files };
+  });
+}
+
+async function finish(metafile) {
+  const file = (path) => path.slice(out.length + 1);
+  const icon = keep("app/icons/logo.svg", "svg");
+  const [script, entry] = Object.entries(metafile.outputs).find(([, output]) => output.entryPoint === "app/main.tsx");
+  const first = [script, ...entry.imports.filter(({ kind }) => kind === "import-statement").map(({ path }) => path)];
+  const head = [
+    `<link rel="icon" type="image/svg+xml" href="/${icon}" />`,
+    `<link rel="stylesheet" href="/${file(entry.cssBundle)}" />`,
+    ...first.slice(1).map((path) => `<link rel="modulepreload" href="/${file(path)}" />`),
+    `<script type="module" src="/${file(script)}"></script>`,
+  ];
+  const html = readFileSync("index.html", "utf8").replace("<!-- assets -->", head.join("\n    "));
+  writeFileSync(`${out}/index.html`, html);
+  writeFileSync(`${out}/meta.json`, JSON.stringify(metafile));
+  writeFileSync(`${out}/site.json`, JSON.stringify({ pages: await pages() }));
+  // The name of the cache changes with the page: a new client throws the old one's files away.
+  await esbuild.build({
+    ...shared,
+    entryPoints: { worker: "app/worker.ts" },
+    outdir: out,
+    define: {
+      BUILD: JSON.stringify(createHash("sha256").update(html).digest("hex").slice(0, 12)),
+      SHELL: JSON.stringify(["/", `/${file(entry.cssBundle)}`, `/${icon}`, ...first.map((path) => `/${file(path)}`)]),
+    },
+  });
+  if (!isWatching)
+    for (const path of [...Object.keys(metafile.outputs).map(file), icon, "index.html", "worker.js"]) compress(path);
+}
+
+// The addresses of all pages, as the table of routes has them.
+async function pages() {
+  const { outputFiles } = await esbuild.build({
+    ...shared,
+    entryPoints: ["app/routes.ts"],
+    loader: { ...shared.loader, ".css": "empty" },
+    write: false,
+  });
+  const { ROUTES } = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].text).toString("base64")}`);
+  return ROUTES.map(({ path }) => path);
+}
+
+function keep(path, type) {
+  const content = readFileSync(path);
+  const name = `assets/${path.split("/").pop().split(".")[0]}-${createHash("sha256").update(content).digest("hex").slice(0, 8)}.${type}`;
+  writeFileSync(`${out}/${name}`, content);
+  return name;
+}
+
+function compress(path) {
+  const content = readFileSync(`${out}/${path}`);
+  for (const [suffix, squeezed] of [
+    ["br", brotliCompressSync(content)],
+    ["gz", gzipSync(content, { level: 9 })],
+  ])
+    // Below some hundred bytes there is nothing to win.
+    if (squeezed.length < content.length) writeFileSync(`${out}/${path}.${suffix}`, squeezed);
+}
+
+rmSync(out, { recursive: true, force: true });
+mkdirSync(`${out}/assets`, { recursive: true });
+if (isWatching) await (await esbuild.context(app)).watch();
+else await esbuild.build(app);

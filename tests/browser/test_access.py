@@ -1,0 +1,70 @@
+"""What holds on every page, for everybody: nothing that axe finds, in light and in dark, on a phone."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from server.web import build
+from tests.browser.conftest import Enter
+from tests.browser.test_entrance import register
+from tests.journeys.people import story
+from tests.journeys.product import Product
+
+AXE = build.WEB / "node_modules" / "axe-core" / "axe.min.js"
+PHONE = {"width": 360, "height": 740}
+RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@pytest.fixture(scope="module")
+def axe(in_ci: bool) -> str:
+    if not AXE.is_file() and not in_ci:
+        pytest.skip("no axe: uv run python -m server.web.build --check")
+    return Path(AXE).read_text()
+
+
+async def findings(page: Page, axe: str, path: str) -> list[str]:
+    await page.goto(path)
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    # Not as a script tag, which the page's own policy refuses.
+    await page.evaluate(axe)
+    found = []
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        result = await page.evaluate("rules => axe.run({ runOnly: rules })", RULES)
+        found += [
+            f"{path} {scheme}: {one['id']} {node['html'][:120]} {node['any'][0]['message'] if node['any'] else ''}"
+            for one in result["violations"]
+            for node in one["nodes"]
+        ]
+    return found
+
+
+async def test_axe_finds_nothing(enter: Enter, product: Product, axe: str) -> None:
+    page = await enter("/", viewport=PHONE)
+    async with story(product) as town:
+        [host] = await town.mint(1)
+        await host.call(
+            "POST", "/api/v1/talks", {"title": "Coffee and verbs", "language": "en", "level": "B1"}
+        )
+
+        found = [
+            line
+            for path in ("/", "/login", "/register", "/nowhere")
+            for line in await findings(page, axe, path)
+        ]
+        await page.goto("/register")
+        await register(page, "gia@example.org")
+        found += [line for path in ("/", "/settings") for line in await findings(page, axe, path)]
+
+    assert found == []
+
+
+@pytest.mark.parametrize("width", [320, 1440])
+async def test_nothing_is_wider_than_the_window(enter: Enter, width: int) -> None:
+    page = await enter("/register", viewport={"width": width, "height": 700})
+    for path in ("/", "/login", "/register"):
+        await page.goto(path)
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
