@@ -48,7 +48,7 @@ export interface Hooks {
   opened(): void;
   /** Each replayable event once and in order, and volatile ones. */
   event(event: Published): void;
-  /** A channel has a position: from now on nothing is missed. */
+  /** A channel is followed and nothing of it is missing; may be said again. */
   live(ch: string): void;
   /** What came between the last event and now is lost. */
   reset(ch: string): void;
@@ -108,6 +108,8 @@ const VAIN = 3;
 /** A refusal that will pass is tried again after at most this long, spread so that a crowd does not come as one. */
 const AGAIN_MS = 1_000;
 const FRAME_BYTES = 32 * 1024;
+/** `ping` waits for nothing at the server; a phone whose radio has to wake up takes 2 s. */
+const TRIAL_MS = 5_000;
 
 export class Engine {
   state: State = { status: "stopped", since: Date.now(), closeCode: undefined, retryAt: undefined };
@@ -155,9 +157,13 @@ export class Engine {
     if (this.state.status === "stopped" || this.#timer !== undefined) void this.#connect();
   }
 
-  /** The network is back, or somebody looks at the page: do not wait, unless the server asked us to. */
+  /**
+   * The network is back, or somebody looks at the page: do not wait, unless the server asked us to. A machine that slept
+   * has a connection that only looks as if it stood, so that is tried.
+   */
   nudge(): void {
-    if (this.#timer !== undefined && wire.verdictOf(this.state.closeCode ?? 0) === "network") this.start();
+    if (this.#isReady) this.#ping(TRIAL_MS);
+    else if (this.#timer !== undefined && wire.verdictOf(this.state.closeCode ?? 0) === "network") this.start();
   }
 
   stop(): void {
@@ -230,8 +236,22 @@ export class Engine {
     this.#become("open");
     for (const asked of this.#waiting.splice(0)) this.#ask(asked);
     // `connect` waits for the database; this does not, so it tells the time better.
+    this.#ping();
+  }
+
+  /** Ask for the time; with a limit no answer means that the connection is gone. */
+  #ping(timeoutMs?: number): void {
     const at = performance.now();
-    this.request("ping", {}, {}, (pong) => this.clock.sample(pong.server_time, performance.now() - at), () => {});
+    const socket = this.#socket;
+    this.request(
+      "ping",
+      {},
+      { timeoutMs },
+      (pong) => this.clock.sample(pong.server_time, performance.now() - at),
+      ({ code }) => {
+        if (code === wire.UNKNOWN_OUTCOME && socket === this.#socket && this.#heardAt < at) this.#lost(wire.NO_PONG);
+      },
+    );
   }
 
   #lost(code: number, verdict = wire.verdictOf(code)): void {
@@ -419,10 +439,10 @@ export class Engine {
     if (channel.live) this.#unsubscribe(ch);
   }
 
-  /** Where we are in a channel that is followed without a gap. */
+  /** Where we are in a channel, if that is where the channel is. */
   position(ch: string): Position | undefined {
     const channel = this.#channels.get(ch);
-    return channel?.live ? { epoch: channel.epoch, off: channel.off } : undefined;
+    return channel?.live && !channel.page ? { epoch: channel.epoch, off: channel.off } : undefined;
   }
 
   #own(): string {
@@ -481,7 +501,7 @@ export class Engine {
     if (!wasLive && !(channel.known && sub.recovered)) this.#place(channel, sub);
     for (const event of sub.events) this.#event(event);
     if (sub.more || channel.off < sub.off) this.#page(channel);
-    this.#hooks.live(channel.ch);
+    else this.#hooks.live(channel.ch);
   }
 
   #place(channel: Channel, { epoch, off }: Position): void {
@@ -558,9 +578,10 @@ export class Engine {
         const { ahead } = channel;
         channel.ahead = [];
         for (const event of [...answer.events, ...(answer.more ? [] : ahead.sort((a, b) => a.off! - b.off!))]) this.#event(event);
-        if (!answer.more) return;
-        channel.ahead.push(...ahead);
-        if (channel.live) this.#page(channel);
+        if (answer.more) channel.ahead.push(...ahead);
+        if (!channel.live) return;
+        if (answer.more) this.#page(channel);
+        else if (!channel.page) this.#hooks.live(channel.ch);
       },
       (error) => {
         if (channel.page !== page || !this.#isReady) return;

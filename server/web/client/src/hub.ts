@@ -106,7 +106,9 @@ export class Hub {
       if (typeof data === "number") this.#remove(session);
       else this.#take(session, JSON.parse(data));
     };
-    this.#engine.start();
+    // A new tab is no reason to come sooner than the server asked for.
+    if (this.#engine.state.status === "stopped") this.#engine.start();
+    else this.#engine.nudge();
     session.say({ ctl: "state", d: this.#engine.state });
   }
 

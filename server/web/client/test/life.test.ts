@@ -238,6 +238,25 @@ test("with the network back it connects without waiting, unless the server asked
   vi.unstubAllGlobals();
 });
 
+test("a connection that only looks as if it stood is found out when somebody looks at the page", async () => {
+  const page = new EventTarget();
+  vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
+  vi.stubGlobal("removeEventListener", page.removeEventListener.bind(page));
+  const line = new Line();
+  const socket = await line.open();
+  socket.answer("ping", { server_time: 1 });
+  page.dispatchEvent(new Event("pageshow"));
+  socket.answer("ping", { server_time: 1 });
+  await line.pass(5_000);
+  expect(line.client.state.status).toBe("open");
+
+  page.dispatchEvent(new Event("pageshow"));
+  await line.pass(5_000);
+
+  expect(line.client.state).toMatchObject({ closeCode: 4202 });
+  vi.unstubAllGlobals();
+});
+
 test("a token that runs out is replaced on the connection that stands", async () => {
   const line = new Line({ token: async () => "newer" });
   const socket = await line.open();
