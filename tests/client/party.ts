@@ -136,7 +136,7 @@ class Tab {
   }
 
   #take(): void {
-    while (!this.#isFrozen && this.#kept.length > 0) this.onmessage?.({ data: this.#kept.shift() });
+    while (!this.#isFrozen && this.onmessage && this.#kept.length > 0) this.onmessage({ data: this.#kept.shift() });
   }
 
   postMessage(data: unknown): void {

@@ -65,6 +65,8 @@ interface Tab {
   client: Client;
   seen: unknown[];
   freeze(): void;
+  /** What waits for it to wake. */
+  kept(): unknown[];
   thaw(): void;
 }
 
@@ -81,7 +83,7 @@ function tab(ticket: () => Promise<string> = async () => "ticket"): Tab {
     port.isFrozen = false;
     port.take();
   };
-  return { client, seen: [], freeze: () => void (port.isFrozen = true), thaw };
+  return { client, seen: [], freeze: () => void (port.isFrozen = true), kept: () => port.posts, thaw };
 }
 
 function listen(one: Tab, more: object = {}): () => void {
@@ -164,11 +166,18 @@ test("a frozen tab holds nobody up, and has everything once it wakes", async () 
   await pass();
   socket().answer("subscribe", sub(10));
   await pass();
+  await pass(5_000);
+  socket().say(event(ME, undefined)); // the last that it hears
+  await pass();
   frozen!.freeze();
   socket().say(event(ROOM, 11));
-  await pass(20_000);
+  const asleep = frozen!.kept();
+  await pass(15_000);
+  expect(asleep.at(-1)).toBe(4202);
+  const before = asleep.length;
   socket().say(event(ROOM, 12), event(ROOM, 13), event(ROOM, 14));
   await pass();
+  expect(asleep).toHaveLength(before);
   expect(first!.seen).toEqual([11, 12, 13, 14]);
   expect(frozen!.seen).toEqual([]);
 

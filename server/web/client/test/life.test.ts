@@ -1,6 +1,7 @@
 /** Connecting, staying connected, and coming back. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { BACKOFF, delayOf } from "../src/backoff.ts";
+import { Clock } from "../src/clock.ts";
 import type { State } from "../src/engine.ts";
 import { SignedOut, type Verdict, verdictOf } from "../src/wire.ts";
 import { Line } from "./server.ts";
@@ -280,6 +281,26 @@ test("the server's time is told by the quickest answer, and does not follow this
   vi.setSystemTime(Date.now() + 3_600_000);
 
   expect(line.client.serverNow() - Date.now()).toBe(60_010 - 3_600_000);
+});
+
+test("a slower answer says less about the time than the one before it, until the machine may have slept", () => {
+  const clock = new Clock();
+  clock.sample(1_000_000, 20);
+  clock.sample(2_000_000, 400);
+  expect(clock.now()).toBe(1_000_010);
+  clock.doubt();
+  clock.sample(2_000_000, 400);
+
+  expect(clock.now()).toBe(2_000_200);
+});
+
+test("closing while a ticket is fetched opens nothing", async () => {
+  const line = new Line();
+  line.client.close();
+  await line.pass(60_000);
+
+  expect(line.tickets).toBe(1);
+  expect(line.sockets).toEqual([]);
 });
 
 test("a frame that is no JSON ends the connection and not the page", async () => {
