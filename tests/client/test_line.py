@@ -130,7 +130,6 @@ async def test_nothing_is_lost_repeated_or_reordered_whatever_happens_to_the_lin
         for one in everybody:
             _check(one, journal, head)
         assert await server.violations() == []
-    assert server.errors() == []
 
 
 async def _break(line: Line, server: Server, plan: Plan) -> None:
