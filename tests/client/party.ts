@@ -97,16 +97,25 @@ function counted(client: Client): void {
   });
 }
 
-/** Say numbered things until it is over; nothing waits for anything, also not for a connection. */
+/** Whoever has so much unsent stops writing: the library keeps a thousand. */
+const UNSENT = 100;
+
+/** Say numbered things until it is over, also without a connection and before earlier ones are answered. */
 function talk(client: Client, name: string): void {
   let number = 0;
+  let unsent = 0;
   const timer = setInterval(() => {
     if (isOver) return clearInterval(timer);
+    if (unsent === UNSENT) return;
+    unsent++;
     const text = `${name} ${++number}`;
-    client.send("chat.send", { text }, { ch: ROOM }).then(
-      () => answered.push(text),
-      (error: Error) => failed.push(`${text}: ${error.name} ${error.message}`),
-    );
+    client
+      .send("chat.send", { text }, { ch: ROOM })
+      .then(
+        () => answered.push(text),
+        (error: Error) => failed.push(`${text}: ${error.name} ${error.message}`),
+      )
+      .finally(() => unsent--);
   }, plan.every_ms);
 }
 
