@@ -23,6 +23,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import divisions, ledger, maturity, outbox, payment_moves, refunds, stripe_entries
+from billing.crashpoints import crashpoint
 from billing.errors import UnsettledPaymentError
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import CardDisputeChanged, WalletChanged
@@ -81,6 +82,7 @@ async def look(sessions: async_sessionmaker[AsyncSession], api: StripeApi, *, no
         waiting = (await session.scalars(query)).all()
     for dispute_id in waiting:
         found = await api.retrieve_dispute(dispute_id)
+        crashpoint("card_dispute.looked")
         async with sessions.begin() as session:
             await apply(session, found, now=now)
     return len(waiting)
@@ -238,6 +240,7 @@ async def _book(session: AsyncSession, row: CardDispute, found: Dispute, *, now:
     for movement in await _unbooked(session, row, found):
         order = _order(row, f"movement:{movement.id}", (movement.amount, movement.fee), now)
         await stripe_entries.post(session, order, movement, other=disputed)
+        crashpoint("card_dispute.booked")
     await session.flush()
     query = select(func.coalesce(func.sum(StripeEntry.amount), 0)).where(StripeEntry.source == row.dispute)
     return -int(await session.scalar(query) or 0)
@@ -270,6 +273,7 @@ async def _freeze(
             missing -= one.rest
     for hold_id in sorted(wanted):
         await maturity.freeze(session, hold_id, by=row.id, only_pending=True, now=now)
+    crashpoint("card_dispute.frozen")
 
 
 async def _thaw(session: AsyncSession, row: CardDispute, *, now: datetime) -> None:
@@ -281,6 +285,7 @@ async def _thaw(session: AsyncSession, row: CardDispute, *, now: datetime) -> No
     amount = (await _balances(session, frozen))[frozen]
     if amount:
         await _post(session, row, f"thaw:{row.covered}", [(frozen, wallet, amount)], now)
+    crashpoint("card_dispute.thawed")
 
 
 async def _cover(
@@ -314,6 +319,7 @@ async def _cover(
     await _post(session, row, f"lost:{row.covered}", borne, now)
     row.covered += owed
     await session.flush()
+    crashpoint("card_dispute.covered")
 
 
 async def _balances(session: AsyncSession, *keys: AccountKey) -> dict[AccountKey, int]:

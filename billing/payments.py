@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import ledger, payment_moves, payment_states, refunds
+from billing.crashpoints import crashpoint
 from billing.errors import (
     IdempotencyMismatchError,
     InvalidKeyError,
@@ -141,6 +142,7 @@ async def open_payment(
     await session.flush()
     if method is PaymentMethod.CARD:
         await _begin_card(session, row, now)
+    crashpoint("payment.opened")
     return row
 
 
