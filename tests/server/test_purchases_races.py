@@ -10,6 +10,7 @@ import pytest
 from billing import settlement
 from billing.facts import LessonFacts
 from billing.models import OwnerId
+from server.context import Role
 from tests.server.school import LESSON, School, was_there
 
 
@@ -65,7 +66,8 @@ async def test_one_quote_under_two_keys_buys_once(school: School) -> None:
 
 async def test_two_who_take_the_whole_of_two_courses_wait_in_no_ring(school: School) -> None:
     """Their single lessons go back in the same purchase; one begins with this course, the other with that."""
-    courses = [await school.course(), await school.course()]
+    other = School(school.world, await school.world.person(Role.TUTOR), school.admin)
+    courses = [await school.course(), await other.course()]
     students = await school.students(2)
     for student in students:
         for course in courses:
