@@ -8,11 +8,22 @@ import msgspec
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import holds, jobs, maturity, settlement, stripe_events, stripe_webhooks, top_ups, wallet
+from billing import holds, jobs, ledger, maturity, settlement, stripe_events, stripe_webhooks, top_ups
 from billing.crashpoints import Point
 from billing.facts import Interval, LessonFacts, Presence
 from billing.holds import NewHold
-from billing.models import HoldId, JobRow, OwnerId, SourceKind, TopUp, TopUpWay
+from billing.ledger import AccountKey, Leg, Order
+from billing.models import (
+    PLATFORM,
+    AccountKind,
+    HoldId,
+    JobRow,
+    JournalKind,
+    OwnerId,
+    SourceKind,
+    TopUp,
+    TopUpWay,
+)
 from billing.money import Money
 from tests.chaos.money.stripe import SECRET, START, Hand
 
@@ -33,8 +44,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stripe: str
     kind: str
     number: int
-    seats: int
-    """Who buys, where somebody does."""
+    pupils: int
+    lessons: int
+    """Of a whole course."""
     point: Point | None = None
     nth: int = 1
     counts: str | None = None
@@ -53,17 +65,25 @@ class Life:
     def key(self, what: str) -> str:
         return f"{self.plan.kind}:{self.plan.number}:{what}"
 
-    async def fund(self, owner_id: OwnerId, amount: int) -> None:
+    async def fund(self, amount: int, *owners: OwnerId) -> None:
+        expense = AccountKey(AccountKind.PLATFORM_EXPENSE, PLATFORM, "USD")
+        order = Order(
+            kind=JournalKind.ADMIN_ADJUSTMENT,
+            scope="chaos",
+            key=self.key(f"fund:{owners[0]}"),
+            request=amount,
+            actor="admin:chaos",
+            reason="Money to be spent.",
+            ref_type="test",
+            ref_id=owners[0],
+            at=START,
+        )
+        legs = [
+            Leg(expense, AccountKey(AccountKind.WALLET, owner_id, "USD"), Money(amount))
+            for owner_id in owners
+        ]
         async with self.sessions.begin() as session:
-            await wallet.adjust(
-                session,
-                owner_id,
-                Money(amount),
-                actor="admin:chaos",
-                reason="Money to be spent.",
-                key=self.key(f"fund:{owner_id}"),
-                now=START,
-            )
+            await ledger.post(session, order, legs)
 
     async def buy(
         self, student: OwnerId, wanted: Sequence[NewHold], *, now: datetime = START

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -35,6 +35,7 @@ from billing.models import (
     AttemptStatus,
     Cause,
     HoldId,
+    OwnerId,
     PayoutAttempt,
     SourceKind,
     TopUpWay,
@@ -60,6 +61,8 @@ from tests.chaos.money.stripe import START, Hand
 # How a process of a life ends. Killed at its point it has no code of its own, but minus the signal.
 DONE, FAILED, INTERRUPTED = 0, 1, 3
 
+# Who shops.
+SEATS = 3
 EARNED, SENT, RETURNED, SPENT = 10_000, 5_000, 3_000, 1_000
 
 
@@ -107,7 +110,7 @@ async def shopping(life: Life) -> None:
     """Three lessons: one settles at once, two wait for their risk windows; a hold is given back, evidence comes late."""
     plan, sessions = life.plan, life.sessions
     course, booking, unheld = name(plan, "course"), name(plan, "booking"), name(plan, "unheld")
-    students = [name(plan, f"student:{seat}") for seat in range(plan.seats)]
+    students = [name(plan, f"student:{seat}") for seat in range(SEATS)]
     placed: list[HoldId] = []
     for student in students:
         wanted = [
@@ -116,7 +119,7 @@ async def shopping(life: Life) -> None:
         ]
         if student == students[1]:
             wanted.append(new_hold(life, student, unheld, SourceKind.BOOKING, 3))
-        await life.fund(student, len(wanted) * PRICE)
+        await life.fund(len(wanted) * PRICE, student)
         # A double click.
         both = await asyncio.gather(life.buy(student, wanted), life.buy(student, wanted))
         assert both[0] == both[1]
@@ -146,6 +149,40 @@ async def shopping(life: Life) -> None:
     async with sessions.begin() as session:
         await settlement.reconsider(session, late, now=START)
     await life.mature(placed)
+
+
+# Many buy -----------------------------------------------------------------------------------------------------------
+
+
+async def course(life: Life) -> None:
+    """A class buys a whole course, each all of its lessons at once, and each lesson settles everybody's holds at once."""
+    pupils, lessons = _class(life.plan)
+    await life.fund(len(lessons) * PRICE, *pupils)
+    for pupil in pupils:
+        wanted = [
+            new_hold(life, pupil, lesson, SourceKind.COURSE_SESSION, number)
+            for number, lesson in enumerate(lessons, start=1)
+        ]
+        await life.buy(pupil, wanted)
+    for number, lesson in enumerate(lessons):
+        there = dict.fromkeys(pupils, PLANNED_S) | {_missing(pupils, number): 0}
+        await life.end(facts(lesson, life.tutor, there))
+    await asyncio.gather(
+        settlement.sweep(life.sessions, START), *(life.settle(lesson) for lesson in lessons[::2])
+    )
+    # Somebody else's sweep may be at it.
+    for lesson in lessons:
+        await life.settle(lesson)
+
+
+def _class(plan: Plan) -> tuple[list[OwnerId], list[UUID]]:
+    pupils = [name(plan, f"pupil:{number}") for number in range(plan.pupils)]
+    return pupils, [name(plan, f"lesson:{number}") for number in range(plan.lessons)]
+
+
+def _missing(pupils: Sequence[OwnerId], lesson: int) -> OwnerId:
+    """Return who stays away from a lesson, and pays nothing for it."""
+    return pupils[lesson % len(pupils)]
 
 
 # Somebody pays ------------------------------------------------------------------------------------------------------
@@ -180,7 +217,7 @@ async def earning(life: Life) -> None:
     """A tutor earns, spends some, has some paid out by Stripe, and some comes back from the bank."""
     plan, sessions = life.plan, life.sessions
     student, lesson = name(plan, "student"), name(plan, "lesson")
-    await life.fund(student, EARNED)
+    await life.fund(EARNED, student)
     taught = msgspec.structs.replace(
         new_hold(life, student, lesson, SourceKind.COURSE_SESSION, 1), money=Money(EARNED), tutor_bps=10_000
     )
@@ -256,6 +293,7 @@ async def _attempt(life: Life, withdrawal_id: UUID) -> PayoutAttempt:
 
 LIVES: Mapping[str, Callable[[Life], Awaitable[None]]] = {
     "shopping": shopping,
+    "course": course,
     "paying": paying,
     "earning": earning,
     **cards.LIVES,
@@ -271,12 +309,18 @@ def outcome(plan: Plan) -> dict[tuple[str, UUID], int]:
             given_back = {0, 1}
             wallets: dict[tuple[str, UUID], int] = {
                 ("wallet", name(plan, f"student:{seat}")): PRICE if seat in given_back else 0
-                for seat in range(plan.seats)
+                for seat in range(SEATS)
             }
             return wallets | {
-                ("earnings", name(plan, "tutor")): tutor * (2 * plan.seats - 1),
+                ("earnings", name(plan, "tutor")): tutor * (2 * SEATS - 1),
                 ("earnings_pending", name(plan, "tutor")): 0,
             }
+        case "course":
+            pupils, lessons = _class(plan)
+            missed = Counter(_missing(pupils, number) for number in range(len(lessons)))
+            tutor, _ = split(PRICE, BPS)
+            back: dict[tuple[str, UUID], int] = {("wallet", one): PRICE * missed[one] for one in pupils}
+            return back | {("earnings", name(plan, "tutor")): tutor * (len(pupils) - 1) * len(lessons)}
         case "paying":
             return {("wallet", name(plan, "payer")): 3 * TOP_UP}
         case "earning":
