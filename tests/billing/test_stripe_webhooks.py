@@ -75,6 +75,32 @@ def test_one_right_signature_among_several_is_enough() -> None:
     assert read(header=header).id == "evt_1"
 
 
+@pytest.mark.parametrize(
+    ("fields", "account", "object_id"),
+    [
+        ({"account": "acct_1"}, "acct_1", "pi_1"),
+        ({"context": "acct_2"}, "acct_2", "pi_1"),
+        ({"data": None}, None, None),
+    ],
+)
+def test_an_event_names_its_account_and_its_object_or_nothing(
+    fields: dict[str, object], account: str | None, object_id: str | None
+) -> None:
+    event = read(msgspec.json.encode({**EVENT, **fields}))
+
+    assert (event.account, event.object_id) == (account, object_id)
+
+
+def test_an_id_and_a_header_may_be_just_so_long() -> None:
+    body = msgspec.json.encode({**EVENT, "id": "e" * 255})
+    signed = sign(body)
+    more = ",v0=" + "a" * 252
+    header = signed + more * 15
+    header += ",v0=" + "a" * (4_096 - len(header) - 4)
+
+    assert read(body, header).id == "e" * 255
+
+
 @pytest.mark.parametrize("minutes", [-5, 5])
 def test_five_minutes_are_not_too_old(minutes: int) -> None:
     assert read(header=sign(at=WALL + timedelta(minutes=minutes))).id == "evt_1"
