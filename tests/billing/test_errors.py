@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from billing.errors import BillingError, Problem
+from billing.errors import BillingError, Problem, StripeAwayError
 from billing.money import Money
 
 EXAMPLES: dict[object, object] = {
@@ -50,6 +50,10 @@ def test_an_error_says_a_sentence_and_keeps_what_it_was_told(kind: type[BillingE
     }
     assert all(name in error.facts or str(value) in said for name, value in told.items())
     assert "None" not in said
+
+
+def test_stripe_has_answered_only_where_that_is_said() -> None:
+    assert StripeAwayError("why").facts == {"why": "why", "answered": False}
 
 
 def test_every_wrong_value_is_said() -> None:

@@ -461,6 +461,14 @@ def test_a_line_that_was_spoilt_is_named(name: str) -> None:
         verify(lines)
 
 
+def test_a_ledger_without_anything_is_proven() -> None:
+    nothing: list[Line] = [Head(), End(journals=0, seals=0, accounts=0, sha256="")]
+
+    assert verify(hashed(nothing)) == Proven(
+        journals=0, transfers=0, seals=0, accounts=0, unsealed=0, sums={}, head="", pinned=None
+    )
+
+
 def test_a_small_ledger_is_proven_and_its_seal_known() -> None:
     lines = hashed(SMALL)
     first, second = (ledger_file._decoder.decode(lines[place]) for place in (3, 5))
