@@ -272,7 +272,7 @@ class _Reader:
         if not isinstance(self._last, Head | Journal | Seal):
             raise _WrongError("a journal comes after the accounts")
         place = (journal.xid, journal.id)
-        if place <= self._place or journal.xid < (self._seal.upto_xid if self._seal else 0):
+        if place <= self._place or (self._seal and journal.xid < self._seal.upto_xid):
             raise _WrongError("a journal is not in its place")
         self._place = place
         if [transfer.leg for transfer in journal.transfers] != [*range(1, len(journal.transfers) + 1)]:

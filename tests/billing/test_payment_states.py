@@ -50,6 +50,11 @@ def test_exactly_the_arrows_of_the_requirements_are_open() -> None:
     assert open_ == ARROWS
 
 
+@pytest.mark.parametrize(("state", "to"), sorted(ARROWS))
+def test_an_open_arrow_is_no_error(state: str, to: str) -> None:
+    payment_states.require_arrow(PaymentState(state), PaymentState(to))
+
+
 @pytest.mark.parametrize(
     ("state", "to"),
     [pair for pair in product(PaymentState, PaymentState) if (pair[0].value, pair[1].value) not in ARROWS],

@@ -171,6 +171,8 @@ async def test_new_terms_hold_from_their_moment_on(sessions: Sessions) -> None:
         before = await policy.current(session, later - timedelta(microseconds=1))
         after = await policy.in_force(session, later)
         history = await policy.history(session, limit=9)
+        newest = await policy.history(session, limit=1)
+        older = await policy.history(session, limit=9, before=2)
     assert (before.version, before.course_platform_bps) == (1, 3_000)
     assert after == made
     assert made.policy == msgspec.structs.replace(
@@ -180,6 +182,7 @@ async def test_new_terms_hold_from_their_moment_on(sessions: Sessions) -> None:
         (2, REASON),
         (1, "The terms at the start."),
     ]
+    assert (newest, older) == (history[:1], history[1:])
 
 
 async def test_what_cannot_be_made_is_refused_and_leaves_nothing(sessions: Sessions) -> None:

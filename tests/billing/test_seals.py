@@ -1,6 +1,7 @@
 """The chain covers every journal, whenever it was committed; and no byte of the ledger can differ unnoticed."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -461,11 +462,11 @@ def test_a_line_that_was_spoilt_is_named(name: str) -> None:
         verify(lines)
 
 
-def test_a_ledger_without_anything_is_proven() -> None:
-    nothing: list[Line] = [Head(), End(journals=0, seals=0, accounts=0, sha256="")]
+def test_a_ledger_without_movements_is_proven() -> None:
+    nothing: list[Line] = [Head(), holds_now(1, 0), End(journals=0, seals=0, accounts=1, sha256="")]
 
     assert verify(hashed(nothing)) == Proven(
-        journals=0, transfers=0, seals=0, accounts=0, unsealed=0, sums={}, head="", pinned=None
+        journals=0, transfers=0, seals=0, accounts=1, unsealed=0, sums={"USD": 0}, head="", pinned=None
     )
 
 
@@ -489,3 +490,25 @@ def test_a_small_ledger_is_proven_and_its_seal_known() -> None:
     assert verify(lines, pin=first.sha256) == msgspec.structs.replace(proven, pinned=1)
     with pytest.raises(LedgerFileError, match="line 10: no seal has the hash that is known"):
         verify(lines, pin="0" * 64)
+
+
+def test_a_seal_is_the_hash_that_is_documented() -> None:
+    """Of the seal before, the lines of its journals, and its own line without a hash."""
+    lines = hashed(SMALL)
+    before = bytes(32)
+
+    for first, last in ((1, 3), (4, 5)):
+        seal = ledger_file._decoder.decode(lines[last])
+        assert isinstance(seal, ledger_file.Seal)
+        own = lines[last].replace(seal.sha256.encode(), b"")
+        before = hashlib.sha256(b"".join([before, *lines[first:last], own])).digest()
+        assert seal.sha256 == before.hex()
+
+
+def test_a_chain_knows_the_ids_of_its_journals() -> None:
+    link, number = ledger_file.Chain(), 10**17
+
+    for one in (moved(number + 1, 5, 2), moved(number, 6, 2), moved(number + 2, 7, 2)):
+        link.add(one, ledger_file.encode(one))
+
+    assert (link.count, link.ids) == (3, (number, number + 2))
