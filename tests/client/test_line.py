@@ -86,10 +86,15 @@ class Party:
 
 
 async def test_nothing_is_lost_repeated_or_reordered_whatever_happens_to_the_line(
-    tmp_path: Path, record_property: Callable[[str, object], None], *, full: bool
+    tmp_path: Path,
+    database_url: str,
+    redis_url: str,
+    record_property: Callable[[str, object], None],
+    *,
+    full: bool,
 ) -> None:
     plan = LONG if full else SHORT
-    server = Server(tmp_path / "data")
+    server = Server(tmp_path / "data", database_url=database_url, redis_url=redis_url)
     async with running(server), town() as of:
         accounts = await server.mint(SEATS)
         room_id = await of.open_talk(server.base, accounts[1])
