@@ -63,6 +63,8 @@ interface Listener extends Subscriber<any, any> {
   ch: string;
   /** What came while the snapshot is on its way. */
   held: Published[] | undefined;
+  /** Where the snapshot stands: it may be ahead of the channel, whose events up to there are in it. */
+  from: number;
   /** The snapshot that is being fetched: an earlier one is of no interest any more. */
   turn: object | undefined;
   tries: number;
@@ -170,7 +172,7 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
   /** Follow a channel; returns what ends it. */
   subscribe<Snapshot = unknown>(ch: string, subscriber: Subscriber<EventOf<Events>, Snapshot>): () => void {
     const held = subscriber.load || subscriber.join ? [] : undefined;
-    const one: Listener = { ...subscriber, ch, held, turn: undefined, tries: 0 };
+    const one: Listener = { ...subscriber, ch, held, from: -1, turn: undefined, tries: 0 };
     const all = this.#listeners.get(ch) ?? new Set();
     this.#listeners.set(ch, all.add(one));
     this.#engine.follow(ch, { joined: one.join !== undefined });
@@ -228,7 +230,7 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
   #event(event: Published): void {
     this.#each(event.ch, (one) => {
       if (one.held) one.held.push(event);
-      else this.#safely(one.onEvent, event);
+      else if (!(event.off! <= one.from)) this.#safely(one.onEvent, event);
     });
     for (const handler of [...(this.#handlers.get(event.ev) ?? [])]) this.#safely(handler, event);
   }
@@ -251,6 +253,7 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
     this.#safely(one.onReset, undefined);
     if (!one.join && !one.load) return;
     one.held = [];
+    one.from = -1;
     if (this.#engine.isOpen) this.#fetch(one);
   }
 
@@ -291,8 +294,8 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
         one.held = undefined;
         if (!held) return;
         this.#safely(one.onSnapshot, snapshot);
-        const off = offOf(snapshot);
-        for (const event of held) if (!(event.off! <= off)) this.#safely(one.onEvent, event);
+        one.from = offOf(snapshot);
+        for (const event of held) if (!(event.off! <= one.from)) this.#safely(one.onEvent, event);
       },
       (error: unknown) => {
         if (!isOurs()) return seated();

@@ -137,6 +137,24 @@ test("after a reset the snapshot is fetched anew and only what follows it comes"
   expect(line.socket.heard[0]!.d.since[1]).toEqual({ ch: ROOM, epoch: "f", off: 42 });
 });
 
+test("a snapshot may be ahead of the channel: what is in it does not come again", async () => {
+  const line = new Line();
+  const one = listener();
+  line.client.subscribe(ROOM, { ...one, load: () => line.client.call("room.get", { room_id: "r" }) });
+  const socket = await line.open();
+  socket.answer("subscribe", sub(10));
+  socket.answer("room.get", { off: 12 });
+  await line.pass();
+  socket.say(event(ROOM, 11), event(ROOM, 12), event(ROOM, 13));
+  expect(one.seen).toEqual([{ snapshot: { off: 12 } }, 13]);
+
+  socket.say({ ctl: "reset", d: { ch: ROOM, epoch: "f", off: 2 } });
+  socket.answer("room.get", { off: 2 });
+  await line.pass();
+  socket.say(event(ROOM, 3));
+  expect(one.seen.slice(2)).toEqual(["reset", { snapshot: { off: 2 } }, 3]);
+});
+
 test("a snapshot that was under way at a reset is not taken for the new one", async () => {
   const line = new Line();
   const one = listener();
