@@ -36,10 +36,11 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One loop for all: the browser, which is started once, belongs to it."""
+    """One loop for all: the browser, which is started once, belongs to it; the first one also waits for the client."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            item.add_marker(pytest.mark.timeout(180))
 
 
 @pytest.fixture(scope="session")
