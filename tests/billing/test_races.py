@@ -339,9 +339,10 @@ async def expense(sessions: Sessions) -> int:
     return int(spent or 0)
 
 
+@pytest.mark.timeout(900)
 async def test_a_dispute_of_a_capture_that_runs_finds_it_or_comes_again(booker: Booker, full: bool) -> None:
     """Stripe has captured; its answer, its event and the bank's dispute come at one moment."""
-    for attempt in range(150 if full else 4):
+    for attempt in range(150 if full else 2):
         payment_id = await authorized(booker)
         is_lost = attempt % 2 == 1
         [claim] = await booker.claim(card_payments.JOB)
@@ -366,9 +367,10 @@ async def test_a_dispute_of_a_capture_that_runs_finds_it_or_comes_again(booker: 
     await booker.checked()
 
 
+@pytest.mark.timeout(900)
 async def test_a_refund_by_hand_and_a_lost_dispute_take_the_price_once(booker: Booker, full: bool) -> None:
     """To the wallet, or on to the card, which Stripe refuses: the bank gave the student their money already."""
-    rounds = 150 if full else 6
+    rounds = 150 if full else 4
     for attempt in range(rounds):
         payment_id = await authorized(booker)
         await booker.run()
@@ -392,10 +394,11 @@ class Nothing(msgspec.Struct):
     """What this work needs to know."""
 
 
+@pytest.mark.timeout(900)
 async def test_work_that_is_handed_back_while_it_ends_is_done_once(sessions: Sessions, full: bool) -> None:
     """A process that ends gives its leases back; some of its commits are on their way, and others take over."""
     ann, kind = owner(), "credit"
-    rounds, crowd = (100, 12) if full else (3, 8)
+    rounds, crowd = (100, 12) if full else (2, 8)
 
     async def claim() -> list[jobs.Claim]:
         async with sessions.begin() as session:
@@ -439,12 +442,13 @@ async def test_work_that_is_handed_back_while_it_ends_is_done_once(sessions: Ses
     assert await violations(sessions) == []
 
 
+@pytest.mark.timeout(900)
 async def test_a_withdrawal_is_sent_or_rejected_by_whoever_comes_first(
     sessions: Sessions, full: bool
 ) -> None:
     """One administrator approves it, and its job sends it at once; another one rejects it."""
     earner = Earner(sessions)
-    rounds = 100 if full else 6
+    rounds = 100 if full else 4
     await earner.teach(rounds * 1_000)
     await earner.put_at_stripe(rounds * 1_000)
     await earner.set_stripe()
@@ -472,10 +476,11 @@ async def test_a_withdrawal_is_sent_or_rejected_by_whoever_comes_first(
     assert await violations(sessions) == []
 
 
+@pytest.mark.timeout(900)
 async def test_the_last_moment_of_a_package_is_a_lesson_or_its_end(sessions: Sessions, full: bool) -> None:
     """A checkout that was open at the end is confirmed, while jobs settle what nobody took."""
     instant = timedelta(microseconds=1)
-    for attempt in range(100 if full else 5):
+    for attempt in range(100 if full else 4):
         seller = Seller(sessions)
         package_id = await seller.sell(lessons=2, price=1_000, validity_days=30)
         ends = NOW + timedelta(days=30)

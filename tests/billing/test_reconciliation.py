@@ -206,7 +206,9 @@ async def test_each_fault_is_found_as_what_it_is(shop: Shop, fault: Any) -> None
 
 
 @pytest.mark.timeout(900)
-async def test_every_seeded_fault_is_found_and_what_may_be_repaired_is(shop: Shop, full: bool) -> None:
+async def test_every_seeded_fault_is_found_and_what_may_be_repaired_is(
+    shop: Shop, record_property: Callable[[str, object], None], *, full: bool
+) -> None:
     dice = random.Random(11)
     count = 1_000 if full else 60
     for _ in range(count // 2):
@@ -225,6 +227,9 @@ async def test_every_seeded_fault_is_found_and_what_may_be_repaired_is(shop: Sho
     assert repairable + planted.total() == count
     assert (again.repaired, again.findings) == (0, report.findings)
     assert set(await violations(shop.sessions)) <= {"stripe_is_told", "stripe_agrees"}
+    record_property(
+        "figures", f"{count:,} faults: {len(report.findings):,} told, {report.repaired:,} repaired, none else"
+    )
 
 
 async def test_what_is_repaired_is_in_the_wallet_and_closed(shop: Shop) -> None:
