@@ -13,7 +13,19 @@ from tests.billing.booker import Booker
 from tests.billing.earner import Earner
 from tests.billing.payments import open_shop
 from tests.billing.seller import Seller
-from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
+from tests.billing.world import (
+    NOW,
+    PLANNED_S,
+    Sessions,
+    buy,
+    end,
+    events,
+    facts,
+    fund,
+    new_hold,
+    owner,
+    violations,
+)
 
 World = Callable[[Sessions], Awaitable[None]]
 
@@ -227,6 +239,7 @@ async def test_every_journal_says_who_did_what_and_to_what(sessions: Sessions, w
         told = {re.sub("[0-9a-f-]{36}|[0-9a-f]{24}", "*", " | ".join(row)) for row in rows}
 
     assert told == SAID[world.__name__]
+    assert await events(sessions)
 
 
 async def test_a_good_world_has_no_violations(sessions: Sessions) -> None:
