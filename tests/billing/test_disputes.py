@@ -42,7 +42,7 @@ WHERE = (
     AccountKind.FROZEN,
     AccountKind.PLATFORM_REVENUE,
 )
-NOTES = "The recording says otherwise."
+NOTES = "Otherwise."
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from tests.billing.world import (
     violations,
 )
 
-REASON = "Because of the season."
+REASON = "New terms."
 
 
 async def make(

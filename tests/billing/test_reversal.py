@@ -35,7 +35,7 @@ from tests.billing.world import (
     violations,
 )
 
-REASON = "It was the wrong person."
+REASON = "Wrong man."
 
 
 async def undo(

@@ -31,7 +31,7 @@ from tests.billing.world import (
 
 ONE_DATABASE = True
 
-REASON = "A gift from the tests."
+REASON = "A present."
 
 
 async def adjust(
@@ -118,6 +118,15 @@ async def test_a_key_has_1_to_255_characters(sessions: Sessions, key: str) -> No
         await adjust(sessions, owner(), usd(1), key=key)
 
 
+async def test_a_key_may_have_255_characters(sessions: Sessions) -> None:
+    student = owner()
+
+    for key in ("k", "k" * 255):
+        await adjust(sessions, student, usd(1), key=key)
+
+    assert await balance(sessions, student) == 2
+
+
 async def test_currencies_do_not_mix(sessions: Sessions) -> None:
     student = owner()
 
@@ -131,7 +140,7 @@ async def test_currencies_do_not_mix(sessions: Sessions) -> None:
 async def test_goodwill_is_our_expense_and_given_once_for_each_key(sessions: Sessions) -> None:
     student = owner()
 
-    async def give(amount: int, reason: str = "An outage of ours.") -> int:
+    async def give(amount: int, reason: str = "An outage.") -> int:
         async with sessions.begin() as session:
             return await wallet.give(
                 session,
