@@ -296,7 +296,7 @@ async def test_an_admin_refunds_with_a_reason(sessions: Sessions) -> None:
     await fund(sessions, student, 10_000)
     [hold_id] = await buy(sessions, student, new_hold())
 
-    with pytest.raises(ReasonTooShortError):
+    with pytest.raises(ReasonTooShortError, match=" 10 "):
         await refund(sessions, hold_id, cause=Cause.ADMIN, actor="admin:1", reason="no")
     await refund(sessions, hold_id, cause=Cause.ADMIN, actor="admin:1", reason="Very rude.")
 

@@ -189,19 +189,20 @@ async def test_what_cannot_be_made_is_refused_and_leaves_nothing(sessions: Sessi
     other = Changes(min_price=200)
     tick = timedelta(microseconds=1)
 
-    with pytest.raises(ReasonTooShortError):
+    with pytest.raises(ReasonTooShortError, match=" 10 "):
         await make(sessions, other, reason="  short  ")
     with pytest.raises(PolicyUnchangedError):
         await make(sessions, Changes(min_price=100))
     with pytest.raises(PolicyUnchangedError):
         await make(sessions, Changes())
-    with pytest.raises(PolicyPastError):
+    with pytest.raises(PolicyPastError) as past:
         await make(sessions, other, at=NOW - tick)
-    with pytest.raises(PolicyMovedError):
+    with pytest.raises(PolicyMovedError) as moved:
         await make(sessions, other, base=2)
     with pytest.raises(PolicyInvalidError):
         await make(sessions, Changes(min_price=0))
 
+    assert (past.value.facts, moved.value.facts) == ({"now": NOW}, {"newest": 1})
     async with sessions() as session:
         assert (await policy.newest(session)).version == 1
 

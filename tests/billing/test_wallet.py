@@ -96,7 +96,7 @@ async def test_no_more_can_be_taken_than_is_there(sessions: Sessions) -> None:
 
 @pytest.mark.parametrize("reason", ["", "too short", "         x         "])
 async def test_an_admin_says_why(sessions: Sessions, reason: str) -> None:
-    with pytest.raises(ReasonTooShortError):
+    with pytest.raises(ReasonTooShortError, match=" 10 "):
         await adjust(sessions, owner(), usd(1), reason=reason)
 
 
@@ -156,7 +156,7 @@ async def test_goodwill_is_our_expense_and_given_once_for_each_key(sessions: Ses
     journals = [await give(500) for _ in range(2)]
     with pytest.raises(IdempotencyMismatchError):
         await give(600)
-    with pytest.raises(ReasonTooShortError):
+    with pytest.raises(ReasonTooShortError, match=" 10 "):
         await give(500, "short")
     with pytest.raises(InvalidAmountError):
         await give(-500)
