@@ -44,7 +44,7 @@ PRICE = 10_000
 SOON, FAR = timedelta(days=1), timedelta(days=20)
 TUTOR_BPS = 3_000
 JOBS = (card_payments.JOB, card_refunds.JOB, stripe_events.JOB)
-WORDS = "It was agreed by phone."
+WORDS = "By a call."
 
 
 class Booker:

@@ -13,7 +13,19 @@ from tests.billing.booker import Booker
 from tests.billing.earner import Earner
 from tests.billing.payments import open_shop
 from tests.billing.seller import Seller
-from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund, new_hold, owner, violations
+from tests.billing.world import (
+    NOW,
+    PLANNED_S,
+    Sessions,
+    buy,
+    end,
+    events,
+    facts,
+    fund,
+    new_hold,
+    owner,
+    violations,
+)
 
 # It changes tables, not only what is in them.
 OWN_DATABASE = True
@@ -164,7 +176,7 @@ SAID = {
         "card_refund | card_refund | *:ask | system:card_refunds | - | card_refund",
         "purchase | purchase:* | * | user:* | - | purchase",
         "purchase | purchase:* | payment:* | user:* | - | purchase",
-        "refund | give_back:admin:1 | payment:*:0 | admin:1 | It was agreed by phone. | hold",
+        "refund | give_back:admin:1 | payment:*:0 | admin:1 | By a call. | hold",
         "reversal | reversal:admin:test | 1 | admin:test | It was a mistake. | owner",
         "settlement | payment | *:capture | system:settlement | COMPLETED | booking",
         "settlement | settle | * | system:settlement | attendance | lesson",
@@ -180,7 +192,7 @@ SAID = {
         "dispute | dispute | freeze:*:* | system:dispute | - | hold",
         "dispute | test | * | system:test | - | test",
         "purchase | purchase:* | * | user:* | - | purchase",
-        "refund | give_back:admin:* | * | admin:* | This cannot be paid out. | hold",
+        "refund | give_back:admin:* | * | admin:* | Too early. | hold",
         "settlement | settle | * | system:settlement | attendance | lesson",
         "settlement | settle | * | system:settlement | outcome | lesson",
         "top_up | stripe | top_up:pi_* | user:* | - | top_up",
@@ -230,6 +242,7 @@ async def test_every_journal_says_who_did_what_and_to_what(sessions: Sessions, w
         told = {re.sub("[0-9a-f-]{36}|[0-9a-f]{24}", "*", " | ".join(row)) for row in rows}
 
     assert told == SAID[world.__name__]
+    assert await events(sessions)
 
 
 async def test_a_good_world_has_no_violations(sessions: Sessions) -> None:

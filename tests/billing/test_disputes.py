@@ -40,7 +40,7 @@ WHERE = (
     AccountKind.FROZEN,
     AccountKind.PLATFORM_REVENUE,
 )
-NOTES = "The recording says otherwise."
+NOTES = "Otherwise."
 
 
 @pytest.fixture

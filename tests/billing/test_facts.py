@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from billing.facts import Decision, Interval, decide, percent, required_s, seconds
+from billing.facts import Decision, Interval, decide, decide_booking, percent, required_s, seconds
 from billing.models import Cause
 from tests.billing.world import NOW, facts
 
@@ -36,6 +36,15 @@ def test_a_lesson_that_was_not_given_is_refunded_whoever_attended() -> None:
     assert judged(5_400, tutor_absent=True).to_student == 10_000
     assert judged(5_400, cancelled=True).cause is Cause.CANCELLED
     assert judged(5_400, total_s=0, cancelled=True).to_student == 10_000
+
+
+def test_a_decision_keeps_what_was_measured() -> None:
+    measured = {"attended_s": 1_080, "total_s": 5_400, "threshold_percent": 20}
+    booking = decide_booking(amount=10_000, tutor_bps=3_000, tutor_attended_s=1, cancelled=False, **measured)
+
+    paid = {"to_tutor": 3_000, "to_platform": 7_000, "to_student": 0}
+    assert judged(1_080) == Decision(cause=Cause.ATTENDANCE, **paid, **measured)
+    assert booking == Decision(cause=Cause.OUTCOME, tutor_attended_s=1, **paid, **measured)
 
 
 @given(
@@ -71,6 +80,10 @@ def test_every_decision_adds_up_and_required_seconds_are_the_border(
 )
 def test_percent_is_cut_and_at_most_a_hundred(attended_s: int, total_s: int, shown: int) -> None:
     assert percent(attended_s, total_s) == shown
+
+
+def test_a_part_of_a_second_is_required_whole() -> None:
+    assert [required_s(total_s, 20) for total_s in (100, 101, 105, 106)] == [20, 21, 21, 22]
 
 
 def test_seconds_are_cut_once_at_the_end() -> None:

@@ -1,6 +1,7 @@
 from uuid import uuid4
 
 import msgspec
+import pytest
 from sqlalchemy import text
 
 from billing import outbox
@@ -58,3 +59,17 @@ async def test_the_session_remembers_that_something_was_recorded_and_the_node(se
         assert session.info[outbox.RECORDED] is True
     async with sessions() as session:
         assert await session.scalar(text("select node from outbox")) == node
+
+
+async def test_rows_of_events_name_the_node_and_have_a_value_for_each_column(sessions: Sessions) -> None:
+    node = uuid4()
+    async with sessions() as session:
+        session.info[outbox.NODE] = node
+        rows = outbox.rows(session, [PLACED, WalletChanged(owner(), "USD")], at=NOW)
+
+        assert session.info[outbox.RECORDED] is True
+    assert rows.columns["type"] == ["hold.placed", "wallet.changed"]
+    assert rows.constants == {"at": NOW, "node": node}
+    torn = msgspec.structs.replace(rows, columns={**rows.columns, "type": ["hold.placed"]})
+    with pytest.raises(ValueError, match="is longer than"):
+        torn.parameters(0)

@@ -247,7 +247,7 @@ async def test_a_student_may_give_back_for_two_weeks_and_an_administrator_always
 
     with pytest.raises(PackageRefundError) as late:
         await seller.refund(second)
-    with pytest.raises(ReasonTooShortError):
+    with pytest.raises(ReasonTooShortError, match=" 10 "):
         await seller.refund(second, actor="admin:1", reason="short")
 
     assert late.value.until == seller.now

@@ -272,7 +272,7 @@ async def test_an_end_is_an_end(booker: Booker) -> None:
 async def test_an_administrator_says_why(booker: Booker) -> None:
     payment_id = await agreed(booker)
     async with booker.sessions() as session:
-        with pytest.raises(ReasonTooShortError):
+        with pytest.raises(ReasonTooShortError, match=" 10 "):
             await payments.void(
                 session,
                 payment_id,
@@ -351,7 +351,7 @@ async def test_no_more_is_refunded_than_was_captured(booker: Booker) -> None:
         await booker.refund(payment_id, 0, key="none")
     with pytest.raises(InvalidKeyError):
         await booker.refund(payment_id, 1, key="")
-    with pytest.raises(ReasonTooShortError):
+    with pytest.raises(ReasonTooShortError, match=" 10 "):
         await booker.refund(payment_id, 1, key="why", words="no")
     await booker.refund(payment_id, 1, key="last")
 

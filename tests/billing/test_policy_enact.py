@@ -41,7 +41,7 @@ from tests.billing.world import (
     violations,
 )
 
-REASON = "Because of the season."
+REASON = "New terms."
 
 
 async def make(
@@ -189,19 +189,20 @@ async def test_what_cannot_be_made_is_refused_and_leaves_nothing(sessions: Sessi
     other = Changes(min_price=200)
     tick = timedelta(microseconds=1)
 
-    with pytest.raises(ReasonTooShortError):
+    with pytest.raises(ReasonTooShortError, match=" 10 "):
         await make(sessions, other, reason="  short  ")
     with pytest.raises(PolicyUnchangedError):
         await make(sessions, Changes(min_price=100))
     with pytest.raises(PolicyUnchangedError):
         await make(sessions, Changes())
-    with pytest.raises(PolicyPastError):
+    with pytest.raises(PolicyPastError) as past:
         await make(sessions, other, at=NOW - tick)
-    with pytest.raises(PolicyMovedError):
+    with pytest.raises(PolicyMovedError) as moved:
         await make(sessions, other, base=2)
     with pytest.raises(PolicyInvalidError):
         await make(sessions, Changes(min_price=0))
 
+    assert (past.value.facts, moved.value.facts) == ({"now": NOW}, {"newest": 1})
     async with sessions() as session:
         assert (await policy.newest(session)).version == 1
 
@@ -288,25 +289,38 @@ async def test_other_terms_end_no_package_that_was_bought_before_them(sessions: 
 
 
 @pytest.mark.parametrize(
-    ("earned", "fee", "missing"),
+    ("earned", "fee", "above"),
     [
-        (-5, 2_000, 100_005),
-        (0, 2_000, 100_000),
-        (99_999, 2_000, 1),
-        (100_000, 1_500, 400_000),
-        (499_999, 1_500, 1),
+        (-5, 2_000, (100_000, 100_005, 1_500)),
+        (0, 2_000, (100_000, 100_000, 1_500)),
+        (99_999, 2_000, (100_000, 1, 1_500)),
+        (100_000, 1_500, (500_000, 400_000, 1_000)),
+        (499_999, 1_500, (500_000, 1, 1_000)),
         (500_000, 1_000, None),
         (10**12, 1_000, None),
     ],
 )
-def test_the_tier_follows_the_lifetime_earnings(earned: int, fee: int, missing: int | None) -> None:
-    found = lifetime.standing(terms(), earned)
+def test_the_tier_follows_the_lifetime_earnings(
+    earned: int, fee: int, above: tuple[int, int, int] | None
+) -> None:
+    next_from, missing, next_fee = above or (None, None, None)
 
-    assert found.fee_bps == fee
-    assert found.missing == (None if missing is None else Money(missing))
+    assert lifetime.standing(terms(), earned) == lifetime.Progress(
+        earned=Money(earned),
+        fee_bps=fee,
+        next_from=None if next_from is None else Money(next_from),
+        missing=None if missing is None else Money(missing),
+        next_fee_bps=next_fee,
+    )
     for kind in (SourceKind.BOOKING, SourceKind.PACKAGE_SLICE):
         for attribution in (policy.TIER, policy.REFERRAL):
             assert policy.tutor_bps(terms(), kind, attribution, lifetime=earned) == BPS_WHOLE - fee
+
+
+def test_a_tier_may_begin_with_the_first_cent() -> None:
+    steep = terms(booking_tiers=(Tier(0, 2_000), Tier(1, 1_000)))
+
+    assert [lifetime.standing(steep, earned).next_from for earned in (0, 1)] == [Money(1), None]
 
 
 def test_a_course_is_split_by_who_brought_the_student_whatever_the_tier() -> None:

@@ -348,16 +348,19 @@ async def test_late_evidence_within_the_risk_window_adjusts_by_itself(sessions: 
     forth = await reconsider(sessions, facts(lesson, {student: 4_800}))
     paid = await balance(sessions, student)
     back = await reconsider(sessions, facts(lesson, {student: 901}))
+    returned = await balance(sessions, student)
+    again = await reconsider(sessions, facts(lesson, {student: 4_801}))
 
-    assert forth.adjusted == back.adjusted == (hold_id,)
-    assert (paid, await balance(sessions, student)) == (0, 10_000)
+    assert forth.adjusted == back.adjusted == again.adjusted == (hold_id,)
+    assert (paid, returned, await balance(sessions, student)) == (0, 10_000, 0)
     view = await seen(sessions, hold_id)
     assert view.status is HoldStatus.REFUNDED
     assert [(a.tutor_share, a.platform_share, a.refunded) for a in view.adjustments] == [
         (usd(3_000), usd(7_000), usd(0)),
         (usd(0), usd(0), usd(10_000)),
+        (usd(3_000), usd(7_000), usd(0)),
     ]
-    assert (await events(sessions)).count("hold.adjusted") == 2
+    assert (await events(sessions)).count("hold.adjusted") == 3
     assert await violations(sessions) == NO_PACKAGE
 
 

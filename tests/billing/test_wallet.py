@@ -29,7 +29,7 @@ from tests.billing.world import (
     violations,
 )
 
-REASON = "A gift from the tests."
+REASON = "A present."
 
 
 async def adjust(
@@ -94,7 +94,7 @@ async def test_no_more_can_be_taken_than_is_there(sessions: Sessions) -> None:
 
 @pytest.mark.parametrize("reason", ["", "too short", "         x         "])
 async def test_an_admin_says_why(sessions: Sessions, reason: str) -> None:
-    with pytest.raises(ReasonTooShortError):
+    with pytest.raises(ReasonTooShortError, match=" 10 "):
         await adjust(sessions, owner(), usd(1), reason=reason)
 
 
@@ -116,6 +116,15 @@ async def test_a_key_has_1_to_255_characters(sessions: Sessions, key: str) -> No
         await adjust(sessions, owner(), usd(1), key=key)
 
 
+async def test_a_key_may_have_255_characters(sessions: Sessions) -> None:
+    student = owner()
+
+    for key in ("k", "k" * 255):
+        await adjust(sessions, student, usd(1), key=key)
+
+    assert await balance(sessions, student) == 2
+
+
 async def test_currencies_do_not_mix(sessions: Sessions) -> None:
     student = owner()
 
@@ -129,7 +138,7 @@ async def test_currencies_do_not_mix(sessions: Sessions) -> None:
 async def test_goodwill_is_our_expense_and_given_once_for_each_key(sessions: Sessions) -> None:
     student = owner()
 
-    async def give(amount: int, reason: str = "An outage of ours.") -> int:
+    async def give(amount: int, reason: str = "An outage.") -> int:
         async with sessions.begin() as session:
             return await wallet.give(
                 session,
@@ -145,7 +154,7 @@ async def test_goodwill_is_our_expense_and_given_once_for_each_key(sessions: Ses
     journals = [await give(500) for _ in range(2)]
     with pytest.raises(IdempotencyMismatchError):
         await give(600)
-    with pytest.raises(ReasonTooShortError):
+    with pytest.raises(ReasonTooShortError, match=" 10 "):
         await give(500, "short")
     with pytest.raises(InvalidAmountError):
         await give(-500)

@@ -274,7 +274,7 @@ async def test_reasons_are_at_least_ten_characters(earner: Earner) -> None:
             withdrawals.reject(session, asked, admin_id=earner.admin, answer="no" + " " * 9, now=earner.now),
             withdrawals.hold(session, asked, admin_id=earner.admin, reason="odd"),
         ):
-            with pytest.raises(ReasonTooShortError):
+            with pytest.raises(ReasonTooShortError, match=" 10 "):
                 await doing
 
 

@@ -3,12 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import checks, holds, settlement, wallet
 from billing.facts import Interval, LessonFacts, Presence
 from billing.holds import NewHold
+from billing.messages import Event
 from billing.models import HoldId, OwnerId, PackageExpiry, SourceKind
 from billing.money import Money
 from billing.policy import Policy, Tier
@@ -159,9 +161,12 @@ async def revenue(sessions: Sessions) -> int:
 
 
 async def events(sessions: Sessions) -> list[str]:
-    """Types of all recorded events, in order."""
+    """Types of all recorded events, in order; each can be read."""
     async with sessions() as session:
-        return list((await session.scalars(text("select type from outbox order by id"))).all())
+        rows = (await session.execute(text("select type, data from outbox order by id"))).all()
+    for row in rows:
+        msgspec.convert(row.data, Event)
+    return [row.type for row in rows]
 
 
 async def violations(sessions: Sessions) -> list[str]:
