@@ -2,7 +2,7 @@
  * Beside the picture of a lesson: who was there how long, and what that means for the money. A student sees the own time
  * and a mark at what is needed, the tutor everybody's, and the button that ends the lesson.
  */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { Answers, Modal } from "../parts/dialog";
 import { Form, Submit } from "../parts/form";
 import { useLoaded } from "../parts/loaded";
@@ -21,6 +21,8 @@ const minutesUp = (seconds: number) => Math.ceil(seconds / 60);
 type Told = Readonly<Record<string, Pick<AttendanceRow, "attended_s" | "required_s" | "reached">>>;
 
 export function AttendancePanel({ roomId }: { roomId: Id }) {
+  // Who has left is no participant any more, and still stands in the table.
+  const names = useRef(new Map<string, string>());
   const { value, error, reload } = useLoaded(
     async () => ({ seen: await call("room.attendance", { room_id: roomId }), room: await call("room.get", { room_id: roomId }) }),
     [roomId],
@@ -51,13 +53,14 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
   }, [roomId]);
   if (value === undefined) return error === undefined ? <Loading heights={["6rem"]} /> : <Failure error={error} again={reload} />;
   const { seen, room } = value;
+  for (const { user_id, name } of room.participants) names.current.set(user_id, name);
   const people = updated(seen, told);
   const tutor = room.host;
   const isTutor = tutor === me.value?.id;
   return (
     <section class="attendance stack" aria-labelledby="attendance">
       <h2 id="attendance">{t().attendance}</h2>
-      {isTutor ? <Everybody people={people.filter(({ user_id }) => user_id !== tutor)} room={room} /> : <Own row={people.find(({ user_id }) => user_id === me.value?.id)} scheduled={seen.scheduled_s} />}
+      {isTutor ? <Everybody people={people.filter(({ user_id }) => user_id !== tutor)} names={names.current} /> : <Own row={people.find(({ user_id }) => user_id === me.value?.id)} scheduled={seen.scheduled_s} />}
       {seen.frozen && <p class="faint">{t().final}</p>}
       {isTutor && room.state === "live" && <End room={room} people={people} />}
     </section>
@@ -110,9 +113,8 @@ function Bar({ row, total }: { row: AttendanceRow; total: number }) {
   );
 }
 
-function Everybody({ people, room }: { people: readonly AttendanceRow[]; room: Snapshot }) {
+function Everybody({ people, names }: { people: readonly AttendanceRow[]; names: ReadonlyMap<string, string> }) {
   if (people.length === 0) return <p class="soft">{t().nobody}</p>;
-  const names = new Map(room.participants.map(({ user_id, name }) => [user_id, name]));
   return (
     <table>
       <thead>
@@ -124,9 +126,9 @@ function Everybody({ people, room }: { people: readonly AttendanceRow[]; room: S
         </tr>
       </thead>
       <tbody>
-        {people.map(({ user_id, attended_s, percent, reached }) => (
+        {people.map(({ user_id, attended_s, percent, reached }, place) => (
           <tr key={user_id}>
-            <th scope="row">{names.get(user_id) ?? user_id.slice(0, 8)}</th>
+            <th scope="row">{names.get(user_id) ?? `${t().student} ${place + 1}`}</th>
             <td class="figures">{minutes(attended_s)}</td>
             <td class="figures">{percent} %</td>
             <td>{reached ? t().yes : t().no}</td>

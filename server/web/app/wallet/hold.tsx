@@ -2,6 +2,7 @@
 import { useEffect } from "preact/hooks";
 import type { PageProperties } from "../feature";
 import { clock, instant, money, time } from "../format";
+import { AttendancePanel } from "../lessons/panel";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading, Missing, NoAccess } from "../parts/states";
 import { Title } from "../parts/title";
@@ -18,7 +19,7 @@ export default function Hold({ params }: PageProperties) {
   const id = params["id"] ?? "";
   const { value: hold, error, reload } = useLoaded(() => call("hold.get", { hold_id: id }), [id, language.value]);
   const lesson = hold?.lesson_id ?? null;
-  const { value: room } = useLoaded(async () => (lesson === null ? null : call("room.get", { room_id: lesson })), [lesson]);
+  const { value: room, reload: renewRoom } = useLoaded(async () => (lesson === null ? null : call("room.get", { room_id: lesson })), [lesson]);
   useEffect(
     () =>
       subscribe(`user:${me.value?.id ?? ""}`, {
@@ -27,6 +28,13 @@ export default function Hold({ params }: PageProperties) {
       }),
     [reload],
   );
+  useEffect(() => {
+    if (lesson === null) return undefined;
+    return subscribe(`room:${lesson}`, {
+      onReset: () => undefined,
+      onEvent: ({ ev }) => ["session.started", "session.ended", "room.closed", "room.updated"].includes(ev) && void renewRoom(),
+    });
+  }, [lesson]);
   if (hold === undefined) {
     if (error === undefined) return <Loading heights={["4rem", "10rem", "12rem"]} />;
     const code = error instanceof Refused ? error.code : "";
@@ -60,6 +68,11 @@ function Explained({ hold, room }: { hold: HoldDetail; room: Snapshot | null }) 
           {room?.starts_at && room.ends_at && <Line name={t().outside} value={`${instant(room.starts_at)} – ${time(room.ends_at)}`} />}
         </dl>
       </section>
+      {hold.status === "held" && room?.state === "live" && hold.student_id === me.value?.id && (
+        <div class="card">
+          <AttendancePanel roomId={room.id} />
+        </div>
+      )}
       {attendance !== null && <Presence attendance={attendance} room={room} />}
       <Division hold={hold} tutor={last.tutor_share} platform={last.platform_share} student={last.refunded} />
       {hold.adjustments.length > 0 && (

@@ -15,8 +15,8 @@ import { Download } from "./download";
 import { t } from "./texts";
 import { Cards, Returned, TopUp } from "./top_up";
 
-// The hold or the top-up that a movement belongs to has a page, or a paper.
-const PAGES: Record<string, (id: string) => string> = { hold: (id) => `/holds/${id}` };
+// Where it is explained what a movement belongs to.
+const PAGES: Record<string, (id: string) => string> = { hold: (id) => `/holds/${id}`, purchase: () => "/learning", withdrawal: () => "/teach/earnings" };
 
 export default function Wallet() {
   const { query } = useLocation();
