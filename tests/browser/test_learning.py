@@ -1,8 +1,8 @@
 """A course from its first word to the money: made, found by its link, paid for, held, settled, proven."""
 
+import asyncio
 import re
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
@@ -10,7 +10,7 @@ from playwright.async_api import Page, expect
 from rooms import receipts
 from tests.browser.conftest import Enter
 from tests.journeys import school
-from tests.journeys.people import PASSWORD, Body, Person, Town, story
+from tests.journeys.people import PASSWORD, Body, Person, Town, story, usd
 from tests.journeys.product import Product
 
 # It may be the first one here, which also waits until client, server and browser are there.
@@ -33,7 +33,7 @@ async def offer(page: Page, town: Town) -> str:
     await page.get_by_label("Category").fill("languages")
     await page.get_by_label("Sessions in all").fill("1")
     await page.get_by_text("By the session").click()
-    await page.get_by_label("Price of a session").fill("100")
+    await page.get_by_label("Price of a session").fill("110")
     await page.get_by_role("button", name="Create the draft").click()
 
     await page.get_by_role("button", name="Publish").click()
@@ -54,7 +54,8 @@ async def come_by(page: Page, link: str, email: str) -> None:
     """Have somebody open a tutor's link and register; the code of the link came along."""
     await page.goto(link)
     await expect(page.get_by_text("You come on the invitation of Thao Tester.")).to_be_visible()
-    await page.goto(f"/register?next={page.url.split('?')[0].removeprefix(link.split('/courses')[0])}")
+    course_id = link.partition("/courses/")[2].partition("?")[0]
+    await page.goto(f"/register?next=/courses/{course_id}")
     await expect(page.get_by_label("Invitation code")).to_have_value(link.split("ref=")[1])
     await page.get_by_label("First name").fill("Rosa")
     await page.get_by_label("Last name").fill("Tran")
@@ -64,17 +65,21 @@ async def come_by(page: Page, link: str, email: str) -> None:
     await expect(page.get_by_role("heading", name=TITLE)).to_be_visible()
 
 
-async def buy(page: Page) -> None:
-    """Have a student without money buy the session; what is missing is topped up on the way."""
+async def buy(page: Page, tutor: Person, course_id: str) -> None:
+    """Have a student without money buy the session; while they pay in what is missing, it gets cheaper."""
     await page.get_by_role("button", name="Buy Evening 1").click()
     dialog = page.get_by_role("dialog")
     await expect(dialog).to_contain_text("70 % to the tutor")
-    await dialog.get_by_role("link", name="Top up $100.00").click()
-    await expect(page.get_by_label("Amount (USD)")).to_have_value("100.00")
+    await dialog.get_by_role("link", name="Top up $110.00").click()
+    await expect(page.get_by_label("Amount (USD)")).to_have_value("110.00")
     await page.get_by_role("button", name="Continue to the payment").click()
     await page.wait_for_url("**/test-payments/**")
     await page.get_by_role("button").click()
     await page.get_by_role("link", name="Back to your purchase").click()
+    await expect(dialog.get_by_role("button", name="Pay $110.00")).to_be_visible()
+    await tutor.call("PATCH", f"/api/v1/courses/{course_id}", {"price_per_session": usd(10_000)})
+    await dialog.get_by_role("button", name="Pay $110.00").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("The offer has changed since you saw it.")
     await dialog.get_by_role("button", name="Pay $100.00").click()
     await expect(dialog).to_contain_text("$100.00 are held until the lessons are over.")
 
@@ -86,8 +91,8 @@ async def signed_in(town: Town, email: str) -> Person:
     return Person(town, user_id=tokens["user"]["id"], token=tokens["access_token"], email=email)
 
 
-async def test_a_course_is_made_bought_held_and_its_receipt_proves_who_was_paid(
-    enter: Enter, product: Product, tmp_path: Path
+async def test_course_is_made_bought_and_held_and_its_receipt_proves_who_was_paid(
+    enter: Enter, product: Product
 ) -> None:
     async with story(product) as town:
         tutor = await school.tutor_of(town, await town.admin())
@@ -97,7 +102,7 @@ async def test_a_course_is_made_bought_held_and_its_receipt_proves_who_was_paid(
         made = await tutor.call("GET", f"/api/v1/courses/{course_id}")
         page = await enter("/")
         await come_by(page, made["share_link"], "rosa@example.org")
-        await buy(page)
+        await buy(page, tutor, course_id)
 
         lesson = school.Lesson(tutor, made, made["sessions"][0])
         student = await signed_in(town, "rosa@example.org")
@@ -118,11 +123,11 @@ async def test_a_course_is_made_bought_held_and_its_receipt_proves_who_was_paid(
         await expect(page.get_by_text("Paid", exact=True)).to_be_visible()
         await expect(page.get_by_role("img", name=re.compile("88 percent"))).to_be_visible()
         await expect(page.get_by_role("definition").filter(has_text="$70.00")).to_be_visible()
-        key = await page.get_by_label("Our public key").text_content()
+        key = await page.get_by_label("Our public key", exact=True).text_content()
         async with page.expect_download() as saving:
             await page.get_by_role("button", name="Receipt (JSON)").click()
         file = await (await saving.value).path()
-        ruling = receipts.verify(Path(file).read_bytes(), pinned=key).receipt.rulings[-1]
+        ruling = receipts.verify(await asyncio.to_thread(file.read_bytes), pinned=key).receipt.rulings[-1]
         assert (ruling.to_tutor, ruling.to_platform, ruling.to_student) == (7_000, 3_000, 0)
 
         await desk.goto("/teach/earnings")
