@@ -8,6 +8,8 @@ from playwright.async_api import Page, expect
 from server.web import build
 from tests.browser.conftest import Enter
 from tests.browser.test_entrance import register
+from tests.browser.test_learning import log_in
+from tests.journeys import school
 from tests.journeys.people import story
 from tests.journeys.product import Product
 
@@ -56,6 +58,38 @@ async def test_axe_finds_nothing(enter: Enter, product: Product, axe: str) -> No
         await page.goto("/register")
         await register(page, "gia@example.org")
         found += [line for path in ("/", "/settings") for line in await findings(page, axe, path)]
+
+    assert found == []
+
+
+async def test_axe_finds_nothing_where_lessons_are_sold_and_paid(
+    enter: Enter, product: Product, axe: str
+) -> None:
+    async with story(product) as town:
+        admin, student = await town.admin(), await town.register("Lan")
+        lesson = await school.offer(town, admin)
+        bought = await school.sell(lesson, admin, student)
+        await school.attend(town, lesson, {student: 80})
+        await school.over(town, lesson)
+        hold = bought["holds"][0]["id"]
+        pages = {
+            student: ("/courses", f"/courses/{lesson.course_id}", "/learning", "/wallet", f"/holds/{hold}"),
+            lesson.tutor: (
+                "/teach/courses",
+                "/teach/courses/new",
+                f"/teach/courses/{lesson.course_id}",
+                "/teach/earnings",
+                "/holds",
+            ),
+        }
+        found = []
+        for person, paths in pages.items():
+            page = await enter(f"/login?next={paths[0]}", viewport=PHONE)
+            await log_in(page, person.email)
+            await page.wait_for_url(f"**{paths[0]}")
+            for path in paths:
+                found += await findings(page, axe, path)
+                assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
 
     assert found == []
 

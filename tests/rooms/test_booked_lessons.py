@@ -21,8 +21,6 @@ from tests.billing.seller import Seller
 from tests.billing.world import Sessions, fund, usd, violations
 from tests.rooms.kit import ANN, HOST, MINUTE, T0, Clock, create, lesson, registry, socket
 
-ONE_DATABASE = True
-
 STARTS = T0 + 60 * MINUTE
 KEY = receipts.signing_key("a secret of at least 32 characters")
 STUDENT, TUTOR = OwnerId(UUID(ANN)), OwnerId(UUID(HOST))

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { fromNow, instant, languageName, money, zone } from "./format";
+import { atWallTime, clock, fromNow, instant, languageName, money, typed, wallTime, zone } from "./format";
 import { language, plural } from "./texts";
 
 beforeEach(() => {
@@ -49,5 +49,29 @@ describe("words", () => {
   it("name languages, and show what is no code as it is", () => {
     expect(languageName("vi")).toBe("Vietnamese");
     expect(languageName("our own")).toBe("Our own");
+  });
+});
+
+describe("what is typed", () => {
+  it("is money with a point or a comma, and nothing else is", () => {
+    expect(typed("12.50")).toEqual({ amount: 1250, currency: "USD" });
+    expect(typed(" 12,5 ")).toEqual({ amount: 1250, currency: "USD" });
+    expect(typed("10", "JPY")).toEqual({ amount: 10, currency: "JPY" });
+    for (const none of ["", "abc", "-1", "1.234", "1e3", "1.000,00"]) expect(typed(none)).toBeNull();
+  });
+
+  it("is a time by the viewer's clocks, also on the days when they are changed", () => {
+    expect(atWallTime("2026-11-26T15:30")).toBe("2026-11-26T08:30:00.000Z");
+
+    zone.value = "Europe/Berlin";
+    for (const wall of ["2026-03-29T01:30", "2026-03-29T03:30", "2026-10-25T01:30", "2026-10-25T04:00"]) {
+      expect(wallTime(atWallTime(wall))).toBe(wall);
+    }
+  });
+});
+
+describe("clock", () => {
+  it("shows hours only where there are some", () => {
+    expect([clock(1080), clock(4800), clock(59)]).toEqual(["18:00", "1:20:00", "0:59"]);
   });
 });

@@ -13,6 +13,38 @@ export function money({ amount, currency }: Money): string {
   return format.format(amount / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
 }
 
+/** What somebody typed, like "12.50" or "12,50", as money; `null` where it is no amount. */
+export function typed(text: string, currency = "USD"): Money | null {
+  const decimals = new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits ?? 2;
+  const digits = text.trim().replace(",", ".");
+  if (!new RegExp(`^\\d{1,9}(\\.\\d{0,${decimals}})?$`).test(digits)) return null;
+  return { amount: Math.round(Number(digits) * 10 ** decimals), currency };
+}
+
+/** Seconds as a clock shows them: "1:20:00", or "18:00" below an hour; the same in every language. */
+export function clock(seconds: number): string {
+  const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
+}
+
+/** "15:30", without its day; to the second where seconds decide. */
+export function time(at: Instant, isExact = false): string {
+  return write(at, { hour: "numeric", minute: "2-digit", ...(isExact ? { second: "2-digit" } : {}) });
+}
+
+/** An instant as a field for date and time wants it, in the viewer's zone: "2026-11-26T15:30". */
+export function wallTime(at: Instant): string {
+  return new Intl.DateTimeFormat("sv-SE", { timeZone: zone.value, dateStyle: "short", timeStyle: "short" }).format(new Date(at)).replace(" ", "T");
+}
+
+/** The instant that the viewer's clocks show as `wall` ("2026-11-26T15:30"); the later one where they are turned back. */
+export function atWallTime(wall: string): Instant {
+  const asUtc = Date.parse(`${wall}Z`);
+  // How far the zone is from UTC depends on the instant that is looked for: the second guess is right.
+  const guess = asUtc - offset(asUtc);
+  return new Date(asUtc - offset(guess)).toISOString();
+}
+
 /** "Thu 26 Nov, 15:30 GMT+7" */
 export function instant(at: Instant): string {
   return write(at, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit", timeZoneName: "short" });
@@ -34,6 +66,15 @@ export function fromNow(at: Instant, now: number): string {
 export function languageName(code: string): string {
   const name = known(code) ?? code;
   return name.charAt(0).toLocaleUpperCase(language.value) + name.slice(1);
+}
+
+function two(n: number): string {
+  return String(n).padStart(2, "0");
+}
+
+/** How far the viewer's clocks are ahead of UTC at an instant. */
+function offset(at: number): number {
+  return Date.parse(`${wallTime(new Date(at).toISOString())}Z`) - at;
 }
 
 const UNITS: readonly [Intl.RelativeTimeFormatUnit, number][] = [

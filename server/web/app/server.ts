@@ -77,6 +77,24 @@ export function tell<O extends Op>(ch: ChannelName, op: O, d: Asked<O>): void {
   client?.tell(op, d, { ch });
 }
 
+/** Save a file that the server makes, by the name that it has there, or else by this one. */
+export async function download(path: string, name: string): Promise<void> {
+  const token = await bearer();
+  const response = await fetch(`/api/v1${path}`, { headers: token === null ? {} : { Authorization: `Bearer ${token}` } }).catch(() => {
+    throw new Refused("offline", "the server cannot be reached");
+  });
+  if (!response.ok) {
+    const body = await response.json();
+    throw new Refused(body.code, body.detail);
+  }
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = /filename="?([^";]+)/.exec(response.headers.get("content-disposition") ?? "")?.[1] ?? name;
+  link.click();
+  // The browser has begun to save it, and needs the address no more.
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 /** Follow a channel until the returned function is called. Nobody who is not logged in can. */
 export function subscribe(channel: ChannelName, { onReset, onEvent }: Listener): () => void {
   // Who follows fetches by itself, whenever it is told to.

@@ -1,5 +1,6 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
+import { kept } from "../kept";
 import { Choice } from "../parts/choice";
 import { Field, Form, Submit } from "../parts/form";
 import { Title } from "../parts/title";
@@ -38,7 +39,7 @@ export default function Register() {
           </div>
           <Field name="email" label={t().email} type="email" autocomplete="username" required refusal={t().emailWrong} />
           <Field name="password" label={t().password} type="password" autocomplete="new-password" required hint={t().passwordRule} refusal={t().passwordRule} />
-          <Field name="referral_code" label={t().code} autocomplete="off" hint={t().codeHint} refusal={t().codeWrong} />
+          <Field name="referral_code" label={t().code} autocomplete="off" defaultValue={kept.get("referral") ?? ""} hint={t().codeHint} refusal={t().codeWrong} />
           <Submit wide>{t().register}</Submit>
         </Form>
       </div>

@@ -34,3 +34,37 @@ export function Dialog({ title, confirm, isDangerous = false, children, close }:
     </dialog>
   );
 }
+
+/** A dialog that stays until what it asks for is answered: with a form inside, and a way out. */
+export function Modal({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const heading = useId();
+  useEffect(() => {
+    // A dialog that goes with its page's part gives the focus back to nobody by itself.
+    const before = document.activeElement;
+    dialog.current?.showModal();
+    return () => {
+      if (before instanceof HTMLElement) before.focus();
+    };
+  }, []);
+  return (
+    <dialog class="dialog" ref={dialog} aria-labelledby={heading} onClose={close}>
+      <div class="stack">
+        <h2 id={heading}>{title}</h2>
+        {children}
+      </div>
+    </dialog>
+  );
+}
+
+/** The row below a form in a `Modal`: its own button, and that which closes it. */
+export function Answers({ close, isDone = false, children }: { close: () => void; isDone?: boolean; children?: ComponentChildren }) {
+  return (
+    <div class="answers">
+      <button type="button" class="button" onClick={close}>
+        {isDone ? t().close : t().cancel}
+      </button>
+      {children}
+    </div>
+  );
+}

@@ -77,6 +77,7 @@ interface FieldOptions {
 interface InputOptions extends FieldOptions {
   type?: "email" | "password" | "text" | "date" | "datetime-local" | "number";
   autocomplete?: string;
+  inputMode?: "decimal" | "numeric";
   required?: boolean;
   maxLength?: number;
   defaultValue?: string;
@@ -87,6 +88,21 @@ export function Field({ label, hint, refusal, type = "text", ...input }: InputOp
     <Labelled name={input.name} label={label} hint={hint} refusal={refusal}>
       {/* preact has a type for each kind of input; ours are alike. */}
       {(described) => <input {...described} {...input} type={type as "text"} />}
+    </Labelled>
+  );
+}
+
+interface TextOptions extends FieldOptions {
+  rows?: number;
+  required?: boolean;
+  maxLength?: number;
+  defaultValue?: string;
+}
+
+export function TextField({ label, hint, refusal, rows = 4, ...area }: TextOptions) {
+  return (
+    <Labelled name={area.name} label={label} hint={hint} refusal={refusal}>
+      {(described) => <textarea {...described} {...area} rows={rows} />}
     </Labelled>
   );
 }

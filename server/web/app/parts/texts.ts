@@ -11,6 +11,9 @@ const en = {
   missingWhy: "The link may be old, or a letter of it is missing.",
   home: "To the start",
   cancel: "Cancel",
+  close: "Close",
+  more: "Show more",
+  money: "An amount like 25 or 12.50, please.",
   required: "Please fill this in.",
   /** What the server says by code, in the reader's words; what is missing here is shown as the server says it. */
   errors: {
@@ -36,6 +39,9 @@ const vi: typeof en = {
   missingWhy: "Liên kết có thể đã cũ hoặc bị thiếu ký tự.",
   home: "Về trang đầu",
   cancel: "Hủy",
+  close: "Đóng",
+  more: "Xem thêm",
+  money: "Vui lòng nhập số tiền, ví dụ 25 hoặc 12,50.",
   required: "Vui lòng điền mục này.",
   errors: {
     offline: "Không kết nối được máy chủ. Hãy kiểm tra mạng rồi thử lại.",

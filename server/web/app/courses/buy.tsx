@@ -1,0 +1,159 @@
+/**
+ * The purchase: what it costs, what is missing, what is agreed; a second step confirms it, and what was shown is what is
+ * paid. Is the offer another one by then, the server refuses and it is shown anew.
+ */
+import { useLocation } from "preact-iso";
+import { useEffect, useState } from "preact/hooks";
+import { money } from "../format";
+import { Answers, Modal } from "../parts/dialog";
+import { useKeys } from "../parts/keys";
+import { Failure, Loading } from "../parts/states";
+import { call } from "../server";
+import type { ChangedPurchase, CourseView, Quote, SessionView } from "../wire";
+import { codeOf, said } from "./refusals";
+import { t } from "./texts";
+
+// After these the same quote may still be confirmed, with the same key: whether it was is not known.
+const UNKNOWN = new Set(["offline", "timeout_unknown_outcome", "overloaded", "too_many_requests"]);
+
+interface Options {
+  course: CourseView;
+  /** `null`: the whole course. */
+  session: SessionView | null;
+  close: (hasBought: boolean) => void;
+}
+
+export function Buy({ course, session, close }: Options) {
+  const [quote, setQuote] = useState<Quote>();
+  const [refusal, setRefusal] = useState<unknown>();
+  const [notice, setNotice] = useState<string>();
+  const [bought, setBought] = useState<ChangedPurchase>();
+  const [isBusy, setBusy] = useState(false);
+  const keyOf = useKeys();
+
+  async function ask(): Promise<void> {
+    setRefusal(undefined);
+    try {
+      setQuote(await call("purchase.quote", { course_id: course.id, session_id: session?.id ?? null }));
+    } catch (error) {
+      setQuote(undefined);
+      setRefusal(error);
+    }
+  }
+  useEffect(() => void ask(), []);
+
+  async function confirm({ quote_token }: Quote): Promise<void> {
+    setBusy(true);
+    setNotice(undefined);
+    try {
+      setBought(await call("purchase.confirm", { quote_token }, { key: keyOf(quote_token) }));
+    } catch (error) {
+      setNotice(codeOf(error).startsWith("quote_") ? t().changed : said(error));
+      if (!UNKNOWN.has(codeOf(error))) await ask();
+    } finally {
+      setBusy(false);
+    }
+  }
+
+  if (bought !== undefined) return <Done bought={bought} close={() => close(true)} />;
+  return (
+    <Modal title={t().buyTitle} close={() => close(false)}>
+      <p>
+        <strong>{course.title}</strong>
+        <br />
+        <span class="soft">{session === null ? t().item.full_course : session.title}</span>
+      </p>
+      {notice !== undefined && (
+        <p class="alert" role="alert">
+          {notice}
+        </p>
+      )}
+      {quote === undefined ? (
+        refusal === undefined ? (
+          <Loading heights={["9rem", "4rem"]} />
+        ) : codeOf(refusal) in t().refusals ? (
+          <p class="alert" role="alert">
+            {said(refusal)}
+          </p>
+        ) : (
+          <Failure error={refusal} again={ask} />
+        )
+      ) : (
+        <Agreement quote={quote} />
+      )}
+      <Answers close={() => close(false)} isDone={quote === undefined}>{quote && <Pay quote={quote} isBusy={isBusy} confirm={() => confirm(quote)} />}</Answers>
+    </Modal>
+  );
+}
+
+function Agreement({ quote }: { quote: Quote }) {
+  const { price, balance, returned_first, shortfall, split, refund_rule } = quote;
+  const isEnough = shortfall.amount === 0;
+  const after = { ...price, amount: balance.amount + returned_first.amount - price.amount };
+  return (
+    <>
+      <dl class="sums">
+        <Sum name={t().price} value={money(price)} isTotal />
+        <Sum name={t().balance} value={money(balance)} />
+        {returned_first.amount > 0 && <Sum name={`${t().returnedFirst} ${t().returnedFirstWhy}`} value={`+ ${money(returned_first)}`} />}
+        {isEnough ? <Sum name={t().after} value={money(after)} /> : <Sum name={t().missing} value={money(shortfall)} isWrong />}
+      </dl>
+      <section class="fine">
+        <h3>{t().refunds}</h3>
+        <p class="soft">{refund_rule}</p>
+        <h3>{t().splitTitle}</h3>
+        <p class="soft">
+          {t().splitTutor(split.tutor_bps / 100)}, {t().splitPlatform(split.platform_bps / 100)}
+        </p>
+      </section>
+    </>
+  );
+}
+
+function Sum({ name, value, isTotal = false, isWrong = false }: { name: string; value: string; isTotal?: boolean; isWrong?: boolean }) {
+  return (
+    <div class={`${isTotal ? "total" : ""} ${isWrong ? "missing" : ""}`}>
+      <dt>{name}</dt>
+      <dd class="figures">{value}</dd>
+    </div>
+  );
+}
+
+function Pay({ quote, isBusy, confirm }: { quote: Quote; isBusy: boolean; confirm: () => void }) {
+  const { url } = useLocation();
+  if (quote.shortfall.amount > 0) {
+    const { amount } = quote.shortfall;
+    return (
+      <a class="button primary" href={`/wallet?amount=${amount}&next=${encodeURIComponent(url)}`}>
+        {t().topUp(money(quote.shortfall))}
+      </a>
+    );
+  }
+  return (
+    <button type="button" class="button primary" disabled={isBusy} aria-busy={isBusy} onClick={confirm}>
+      {t().confirm(money(quote.price))}
+    </button>
+  );
+}
+
+function Done({ bought, close }: { bought: ChangedPurchase; close: () => void }) {
+  const [hold, ...others] = bought.holds;
+  return (
+    <Modal title={t().bought} close={close}>
+      <p role="status">{t().boughtNext(money(bought.price))}</p>
+      <dl class="sums">
+        <Sum name={t().balance} value={money(bought.balance)} />
+      </dl>
+      <Answers close={close} isDone>
+        {hold && others.length === 0 && (
+          <a class="button" href={`/holds/${hold.id}`}>
+            {t().toHold}
+          </a>
+        )}
+        <a class="button primary" href="/learning">
+          {t().toLearning}
+        </a>
+      </Answers>
+    </Modal>
+  );
+}

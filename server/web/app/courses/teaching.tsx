@@ -1,0 +1,61 @@
+/** A tutor's own courses, in every state. */
+import { money } from "../format";
+import teachingIcon from "../icons/teaching.svg";
+import { More, usePages } from "../parts/more";
+import { Empty, Failure, Loading } from "../parts/states";
+import { Title } from "../parts/title";
+import { call } from "../server";
+import type { CourseSummary } from "../wire";
+import { t } from "./texts";
+
+export default function Teaching() {
+  const { value, error, reload, more } = usePages<CourseSummary>((cursor) => call("course.list", { mine: true, cursor }), []);
+  return (
+    <>
+      <Title
+        beside={
+          <div class="row">
+            <a class="button" href="/teach/earnings">
+              {t().earnings}
+            </a>
+            <a class="button primary" href="/teach/courses/new">
+              {t().newCourse}
+            </a>
+          </div>
+        }
+      >
+        {t().teaching}
+      </Title>
+      <section class="courses" aria-label={t().teaching}>
+        {value === undefined ? (
+          error === undefined ? <Loading heights={["8rem", "8rem"]} /> : <Failure error={error} again={reload} />
+        ) : value.length === 0 ? (
+          <Empty icon={teachingIcon} title={t().noCourses}>
+            <p>{t().noCoursesWhy}</p>
+          </Empty>
+        ) : (
+          <ul class="course-list">
+            {value.map((course) => (
+              <li key={course.id} class="course card">
+                <h2>
+                  <a href={`/teach/courses/${course.id}`}>{course.title}</a>
+                </h2>
+                <p class="row">
+                  <span class={`chip ${course.publication === "published" ? "accent" : ""}`}>{course.publication === "published" ? t().published : t().draft}</span>
+                  <span class="chip">{t().status[course.status]}</span>
+                  <span class="chip">{t().students(course.current_students)}</span>
+                </p>
+                <p class="soft">{t().scheduled(course.scheduled_sessions, course.total_sessions)}</p>
+                <p class="prices">
+                  {course.price_per_session && <strong>{t().perSession(money(course.price_per_session))}</strong>}
+                  {course.price_full_course && <strong>{t().whole(money(course.price_full_course))}</strong>}
+                </p>
+              </li>
+            ))}
+          </ul>
+        )}
+        <More more={more} />
+      </section>
+    </>
+  );
+}

@@ -1,0 +1,44 @@
+/** The own holds, newest first: as student or as tutor. */
+import { instant, money } from "../format";
+import walletIcon from "../icons/wallet.svg";
+import { More, usePages } from "../parts/more";
+import { Empty, Failure, Loading } from "../parts/states";
+import { Title } from "../parts/title";
+import { call } from "../server";
+import type { HoldDetail } from "../wire";
+import { t } from "./texts";
+
+export default function Holds() {
+  const { value, error, reload, more } = usePages<HoldDetail>((cursor) => call("hold.list", { cursor, limit: 20 }), []);
+  return (
+    <>
+      <Title>{t().holds}</Title>
+      <div class="wallet">
+        {value === undefined ? (
+          error === undefined ? <Loading heights={["5rem", "5rem", "5rem"]} /> : <Failure error={error} again={reload} />
+        ) : value.length === 0 ? (
+          <Empty icon={walletIcon} title={t().noHolds}>
+            <p>{t().noHoldsWhy}</p>
+          </Empty>
+        ) : (
+          <ul class="lines-of card">
+            {value.map((hold) => (
+              <li key={hold.id}>
+                <div class="about">
+                  <a href={`/holds/${hold.id}`}>{t().sources[hold.source_kind]}</a>
+                  <span class="faint">
+                    {instant(hold.placed_at)}
+                    {hold.cause !== null && ` · ${t().causes[hold.cause]}`}
+                  </span>
+                </div>
+                <span class="chip">{t().status[hold.status]}</span>
+                <span class="amount figures">{money(hold.amount)}</span>
+              </li>
+            ))}
+          </ul>
+        )}
+        <More more={more} />
+      </div>
+    </>
+  );
+}

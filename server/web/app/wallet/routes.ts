@@ -1,0 +1,11 @@
+import type { Feature } from "../feature";
+import icon from "../icons/wallet.svg";
+
+export const wallet: Feature = {
+  routes: [
+    { path: "/wallet", page: () => import("./wallet"), for: "members" },
+    { path: "/holds", page: () => import("./holds"), for: "members" },
+    { path: "/holds/:id", page: () => import("./hold"), for: "members" },
+  ],
+  places: [{ path: "/wallet", icon, name: { en: "Wallet", vi: "Ví" }, for: "members" }],
+};
