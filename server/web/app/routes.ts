@@ -1,9 +1,12 @@
 /** TABLE: the features, in the order of the navigation. Nothing here may touch the page: the bundler reads it too. */
 import { accounts } from "./accounts/routes";
+import { admin } from "./admin/routes";
 import type { Feature } from "./feature";
+import { notifications } from "./notifications/routes";
+import { policy } from "./policy/routes";
 import { talks } from "./talks/routes";
 
-export const FEATURES: readonly Feature[] = [talks, accounts];
+export const FEATURES: readonly Feature[] = [talks, admin, policy, notifications, accounts];
 
 export const ROUTES = FEATURES.flatMap(({ routes }) => routes);
 export const PLACES = FEATURES.flatMap(({ places }) => places);

@@ -11,6 +11,7 @@ const en = {
   missingWhy: "The link may be old, or a letter of it is missing.",
   home: "To the start",
   cancel: "Cancel",
+  more: "Show more",
   required: "Please fill this in.",
   /** What the server says by code, in the reader's words; what is missing here is shown as the server says it. */
   errors: {
@@ -36,6 +37,7 @@ const vi: typeof en = {
   missingWhy: "Liên kết có thể đã cũ hoặc bị thiếu ký tự.",
   home: "Về trang đầu",
   cancel: "Hủy",
+  more: "Xem thêm",
   required: "Vui lòng điền mục này.",
   errors: {
     offline: "Không kết nối được máy chủ. Hãy kiểm tra mạng rồi thử lại.",
