@@ -111,6 +111,8 @@ class RoomPage(msgspec.Struct, frozen=True):
 
     items: tuple[RoomView, ...]
     next_cursor: str | None
+    now: datetime
+    """Business time, from which the rooms' times count."""
 
 
 class ReadJournal(msgspec.Struct, frozen=True):
@@ -145,6 +147,8 @@ class JournalPage(msgspec.Struct, frozen=True):
     room: RoomView
     items: tuple[JournalEntry, ...]
     next_cursor: int | None
+    now: datetime
+    """Business time, from which the room's times count."""
 
 
 # --- Webhooks -----------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ async def list_rooms(ctx: Context, command: ListRooms) -> RoomPage:
     return RoomPage(
         await _views(ctx, [row.id for row in shown]),
         pages.cursor_after(shown[-1].created_at, shown[-1].id) if len(rows) > len(shown) else None,
+        ctx.now,
     )
 
 
@@ -60,7 +61,8 @@ async def read_journal(ctx: Context, command: ReadJournal) -> JournalPage:
     found = await journal.entries(ctx.session, command.room_id, command.cursor, command.limit + 1)
     shown = found[: command.limit]
     entries = tuple(_entry(one) for one in shown)
-    return JournalPage(views[0], entries, entries[-1].seq if len(found) > len(shown) else None)
+    cursor = entries[-1].seq if len(found) > len(shown) else None
+    return JournalPage(views[0], entries, cursor, ctx.now)
 
 
 async def _views(ctx: Context, room_ids: Sequence[UUID]) -> tuple[RoomView, ...]:

@@ -1113,6 +1113,7 @@ export interface JournalPage {
   room: RoomView;
   items: readonly JournalEntry[];
   next_cursor: number | null;
+  now: Instant;
 }
 
 /** Remove somebody; with `ban` for the life of the room. */
@@ -2291,6 +2292,7 @@ export interface RoomOpenedShown {
 export interface RoomPage {
   items: readonly RoomView[];
   next_cursor: string | null;
+  now: Instant;
 }
 
 /** Life of a room: a lesson is live from its start on, a talk from its first join. */

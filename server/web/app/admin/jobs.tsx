@@ -5,6 +5,7 @@ import { Choice } from "../parts/choice";
 import { usePages } from "../parts/pages";
 import { toast } from "../parts/toast";
 import { call, serverNow } from "../server";
+import { language } from "../texts";
 import type { JobView } from "../wire";
 import { Deed } from "./deed";
 import { Frame } from "./frame";
@@ -55,11 +56,22 @@ export default function Jobs() {
   );
 }
 
+function span(seconds: number): string {
+  const [unit, size] = UNITS.find(([, least]) => seconds % least === 0) ?? ["second", 1];
+  return new Intl.NumberFormat(language.value, { style: "unit", unit, unitDisplay: "long" }).format(seconds / size);
+}
+
+const UNITS = [
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
+] as const;
+
 function facts(job: JobView): string[] {
   const now = serverNow();
   return [
     // Periodic work has no name of its own.
-    ...(job.every_s === null ? [job.key] : [t().every(job.every_s)]),
+    ...(job.every_s === null ? [job.key] : [t().every(span(job.every_s))]),
     t().runsAt(fromNow(job.run_at, now)),
     ...(job.tries > 0 ? [t().tries(job.tries)] : []),
     ...(job.last_run_at === null ? [] : [t().lastRun(fromNow(job.last_run_at, now), job.last_duration_ms ?? 0, job.last_count ?? 0)]),

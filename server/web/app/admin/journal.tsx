@@ -1,10 +1,10 @@
 /** One room, step by step: what happened, who did it, and what was so after it. It grows while the room lives. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { PageProperties } from "../feature";
-import { fromNow, zone } from "../format";
+import { instant, zone } from "../format";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading } from "../parts/states";
-import { call, serverNow } from "../server";
+import { call } from "../server";
 import { language } from "../texts";
 import type { JournalEntry, JournalPage } from "../wire";
 import { Frame } from "./frame";
@@ -46,7 +46,7 @@ async function grow(id: string, known: { current: readonly JournalEntry[] }, ste
   return page.next_cursor === null ? { ...page, items: known.current } : grow(id, known, further);
 }
 
-function Walk({ page: { room }, steps }: { page: JournalPage; steps: readonly JournalEntry[] }) {
+function Walk({ page: { room, now }, steps }: { page: JournalPage; steps: readonly JournalEntry[] }) {
   // `null`: at the newest, whatever comes.
   const [chosen, setChosen] = useState<number | null>(null);
   const at = Math.min(chosen ?? steps.length - 1, steps.length - 1);
@@ -77,7 +77,7 @@ function Walk({ page: { room }, steps }: { page: JournalPage; steps: readonly Jo
         <p class="faint">
           {t().kinds[room.kind]} · {room.owner}
         </p>
-        <Times room={room} />
+        <Times room={room} now={now} />
         <dl class="facts">
           <Fact name={t().mediaGeneration} value={String(room.generation)} />
           <Fact name={t().runsOn} value={room.node === null ? t().nowhere : room.node.slice(0, 8)} />
@@ -125,7 +125,7 @@ function Walk({ page: { room }, steps }: { page: JournalPage; steps: readonly Jo
             <li key={one.seq}>
               <button type="button" aria-current={index === at ? "step" : undefined} onClick={() => choose(index)}>
                 <span class="figures faint">{one.seq}</span>
-                <time dateTime={one.at} title={fromNow(one.at, serverNow())}>
+                <time dateTime={one.at} title={instant(one.at)}>
                   {clock(one.at)}
                 </time>
                 <span class="what">
@@ -146,5 +146,5 @@ function Walk({ page: { room }, steps }: { page: JournalPage; steps: readonly Jo
 }
 
 function clock(at: string): string {
-  return new Intl.DateTimeFormat(language.value, { timeZone: zone.value, hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(new Date(at));
+  return new Intl.DateTimeFormat(language.value, { timeZone: zone.value, hourCycle: "h23", hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(new Date(at));
 }

@@ -24,9 +24,8 @@ export default function Live() {
     () => call("admin.room.list", { state: filter === "open" ? null : filter, limit: SHOWN }),
     [filter],
   );
-  const items = value?.items;
   // Of the many, those at the top tell at once; a socket follows no more than a hundred channels.
-  useFresh(reload, filter === "closed" ? [] : (items?.slice(0, FOLLOWED).map(({ id }) => id) ?? []));
+  useFresh(reload, filter === "closed" ? [] : (value?.items.slice(0, FOLLOWED).map(({ id }) => id) ?? []));
   return (
     <Frame title={t().sections.live}>
       <div class="row spread">
@@ -39,11 +38,11 @@ export default function Live() {
         <Integrity />
       </div>
       <p class="visually-hidden" role="status">
-        {items && t().rooms(items.length)}
+        {value && t().rooms(value.items.length)}
       </p>
-      {items === undefined ? (
+      {value === undefined ? (
         error === undefined ? <Loading heights={["12rem", "12rem"]} /> : <Failure error={error} again={reload} />
-      ) : items.length === 0 ? (
+      ) : value.items.length === 0 ? (
         <Empty icon={icon} title={t().noRooms[filter]}>
           <p>{t().noRoomsWhy}</p>
         </Empty>
@@ -51,18 +50,18 @@ export default function Live() {
         <>
           {error !== undefined && <p class="faint">{t().stale}</p>}
           <ul class="rooms">
-            {items.map((room) => (
-              <Room key={room.id} room={room} />
+            {value.items.map((room) => (
+              <Room key={room.id} room={room} now={value.now} />
             ))}
           </ul>
-          {value?.next_cursor !== null && <p class="faint">{t().newestOnly(SHOWN)}</p>}
+          {value.next_cursor !== null && <p class="faint">{t().newestOnly(SHOWN)}</p>}
         </>
       )}
     </Frame>
   );
 }
 
-function Room({ room }: { room: RoomView }) {
+function Room({ room, now }: { room: RoomView; now: string }) {
   return (
     <li class="room card">
       <header>
@@ -77,7 +76,7 @@ function Room({ room }: { room: RoomView }) {
       </header>
       <Seats seats={room.seats} cap={room.cap} />
       {room.waiting.length > 0 && <p class="faint">{t().waiting(room.waiting.join(", "))}</p>}
-      <Times room={room} />
+      <Times room={room} now={now} />
     </li>
   );
 }

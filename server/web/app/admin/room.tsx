@@ -1,6 +1,5 @@
 /** The parts of a room that list and journal both show. */
 import { fromNow, instant } from "../format";
-import { serverNow } from "../server";
 import type { RoomStatus, RoomView, SeatStatus } from "../wire";
 import { t } from "./texts";
 
@@ -23,6 +22,7 @@ export interface Sitting {
 /** Every seat, taken or free, as long as they can be counted at a glance; of a large class those that are taken. */
 export function Seats({ seats, cap }: { seats: readonly Sitting[]; cap: number }) {
   const places = cap > GLANCE ? seats.map(({ no }) => no) : Array.from({ length: cap }, (_, index) => index + 1);
+  if (cap > GLANCE && seats.length === 0) return <p class="faint">{t().seatsTaken(0, cap)}</p>;
   return (
     <ul class="seating" aria-label={t().seatsTaken(seats.length, cap)}>
       {places.map((no) => {
@@ -42,8 +42,8 @@ export function Seats({ seats, cap }: { seats: readonly Sitting[]; cap: number }
 const GLANCE = 8;
 
 /** What is planned of it, and what falls due by itself. */
-export function Times({ room }: { room: RoomView }) {
-  const now = serverNow();
+export function Times({ room, now: at }: { room: RoomView; now: string }) {
+  const now = Date.parse(at);
   const due = room.timers.find(({ name }) => name in t().timers);
   return (
     <dl class="facts">

@@ -1,5 +1,5 @@
 /** Each step of a room's journal in words. */
-import { texts } from "../texts";
+import { plural, texts } from "../texts";
 import type { JournalEntry } from "../wire";
 
 interface Facts {
@@ -21,7 +21,7 @@ const en: Record<string, Say> = {
   seat_taken: (who, { no }) => `${who} took seat ${no}`,
   seat_changed: (who, { status }) => (status === "grace" ? `${who} lost the connection; the seat is kept` : `${who} is connected`),
   seat_freed: (who, { no, reason }) => `${who} left seat ${no} (${reason})`,
-  sockets_changed: (who, { connections }) => `${who} has ${connections?.length ?? 0} windows here`,
+  sockets_changed: (who, { connections }) => `${who} is here in ${plural(connections?.length ?? 0, { one: "1 window", other: `${connections?.length ?? 0} windows` })}`,
   media_allowed: (who) => `${who} may enter the media room`,
   kicked: (who, { banned }) => `${who} was removed${banned ? " for good" : ""}`,
   evicted: (who, { reason }) => `${who} has no place any more (${reason})`,

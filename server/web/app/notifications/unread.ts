@@ -9,14 +9,14 @@ export const arrivals = signal(0);
 
 /** Follow the own channel for as long as somebody is logged in, whoever it is. */
 export function followUnread(): () => void {
-  let end = () => undefined as void;
+  let end: (() => void) | undefined;
   let who: string | undefined;
   const stop = effect(() => {
     const id = me.value?.id;
     if (id === who) return;
     who = id;
-    end();
-    end = () => undefined;
+    end?.();
+    end = undefined;
     unread.value = 0;
     if (id === undefined) return;
     void count();
@@ -31,7 +31,7 @@ export function followUnread(): () => void {
   });
   return () => {
     stop();
-    end();
+    end?.();
   };
 }
 

@@ -102,7 +102,7 @@ function InForce({ view }: { view: PolicyView }) {
     <section class="card stack" aria-labelledby="in-force">
       <header class="row spread">
         <h2 id="in-force">{t().inForce(view.terms.version)}</h2>
-        <span class="faint">{t().since(day(view.effective_from))}</span>
+        <span class="faint">{begun(view.effective_from, day)}</span>
       </header>
       {view.next_change_at !== null && (
         <p>
@@ -127,13 +127,18 @@ function Version({ one, before, view }: { one: PolicyVersion; before: PolicyVers
           {t().version(one.terms.version)} {one.terms.version === view.terms.version && <span class="chip accent">{t().now}</span>}
         </h3>
         <p class="faint">
-          {t().since(instant(one.effective_from))} · {one.made_by_name ?? t().product}
+          {begun(one.effective_from, instant)} · {one.made_by_name ?? t().product}
         </p>
         <p class="quote">{one.reason}</p>
         <Differences lines={lines} />
       </div>
     </li>
   );
+}
+
+/** The first version has been in force since the beginning of time. */
+function begun(at: string, write: (at: string) => string): string {
+  return Date.parse(at) === 0 ? t().fromStart : t().since(write(at));
 }
 
 function Differences({ lines }: { lines: readonly string[] }) {
