@@ -598,6 +598,40 @@ async def public_events(
     ]
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """One row of the journal."""
+
+    seq: int
+    off: int | None
+    fence: int
+    type: str
+    at: datetime
+    """Business clock."""
+    recorded_at: datetime
+    """The database's clock."""
+    event: m.Event
+
+
+_ENTRIES = text("""
+    select seq, off, fence, type, at, recorded_at, cast(data as text) as data
+    from room_event
+    where room_id = :room_id and seq > :since_seq
+    order by seq
+    limit :most
+""")
+
+
+async def entries(session: AsyncSession, room_id: UUID, since_seq: int, limit: int) -> list[Entry]:
+    """Return what happened in a room after `since_seq`, in order; deleted messages without their text."""
+    wanted = {"room_id": room_id, "since_seq": since_seq, "most": limit}
+    found = [
+        Entry(row.seq, row.off, row.fence, row.type, row.at, row.recorded_at, _event_decoder.decode(row.data))
+        for row in await session.execute(_ENTRIES, wanted)
+    ]
+    gone = await _deleted(session, room_id, [entry.event for entry in found])
+    return [replace(entry, event=_blanked(entry.event, gone)) for entry in found]
+
+
 async def _deleted(session: AsyncSession, room_id: UUID, events: Iterable[m.Event]) -> set[UUID]:
     """Return which of the messages that these events tell of were deleted since."""
     told = {str(event.id) for event in events if isinstance(event, m.MessageCreated | m.MessageUpdated)}

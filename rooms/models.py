@@ -49,6 +49,8 @@ class Room(Base):
         CheckConstraint("kind = 'talk' OR ends_at > starts_at", name="window"),
         CheckConstraint("state IN ('open', 'live', 'closing', 'closed')", name="state"),
         Index("ix_room_seated", "id", postgresql_where=text("seated > 0")),
+        # What administrators look at all the time, among all the rooms that there ever were.
+        Index("ix_room_open", "created_at", "id", postgresql_where=text("state <> 'closed'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -2,7 +2,7 @@
 
 from server.context import Command
 from server.features.accounts import handlers as accounts
-from server.features.admin import handlers as admin
+from server.features.admin import handlers as admin, rooms as live_rooms, webhooks
 from server.features.courses import handlers as courses
 from server.features.disputes import handlers as disputes
 from server.features.earnings import handlers as earnings
@@ -30,4 +30,6 @@ TABLE: tuple[Command, ...] = (
     *referrals.COMMANDS,
     *policy.COMMANDS,
     *admin.COMMANDS,
+    *live_rooms.COMMANDS,
+    *webhooks.COMMANDS,
 )

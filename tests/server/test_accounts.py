@@ -751,3 +751,30 @@ def test_every_domain_event_has_a_tag() -> None:
     ):
         assert isinstance(msgspec.inspect.type_info(event), msgspec.inspect.StructType)
         assert isinstance(event.__struct_config__.tag, str)
+
+
+async def test_admins_find_people_by_how_name_or_address_begins(world: World) -> None:
+    admin = await world.person(Role.ADMIN)
+    await world.register("quynh@example.org", first_name="Quynh", last_name="Dang")
+    await world.register("someone@example.org", first_name="Lan", last_name="Quyen")
+    await world.register("other@example.org", first_name="Lan", last_name="Bui")
+
+    async def found(search: str) -> set[str]:
+        response = await world.client.get(
+            "/api/v1/admin/users", params={"search": search}, headers=admin.headers
+        )
+        return {one["email"] for one in response.json()["items"]}
+
+    assert await found("QUY") == {"quynh@example.org", "someone@example.org"}
+    assert await found("%") == set()
+
+
+async def test_admins_learn_whose_ids_a_list_has(world: World) -> None:
+    admin, student = await world.person(Role.ADMIN), await world.person(Role.STUDENT)
+    body = {"user_ids": [str(student.id), str(uuid4())]}
+
+    named = await world.client.post("/api/v1/admin/users/names", headers=admin.headers, json=body)
+    refused = await world.client.post("/api/v1/admin/users/names", headers=student.headers, json=body)
+
+    assert [(one["id"], one["email"]) for one in named.json()["items"]] == [(str(student.id), student.email)]
+    assert refused.status_code == 403

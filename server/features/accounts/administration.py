@@ -17,6 +17,9 @@ from server.features.accounts.messages import (
     ChangeRole,
     ListUsers,
     ManagedAccount,
+    NamedUser,
+    NamedUsers,
+    NameUsers,
     RejectTutor,
     TutorApproved,
     TutorRejected,
@@ -103,6 +106,10 @@ async def list_users(ctx: Context, command: ListUsers) -> Users:
         query = query.where(User.tutor_status == command.tutor_status)
     if command.email is not None:
         query = query.where(User.email == command.email.strip().lower())
+    if command.search is not None:
+        wanted = command.search.strip()
+        columns = (User.email, User.first_name, User.last_name)
+        query = query.where(or_(*(column.istartswith(wanted, autoescape=True) for column in columns)))
     query = pages.page(query, User.created_at, User.id, limit=command.limit, cursor=command.cursor)
     users = (await ctx.session.scalars(query)).all()
     shown = users[: command.limit]
@@ -110,6 +117,15 @@ async def list_users(ctx: Context, command: ListUsers) -> Users:
     return Users(
         items=[_managed(user) for user in shown],
         next_cursor=pages.cursor_after(shown[-1].created_at, shown[-1].id) if more else None,
+    )
+
+
+async def name_users(ctx: Context, command: NameUsers) -> NamedUsers:
+    """Return who some people are: lists of money know them by their ids alone."""
+    query = select(User.id, User.first_name, User.last_name, User.email).where(User.id.in_(command.user_ids))
+    rows = await ctx.session.execute(query.order_by(User.id))
+    return NamedUsers(
+        tuple(NamedUser(row.id, f"{row.first_name} {row.last_name}", row.email) for row in rows)
     )
 
 
@@ -186,6 +202,7 @@ def _managed(user: User) -> ManagedAccount:
 
 COMMANDS: tuple[Command, ...] = (
     Command("admin.user.list", ListUsers, list_users, guard="admin", method="GET", path="/admin/users"),
+    Command("admin.user.names", NameUsers, name_users, guard="admin", method="POST", path="/admin/users/names"),
     Command(
         "admin.tutor.approve", ApproveTutor, approve_tutor, guard="admin", method="POST",
         path="/admin/tutors/{user_id}/approve",

@@ -197,6 +197,8 @@ class ListUsers(msgspec.Struct, frozen=True):
     role: Role | None = None
     tutor_status: TutorStatus | None = None
     email: Email | None = None
+    search: Annotated[str, Meta(max_length=100)] | None = None
+    """How a name or an address begins."""
     limit: Limit = PAGE
     cursor: Cursor | None = None
 
@@ -206,6 +208,26 @@ class Users(msgspec.Struct, frozen=True):
 
     items: list[ManagedAccount]
     next_cursor: str | None
+
+
+class NameUsers(msgspec.Struct, frozen=True):
+    """Ask who some people are, of whom a list has only the ids."""
+
+    user_ids: Annotated[tuple[UUID, ...], Meta(max_length=200)]
+
+
+class NamedUser(msgspec.Struct, frozen=True):
+    """Who somebody is."""
+
+    id: UUID
+    name: str
+    email: str
+
+
+class NamedUsers(msgspec.Struct, frozen=True):
+    """Those of them that there are."""
+
+    items: tuple[NamedUser, ...]
 
 
 # --- Domain events (outbox) ---------------------------------------------------------------------

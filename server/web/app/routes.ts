@@ -1,12 +1,15 @@
 /** TABLE: the features, in the order of the navigation. Nothing here may touch the page: the bundler reads it too. */
 import { accounts } from "./accounts/routes";
+import { admin } from "./admin/routes";
 import { courses } from "./courses/routes";
 import { earnings } from "./earnings/routes";
 import type { Feature } from "./feature";
+import { notifications } from "./notifications/routes";
+import { policy } from "./policy/routes";
 import { talks } from "./talks/routes";
 import { wallet } from "./wallet/routes";
 
-export const FEATURES: readonly Feature[] = [talks, courses, wallet, earnings, accounts];
+export const FEATURES: readonly Feature[] = [talks, courses, wallet, earnings, admin, policy, notifications, accounts];
 
 export const ROUTES = FEATURES.flatMap(({ routes }) => routes);
 export const PLACES = FEATURES.flatMap(({ places }) => places);

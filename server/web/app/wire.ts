@@ -8,12 +8,16 @@ export type Day = string;
 
 /** Every command: what it takes and what it answers. */
 export interface Operations {
+  "admin.room.journal": { d: ReadJournal; ok: JournalPage };
+  "admin.room.list": { d: ListRooms; ok: RoomPage };
   "admin.tutor.approve": { d: ApproveTutor; ok: ManagedAccount };
   "admin.tutor.reject": { d: RejectTutor; ok: ManagedAccount };
   "admin.user.block": { d: Block; ok: ManagedAccount };
   "admin.user.list": { d: ListUsers; ok: Users };
+  "admin.user.names": { d: NameUsers; ok: NamedUsers };
   "admin.user.role": { d: ChangeRole; ok: ManagedAccount };
   "admin.user.unblock": { d: Unblock; ok: ManagedAccount };
+  "admin.webhook.list": { d: ListWebhooks; ok: WebhookPage };
   "admin.withdrawal.approve": { d: ApproveWithdrawal; ok: WithdrawalView };
   "admin.withdrawal.complete": { d: CompleteWithdrawal; ok: WithdrawalView };
   "admin.withdrawal.hold": { d: HoldWithdrawal; ok: WithdrawalView };
@@ -780,6 +784,12 @@ export interface EntryView {
   at: Instant;
 }
 
+/** How much is known about who was there. */
+export interface EvidenceCount {
+  count: number;
+  newest_at: Instant | null;
+}
+
 /** Ask for the caller's withdrawals as a table. */
 export interface ExportWithdrawals {
   status?: WithdrawalStatus | null;
@@ -1083,8 +1093,28 @@ export interface JoinRoom {
   queue?: boolean;
 }
 
+/** One step of a room's life. */
+export interface JournalEntry {
+  seq: number;
+  off: number | null;
+  fence: number;
+  type: string;
+  actor: string | null;
+  at: Instant;
+  recorded_at: Instant;
+  facts: Record<string, unknown>;
+}
+
 /** What moved money. */
 export type JournalKind = "purchase" | "refund" | "settlement" | "adjustment" | "admin_adjustment" | "top_up" | "card_fee" | "card_refund" | "card_dispute" | "maturity" | "earnings_spent" | "withdrawal" | "dispute" | "debt" | "goodwill" | "expiry" | "bank_transfer" | "reversal";
+
+/** A room as it is now, and a page of what happened in it, the oldest first. */
+export interface JournalPage {
+  room: RoomView;
+  items: readonly JournalEntry[];
+  next_cursor: number | null;
+  now: Instant;
+}
 
 /** Remove somebody; with `ban` for the life of the room. */
 export interface KickFromRoom {
@@ -1209,6 +1239,13 @@ export interface ListReferrals {
   cursor?: string | null;
 }
 
+/** Ask for rooms as they are at this moment, newest first; without a state, all that are not closed. */
+export interface ListRooms {
+  state?: RoomStatus | null;
+  limit?: number;
+  cursor?: string | null;
+}
+
 /** Ask for the sessions of a course. */
 export interface ListSessions {
   course_id: Id;
@@ -1244,6 +1281,15 @@ export interface ListUsers {
   role?: Role | null;
   tutor_status?: TutorStatus | null;
   email?: string | null;
+  search?: string | null;
+  limit?: number;
+  cursor?: string | null;
+}
+
+/** Ask for what a provider told us, newest first; with `waiting` only what nobody has taken in yet. */
+export interface ListWebhooks {
+  provider: "livekit" | "stripe";
+  waiting?: boolean;
   limit?: number;
   cursor?: string | null;
 }
@@ -1408,6 +1454,23 @@ export interface MethodView {
 export interface Money {
   amount: number;
   currency: string;
+}
+
+/** Ask who some people are, of whom a list has only the ids. */
+export interface NameUsers {
+  user_ids: readonly Id[];
+}
+
+/** Who somebody is. */
+export interface NamedUser {
+  id: Id;
+  name: string;
+  email: string;
+}
+
+/** Those of them that there are. */
+export interface NamedUsers {
+  items: readonly NamedUser[];
 }
 
 /** It is so now, for this message. */
@@ -1988,6 +2051,13 @@ export interface ReadHistory {
   limit?: number;
 }
 
+/** Ask what happened in a room, step by step. */
+export interface ReadJournal {
+  room_id: Id;
+  cursor?: number;
+  limit?: number;
+}
+
 /** Mark one as read; repeating it changes nothing. */
 export interface ReadNotification {
   notification_id: Id;
@@ -2218,8 +2288,41 @@ export interface RoomOpenedShown {
   cap: number;
 }
 
+/** A page of rooms. */
+export interface RoomPage {
+  items: readonly RoomView[];
+  next_cursor: string | null;
+  now: Instant;
+}
+
 /** Life of a room: a lesson is live from its start on, a talk from its first join. */
 export type RoomStatus = "open" | "live" | "closing" | "closed";
+
+/** A room as operators see it. */
+export interface RoomView {
+  id: Id;
+  kind: RoomKind;
+  title: string;
+  state: RoomStatus;
+  cap: number;
+  owner_id: Id;
+  owner: string;
+  seats: readonly SeatHeld[];
+  waiting: readonly string[];
+  generation: number;
+  proof: "livekit" | "socket";
+  evidence: EvidenceCount;
+  timers: readonly TimerView[];
+  events: number;
+  node: Id | null;
+  created_at: Instant;
+  starts_at: Instant | null;
+  ends_at: Instant | null;
+  started_at: Instant | null;
+  ended_at: Instant | null;
+  reason: string | null;
+  settled: boolean | null;
+}
 
 /** One of the terms in words; its value is the field of the same name. */
 export interface Rule {
@@ -2251,6 +2354,16 @@ export interface Said {
 export interface SeatCount {
   total: number;
   taken: number;
+}
+
+/** Who has a seat, and how it stands. */
+export interface SeatHeld {
+  user_id: string;
+  name: string;
+  role: "host" | "member" | "student" | "tutor";
+  no: number;
+  state: SeatStatus;
+  joined_at: Instant;
 }
 
 /** `seat.offered` on the waiting person's own channel: accept by repeating `room.join`. */
@@ -2599,6 +2712,13 @@ export interface Tier {
   fee_bps: number;
 }
 
+/** What a room has to do later. */
+export interface TimerView {
+  name: string;
+  due_at: Instant;
+  clock: "business" | "wall";
+}
+
 /** What a login gives. */
 export interface Tokens {
   user: Account;
@@ -2812,6 +2932,22 @@ export interface WalletView {
   balance: Money;
   held: Money;
   earnings: Earnings;
+}
+
+/** A page of deliveries. */
+export interface WebhookPage {
+  items: readonly WebhookView[];
+  next_cursor: string | null;
+}
+
+/** One delivery. Its body stays here: it may name people. */
+export interface WebhookView {
+  id: string;
+  type: string;
+  about: string | null;
+  created_at: Instant;
+  received_at: Instant;
+  handled_at: Instant | null;
 }
 
 /** The lesson as it was planned, and when it ended. */

@@ -1,6 +1,7 @@
 /** Lists that come page by page. */
 import { useEffect, useState } from "preact/hooks";
 import { type Loaded, useLoaded } from "./loaded";
+import { words } from "./states";
 import { t } from "./texts";
 
 interface Page<Item> {
@@ -27,15 +28,27 @@ export function usePages<Item>(load: (cursor: string | null) => Promise<Page<Ite
   };
 }
 
+/** The end of a list: more of it, while there is more. */
 export function More({ more }: { more: (() => Promise<void>) | undefined }) {
   const [isBusy, setBusy] = useState(false);
+  const [failure, setFailure] = useState<unknown>(null);
   if (more === undefined) return null;
+  async function fetch(): Promise<void> {
+    setBusy(true);
+    setFailure(null);
+    await more?.().catch(setFailure);
+    setBusy(false);
+  }
   return (
-    <button type="button" class="button" disabled={isBusy} aria-busy={isBusy} onClick={() => {
-        setBusy(true);
-        void more().finally(() => setBusy(false));
-      }}>
-      {t().more}
-    </button>
+    <div class="more">
+      {failure !== null && (
+        <p class="alert" role="alert">
+          {words(failure)}
+        </p>
+      )}
+      <button type="button" class="button" disabled={isBusy} aria-busy={isBusy} onClick={() => void fetch()}>
+        {t().more}
+      </button>
+    </div>
   );
 }

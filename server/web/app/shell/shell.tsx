@@ -4,6 +4,7 @@ import { lazy, LocationProvider, Route as At, Router, useLocation } from "preact
 import { useEffect } from "preact/hooks";
 import { isFor, type PageProperties, type Route } from "../feature";
 import logo from "../icons/logo.svg";
+import { Bell } from "../notifications/bell";
 import { Icon } from "../parts/icon";
 import { Loading, Missing, NoAccess } from "../parts/states";
 import { Toasts } from "../parts/toast";
@@ -22,6 +23,7 @@ export function Shell() {
 }
 
 function Frame() {
+  const { path } = useLocation();
   return (
     <div class={`shell ${me.value ? "" : "guest"}`}>
       <a class="visually-hidden" href="#main" target="_top">
@@ -29,10 +31,13 @@ function Frame() {
       </a>
       <Strip />
       <header class="bar">
-        <a class="brand" href="/">
-          <Icon drawing={logo} />
-          <span>fourtalk</span>
-        </a>
+        <div class="top">
+          <a class="brand" href="/">
+            <Icon drawing={logo} />
+            <span>fourtalk</span>
+          </a>
+          {me.value && <Bell isCurrent={isIn(path, "/notifications")} />}
+        </div>
         {me.value ? <Navigation /> : <Entrance />}
       </header>
       <main class="main" id="main" tabIndex={-1}>

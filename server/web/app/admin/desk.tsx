@@ -1,0 +1,54 @@
+/** Where operators begin: what waits for somebody to look, in each section. */
+import { useLoaded } from "../parts/loaded";
+import { call } from "../server";
+import { Frame } from "./frame";
+import { Integrity } from "./integrity";
+import { t } from "./texts";
+
+// More than this is "many" to whoever has to look at them.
+const COUNTED = 20;
+
+export default function Desk() {
+  return (
+    <Frame title={t().desk}>
+      <div class="row spread">
+        <p class="soft">{t().deskWhy}</p>
+        <Integrity />
+      </div>
+      <ul class="desk">
+        <Waiting section="tutors" load={unapproved} />
+        <Waiting section="withdrawals" load={() => call("admin.withdrawal.list", { status: "pending", limit: COUNTED })} />
+        <Waiting section="disputes" load={() => call("dispute.list", { status: "open", limit: COUNTED })} />
+        <Waiting section="jobs" load={() => call("job.list", { state: "dead", limit: COUNTED })} />
+      </ul>
+    </Frame>
+  );
+}
+
+/** Who has not been approved or refused yet, with whatever in their profile. */
+async function unapproved() {
+  const pages = await Promise.all(
+    (["pending", "incomplete"] as const).map((tutor_status) => call("admin.user.list", { role: "tutor", tutor_status, limit: COUNTED })),
+  );
+  return { items: pages.flatMap(({ items }) => items), next_cursor: pages.find((page) => page.next_cursor !== null)?.next_cursor ?? null };
+}
+
+interface Options {
+  section: "tutors" | "withdrawals" | "disputes" | "jobs";
+  load: () => Promise<{ items: readonly unknown[]; next_cursor: string | null }>;
+}
+
+function Waiting({ section, load }: Options) {
+  const { value, error } = useLoaded(load, []);
+  const count = value?.items.length ?? 0;
+  return (
+    <li>
+      <a class="card" href={`/admin/${section}`}>
+        <span class="soft">{t().sections[section]}</span>
+        <strong class="figures">
+          {value === undefined ? (error === undefined ? "…" : "–") : count === 0 ? t().waits.nothing : t().waits[section](`${count}${value.next_cursor === null ? "" : "+"}`)}
+        </strong>
+      </a>
+    </li>
+  );
+}

@@ -1,0 +1,180 @@
+/** The terms: in force, to come, and as they were; and for the owner, new ones, tried on the past before they are made. */
+import { useState } from "preact/hooks";
+import { Frame } from "../admin/frame";
+import { day, instant, money, ownZone } from "../format";
+import { Deed } from "../admin/deed";
+import { Field } from "../parts/form";
+import { useLoaded } from "../parts/loaded";
+import { More } from "../parts/more";
+import { usePages } from "../parts/pages";
+import { Failure, Loading } from "../parts/states";
+import { toast } from "../parts/toast";
+import { call } from "../server";
+import { me } from "../session";
+import { language } from "../texts";
+import type { Changes, Policy, PolicyVersion, PolicyView } from "../wire";
+import { BackTest } from "./back_test";
+import { Editor } from "./editor";
+import { hundredths, type Name, type Unit } from "./fields";
+import { t } from "./texts";
+
+export default function Terms() {
+  const inForce = useLoaded(() => call("policy.get", {}), []);
+  const versions = usePages((cursor: number | null) => call("policy.list", { cursor }), []);
+  const [tried, setTried] = useState<Changes | null>(null);
+  const [isAsking, setAsking] = useState(false);
+  const view = inForce.value;
+  const newest = versions.items?.[0];
+  const error = inForce.error ?? versions.error;
+  async function reload(): Promise<void> {
+    await Promise.all([inForce.reload(), versions.reload()]);
+  }
+  if (view === undefined || newest === undefined)
+    return <Frame title={t().title}>{error === undefined ? <Loading heights={["14rem", "10rem"]} /> : <Failure error={error} again={() => void reload()} />}</Frame>;
+  const changesOf = (made: Changes) => differences(newest.terms, { ...newest.terms, ...(made as Partial<Policy>) }, view);
+  return (
+    <Frame title={t().title}>
+      <div class="terms">
+        <InForce view={view} />
+        {me.value?.role === "owner" ? (
+          <section class="card stack" aria-labelledby="new-terms">
+            <h2 id="new-terms">{t().change}</h2>
+            <p class="faint">{t().changeWhy(newest.terms.version)}</p>
+            <Editor key={newest.terms.version} terms={newest.terms} rules={view.rules} attempt={setTried} />
+            {tried !== null && (
+              <>
+                <BackTest changes={tried} />
+                <Differences lines={changesOf(tried)} />
+                <div>
+                  <button type="button" class="button danger" onClick={() => setAsking(true)}>
+                    {t().make}
+                  </button>
+                </div>
+              </>
+            )}
+          </section>
+        ) : (
+          <p class="faint">{t().ownerOnly}</p>
+        )}
+        <section class="stack" aria-labelledby="versions">
+          <h2 id="versions">{t().versions}</h2>
+          <ol class="items">
+            {versions.items?.map((one, index) => (
+              <Version key={one.terms.version} one={one} before={versions.items?.[index + 1]} view={view} />
+            ))}
+          </ol>
+          <More more={versions.more} />
+        </section>
+      </div>
+      {isAsking && tried !== null && (
+        <Deed
+          title={t().makeSure(newest.terms.version + 1)}
+          what={t().makeWhat}
+          confirm={t().make}
+          isDangerous
+          act={async ({ reason = "", effective_from = "" }, key) => {
+            await call(
+              "policy.set",
+              {
+                base_version: newest.terms.version,
+                changes: tried,
+                reason,
+                effective_from: effective_from === "" ? null : new Date(effective_from).toISOString(),
+              },
+              { key },
+            );
+            toast(t().made);
+            setTried(null);
+            await reload();
+          }}
+          close={() => setAsking(false)}
+        >
+          <Differences lines={changesOf(tried)} />
+          <Field name="effective_from" label={t().from} type="datetime-local" hint={t().fromHint(ownZone)} />
+        </Deed>
+      )}
+    </Frame>
+  );
+}
+
+function InForce({ view }: { view: PolicyView }) {
+  return (
+    <section class="card stack" aria-labelledby="in-force">
+      <header class="row spread">
+        <h2 id="in-force">{t().inForce(view.terms.version)}</h2>
+        <span class="faint">{begun(view.effective_from, day)}</span>
+      </header>
+      {view.next_change_at !== null && (
+        <p>
+          <span class="chip warn">{t().nextChange(instant(view.next_change_at))}</span>
+        </p>
+      )}
+      <ul class="rules">
+        {view.rules.map((rule) => (
+          <li key={rule.name}>{language.value === "vi" ? rule.vi : rule.en}</li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function Version({ one, before, view }: { one: PolicyVersion; before: PolicyVersion | undefined; view: PolicyView }) {
+  const lines = before === undefined ? [] : differences(before.terms, one.terms, view);
+  return (
+    <li class="item card">
+      <div class="about">
+        <h3>
+          {t().version(one.terms.version)} {one.terms.version === view.terms.version && <span class="chip accent">{t().now}</span>}
+        </h3>
+        <p class="faint">
+          {begun(one.effective_from, instant)} · {one.made_by_name ?? t().product}
+        </p>
+        <p class="quote">{one.reason}</p>
+        <Differences lines={lines} />
+      </div>
+    </li>
+  );
+}
+
+/** The first version has been in force since the beginning of time. */
+function begun(at: string, write: (at: string) => string): string {
+  return Date.parse(at) === 0 ? t().fromStart : t().since(write(at));
+}
+
+function Differences({ lines }: { lines: readonly string[] }) {
+  return lines.length === 0 ? null : (
+    <ul class="differences">
+      {lines.map((line) => (
+        <li key={line}>{line}</li>
+      ))}
+    </ul>
+  );
+}
+
+function differences(was: Policy, is: Policy, { rules }: PolicyView): string[] {
+  return rules
+    .map(({ name, unit }) => ({ name: name as Name, unit }))
+    .filter(({ name }) => JSON.stringify(was[name]) !== JSON.stringify(is[name]))
+    .map(({ name, unit }) => `${t().names[name]}: ${shown(unit, was[name])} → ${shown(unit, is[name])}`);
+}
+
+function shown(unit: Unit, value: Policy[Name]): string {
+  switch (unit) {
+    case "basis_points":
+      return `${hundredths(Number(value))} %`;
+    case "percent":
+      return `${value} %`;
+    case "minor_units":
+      return money({ amount: Number(value), currency: "USD" });
+    case "tiers":
+      return (value as Policy["booking_tiers"]).map(({ from_earned, fee_bps }) => `${money({ amount: from_earned, currency: "USD" })}+ ${hundredths(fee_bps)} %`).join("; ");
+    case "truth":
+      return value === true ? t().yes : t().no;
+    case "choice":
+      return t().choices[value as Policy["package_expiry"]];
+    case "days":
+    case "hours":
+    case "minutes":
+      return t().spans[unit](Number(value));
+  }
+}

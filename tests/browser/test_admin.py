@@ -1,0 +1,103 @@
+"""Operators: approving, watching rooms live, walking through a journal, paying out; and what nobody else sees."""
+
+import asyncio
+import re
+
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import Enter
+from tests.browser.test_entrance import PASSWORD, register
+from tests.journeys.people import story, town, usd
+from tests.journeys.product import Product
+from tests.journeys.test_money import taught
+
+
+async def log_in_as_admin(page: Page, product: Product) -> None:
+    email = "operator@example.org"
+    account = ("--email", email, "--password", PASSWORD, "--role", "admin")
+    # The second test finds it made; the command says so and changes nothing.
+    await asyncio.to_thread(product.command, "user", "create", *account)
+    await page.get_by_label("E-mail").fill(email)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Log in").click()
+
+
+async def test_operator_approves_a_tutor_and_watches_a_talk_live(enter: Enter, product: Product) -> None:
+    tutor = await enter("/register")
+    await tutor.get_by_text("teach", exact=True).click()
+    await register(tutor, "thuy@example.org")
+    page = await enter("/login?next=/admin/tutors")
+    await log_in_as_admin(page, product)
+
+    waiting = page.get_by_role("listitem").filter(has_text="thuy@example.org")
+    await waiting.get_by_role("button", name="Approve").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Approve").click()
+
+    await expect(waiting).to_have_count(0)
+    await tutor.get_by_role("link", name="Notifications, 1 unread").click()
+    told = tutor.get_by_role("main").get_by_role("listitem")
+    await expect(told).to_have_count(1)
+    await tutor.get_by_role("button", name="Mark all as read").click()
+    await expect(tutor.get_by_role("link", name="Notifications", exact=True)).to_be_visible()
+
+    await page.get_by_role("link", name="Live", exact=True).click()
+    await expect(page.get_by_text("Every invariant holds")).to_be_visible()
+    async with town(product) as found:
+        host, guest = await found.mint(2)
+        made = await host.call("POST", "/api/v1/talks", {"title": "Words for weather", "language": "en"})
+        room = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="Words for weather"))
+        await expect(room.get_by_role("list", name="1 of 4 seats taken")).to_be_visible()
+        for person in (host, guest):
+            await person.connect()
+            await person.join(made["room_id"])
+        await expect(room.get_by_role("list", name="2 of 4 seats taken")).to_be_visible()
+        await expect(room.get_by_text("Live", exact=True)).to_be_visible()
+
+        await room.get_by_role("link", name="Words for weather").click()
+        await expect(page.get_by_role("heading", name="After the newest step")).to_be_visible()
+        await guest.leave(made["room_id"])
+        await expect(page.get_by_role("button", name=re.compile("left seat 2"))).to_be_visible()
+        seats = page.get_by_role("region", name=re.compile("^After"))
+        await expect(seats.get_by_role("list", name="1 of 4 seats taken")).to_be_visible()
+        await page.get_by_role("button", name="One step back").click()
+        await expect(seats.get_by_role("list", name="2 of 4 seats taken")).to_be_visible()
+
+
+async def test_operator_looks_at_bank_data_and_pays_a_withdrawal(enter: Enter, product: Product) -> None:
+    async with story(product) as found:
+        lesson, _ = await taught(found, await found.admin(), await found.register("Nga"))
+        bank = {"bank_name": "Bank of Letters", "account_number": "DE89 3704", "account_holder": "T"}
+        await lesson.tutor.call("POST", "/api/v1/payout-account/bank", bank)
+        await lesson.tutor.call("POST", "/api/v1/withdrawals", {"amount": usd(2_000)})
+        page = await enter("/login?next=/admin/withdrawals")
+        await log_in_as_admin(page, product)
+        asked = page.get_by_role("listitem").filter(has_text=lesson.tutor.email)
+        dialog = page.get_by_role("dialog")
+
+        await asked.get_by_role("button", name="Show bank data").click()
+        await dialog.get_by_role("button", name="Show bank data").click()
+        await expect(dialog.get_by_label("Reason")).to_be_focused()
+        await dialog.get_by_label("Reason").fill("To make the transfer.")
+        await dialog.get_by_role("button", name="Show bank data").click()
+        await expect(asked).to_contain_text("DE89 3704")
+        await asked.get_by_role("button", name="Approve").click()
+        await dialog.get_by_role("button", name="Approve").click()
+        await expect(asked).to_have_count(0)
+        await page.get_by_text("Processing", exact=True).click()
+        await asked.get_by_role("button", name="Complete").click()
+        await dialog.get_by_label("Reference of the transfer").fill("TT-7")
+        await dialog.get_by_role("button", name="Complete").click()
+        await expect(asked).to_have_count(0)
+
+        [paid] = (await lesson.tutor.call("GET", "/api/v1/withdrawals"))["items"]
+        assert (paid["status"], paid["reference"]) == ("completed", "TT-7")
+
+
+async def test_operators_pages_are_not_for_students(enter: Enter) -> None:
+    page = await enter("/register")
+    await register(page, "student@example.org")
+
+    for path in ("/admin", "/admin/live", "/admin/policy"):
+        await page.goto(path)
+        await expect(page.get_by_role("heading", name="This is not yours to see")).to_be_visible()
+    await expect(page.get_by_role("link", name="Operate")).to_have_count(0)
