@@ -135,8 +135,8 @@ function Cancel({ title, cost, confirm, cancel, close }: CancelOptions) {
       <p class="alert">{cost}</p>
       <Form submit={send}>
         <Field name="reason" label={t().reason} maxLength={500} required />
-        <Answers close={() => close(false)}>
-          <Submit>{confirm}</Submit>
+        <Answers close={() => close(false)} isCancelling>
+          <Submit isDangerous>{confirm}</Submit>
         </Answers>
       </Form>
     </Modal>
