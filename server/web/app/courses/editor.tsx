@@ -134,7 +134,7 @@ function Cancel({ title, cost, confirm, cancel, close }: CancelOptions) {
     <Modal title={title} close={() => close(false)}>
       <p class="alert">{cost}</p>
       <Form submit={send}>
-        <Field name="reason" label={t().reason} maxLength={500} required />
+        <Field name="reason" label={t().reason} hint={t().reasonHint} refusal={t().reasonHint} maxLength={500} required />
         <Answers close={() => close(false)} isCancelling>
           <Submit isDangerous>{confirm}</Submit>
         </Answers>
@@ -238,7 +238,7 @@ function SessionForm({ course, session, close }: { course: CourseView; session: 
           required
           defaultValue={session === null ? "" : wallTime(session.starts_at)}
         />
-        <Field name="duration_minutes" label={t().duration} type="number" required defaultValue={String(session?.duration_minutes ?? MINUTES)} />
+        <Field name="duration_minutes" refusal={t().refusedNumber} label={t().duration} type="number" required defaultValue={String(session?.duration_minutes ?? MINUTES)} />
         <Answers close={() => close(false)}>
           <Submit>{t().save}</Submit>
         </Answers>
