@@ -249,7 +249,10 @@ function SessionForm({ course, session, close }: { course: CourseView; session: 
 
 function Details({ course, changed }: Options) {
   async function save(values: Record<string, string>): Promise<void> {
-    await saying(call("course.update", { course_id: course.id, ...read(values) }));
+    const told = read(values);
+    // With both prices either way may lead, and which one does is a term of what is sold.
+    const hasBoth = told.price_per_session !== null && told.price_full_course !== null;
+    await saying(call("course.update", { course_id: course.id, ...told, ...(hasBoth ? { price_type: course.price_type } : {}) }));
     toast(t().saved);
     await changed();
   }
