@@ -134,9 +134,9 @@ function Cancel({ title, cost, confirm, cancel, close }: CancelOptions) {
     <Modal title={title} close={() => close(false)}>
       <p class="alert">{cost}</p>
       <Form submit={send}>
-        <Field name="reason" label={t().reason} maxLength={500} required />
-        <Answers close={() => close(false)}>
-          <Submit>{confirm}</Submit>
+        <Field name="reason" label={t().reason} hint={t().reasonHint} refusal={t().reasonHint} maxLength={500} required />
+        <Answers close={() => close(false)} isCancelling>
+          <Submit isDangerous>{confirm}</Submit>
         </Answers>
       </Form>
     </Modal>
@@ -238,7 +238,7 @@ function SessionForm({ course, session, close }: { course: CourseView; session: 
           required
           defaultValue={session === null ? "" : wallTime(session.starts_at)}
         />
-        <Field name="duration_minutes" label={t().duration} type="number" required defaultValue={String(session?.duration_minutes ?? MINUTES)} />
+        <Field name="duration_minutes" refusal={t().refusedNumber} label={t().duration} type="number" required defaultValue={String(session?.duration_minutes ?? MINUTES)} />
         <Answers close={() => close(false)}>
           <Submit>{t().save}</Submit>
         </Answers>
@@ -249,7 +249,10 @@ function SessionForm({ course, session, close }: { course: CourseView; session: 
 
 function Details({ course, changed }: Options) {
   async function save(values: Record<string, string>): Promise<void> {
-    await saying(call("course.update", { course_id: course.id, ...read(values) }));
+    const told = read(values);
+    // With both prices either way may lead, and which one does is a term of what is sold.
+    const hasBoth = told.price_per_session !== null && told.price_full_course !== null;
+    await saying(call("course.update", { course_id: course.id, ...told, ...(hasBoth ? { price_type: course.price_type } : {}) }));
     toast(t().saved);
     await changed();
   }

@@ -29,9 +29,9 @@ export function Fields({ course }: { course?: CourseSummary }) {
       </div>
       <Field name="category" label={t().category} hint={t().categoryHint} maxLength={100} required defaultValue={course?.category ?? ""} />
       <div class="pair">
-        <Field name="total_sessions" label={t().totalSessions} type="number" required defaultValue={String(course?.total_sessions ?? 4)} />
-        <Field name="duration_hours" label={t().durationHours} inputMode="decimal" required defaultValue={String(course?.duration_hours ?? 6)} />
-        <Field name="max_students" label={t().maxStudents} type="number" required defaultValue={String(course?.max_students ?? 20)} />
+        <Field name="total_sessions" refusal={t().refusedNumber} label={t().totalSessions} type="number" required defaultValue={String(course?.total_sessions ?? 4)} />
+        <Field name="duration_hours" refusal={t().refusedNumber} label={t().durationHours} inputMode="decimal" required defaultValue={String(course?.duration_hours ?? 6)} />
+        <Field name="max_students" refusal={t().refusedNumber} label={t().maxStudents} type="number" required defaultValue={String(course?.max_students ?? 20)} />
       </div>
       <div class="field">
         <span class="faint" aria-hidden="true">

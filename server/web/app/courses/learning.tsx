@@ -159,8 +159,8 @@ function GiveBack({ purchase, course, close }: { purchase: PurchaseView; course:
     <Modal title={t().giveBackSure} close={() => close(false)}>
       <p class="soft">{t().giveBackWhy(money({ ...purchase.price, amount }))}</p>
       <Form submit={giveBack}>
-        <Answers close={() => close(false)}>
-          <Submit>{t().giveBack}</Submit>
+        <Answers close={() => close(false)} isCancelling>
+          <Submit isDangerous>{t().giveBack}</Submit>
         </Answers>
       </Form>
     </Modal>

@@ -10,6 +10,7 @@ export function codeOf(error: unknown): string {
   return error instanceof Refused ? error.code : "";
 }
 
+/** The words alone, where no form shows them. */
 export function said(error: unknown): string {
   return t().refusals[codeOf(error)] ?? words(error);
 }
@@ -19,10 +20,23 @@ export async function saying<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
-    const text = t().refusals[codeOf(error)];
-    if (!(error instanceof Refused) || text === undefined) throw error;
-    const field = FIELDS[error.code];
-    // The form has words of its own for the codes that it knows; this one is said as it stands.
-    throw new Refused("conflict", text, field === undefined ? {} : { [field]: text }, error.facts);
+    throw error instanceof Refused ? inWords(error) : error;
   }
+}
+
+function inWords(refused: Refused): Refused {
+  const text = t().refusals[refused.code];
+  if (text === undefined) {
+    const fields = Object.entries(refused.fields).map(([name, its]) => [name, wrong(name) ?? its] as const);
+    return new Refused(refused.code, refused.message, Object.fromEntries(fields), refused.facts);
+  }
+  const field = FIELDS[refused.code];
+  // The form has words of its own for the codes that it knows; this one is said as it stands.
+  return new Refused("conflict", text, field === undefined ? {} : { [field]: text }, refused.facts);
+}
+
+/** The reader's words for a field; the server counts prices, say, in minor units, which nobody typed. */
+function wrong(field: string): string | undefined {
+  if (field.startsWith("price_")) return t().priceHint;
+  return { number: t().refusedNumber, starts_at: t().refusedTime }[field];
 }

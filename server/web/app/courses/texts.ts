@@ -113,6 +113,7 @@ const en = {
   description: "What it is about",
   category: "Category",
   categoryHint: "For example: languages, business, exams",
+  refusedTime: "Choose a time in the future.",
   durationHours: "Hours in all",
   totalSessions: "Sessions in all",
   maxStudents: "Places",
@@ -145,13 +146,14 @@ const en = {
   cancelSessionSure: (title: string) => `Cancel “${title}”?`,
   cancelSessionCost: (held: string) => `${held} that are held for it go back to the students. This cannot be undone.`,
   reason: "Reason for the students",
+  reasonHint: "At least ten letters",
   buyers: "Students",
   noBuyers: "Nobody has bought it yet.",
   source: { platform: "found you here", referral: "came by your link" },
   revenue: "Revenue",
   sums: { sold: "Sold", earned: "You earned", held: "Held", expected: "Yours of what is held", refunded: "Went back", platform: "Platform" },
   door: "To the room",
-  refusedNumber: "Between 1 and the number of sessions in all.",
+  refusedNumber: "This number cannot be. Please look at it again.",
 };
 
 const vi: typeof en = {
@@ -264,6 +266,7 @@ const vi: typeof en = {
   description: "Nội dung",
   category: "Danh mục",
   categoryHint: "Ví dụ: ngoại ngữ, kinh doanh, luyện thi",
+  refusedTime: "Hãy chọn thời điểm trong tương lai.",
   durationHours: "Tổng số giờ",
   totalSessions: "Tổng số buổi",
   maxStudents: "Số chỗ",
@@ -295,13 +298,14 @@ const vi: typeof en = {
   cancelSessionSure: (title) => `Hủy “${title}”?`,
   cancelSessionCost: (held) => `${held} đang giữ cho buổi này được hoàn cho học viên. Không thể hoàn tác.`,
   reason: "Lý do gửi học viên",
+  reasonHint: "Ít nhất mười ký tự",
   buyers: "Học viên",
   noBuyers: "Chưa có ai mua.",
   source: { platform: "tìm thấy bạn ở đây", referral: "đến từ liên kết của bạn" },
   revenue: "Doanh thu",
   sums: { sold: "Đã bán", earned: "Bạn nhận được", held: "Đang giữ", expected: "Phần của bạn trong số đang giữ", refunded: "Đã hoàn", platform: "Nền tảng" },
   door: "Vào phòng",
-  refusedNumber: "Từ 1 đến tổng số buổi.",
+  refusedNumber: "Số này chưa hợp lệ. Vui lòng xem lại.",
 };
 
 export const t = texts({ en, vi });

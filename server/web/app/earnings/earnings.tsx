@@ -131,8 +131,10 @@ function inWords(error: unknown, least: string): unknown {
 }
 
 function Bank({ close }: { close: (isSaved: boolean) => void }) {
+  const keyOf = useKeys();
   async function save({ bank_name = "", account_number = "", account_holder = "", branch = "", swift = "" }: Record<string, string>): Promise<void> {
-    await call("payout_account.set_bank", { bank_name, account_number, account_holder, branch: branch || null, swift: swift.toUpperCase() || null });
+    const asked = { bank_name, account_number, account_holder, branch: branch || null, swift: swift.toUpperCase() || null };
+    await call("payout_account.set_bank", asked, { key: keyOf(asked) });
     toast(t().bankSaved);
     close(true);
   }
@@ -142,10 +144,10 @@ function Bank({ close }: { close: (isSaved: boolean) => void }) {
       <Form submit={save}>
         <Field name="account_holder" label={t().accountHolder} maxLength={200} autocomplete="off" required />
         <Field name="bank_name" label={t().bankName} maxLength={200} autocomplete="off" required />
-        <Field name="account_number" label={t().accountNumber} maxLength={40} autocomplete="off" required />
+        <Field name="account_number" label={t().accountNumber} refusal={t().accountWrong} maxLength={40} autocomplete="off" required />
         <div class="pair">
           <Field name="branch" label={t().branch} maxLength={200} autocomplete="off" />
-          <Field name="swift" label={t().swift} maxLength={11} autocomplete="off" />
+          <Field name="swift" label={t().swift} refusal={t().swiftWrong} maxLength={11} autocomplete="off" />
         </div>
         <Answers close={() => close(false)}>
           <Submit>{t().setBank}</Submit>

@@ -166,7 +166,7 @@ function End({ room, people }: { room: Snapshot; people: readonly AttendanceRow[
           )}
           <Form submit={end}>
             <Answers close={() => setAsking(false)}>
-              <Submit>{t().end}</Submit>
+              <Submit isDangerous>{t().end}</Submit>
             </Answers>
           </Form>
         </Modal>

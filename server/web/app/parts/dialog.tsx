@@ -57,12 +57,21 @@ export function Modal({ title, close, children }: { title: string; close: () => 
   );
 }
 
+interface AnswersOptions {
+  close: () => void;
+  /** Nothing is left to be broken off. */
+  isDone?: boolean;
+  /** What is asked is itself called "cancel", so the way out has another name. */
+  isCancelling?: boolean;
+  children?: ComponentChildren;
+}
+
 /** The row below a form in a `Modal`: its own button, and that which closes it. */
-export function Answers({ close, isDone = false, children }: { close: () => void; isDone?: boolean; children?: ComponentChildren }) {
+export function Answers({ close, isDone = false, isCancelling = false, children }: AnswersOptions) {
   return (
     <div class="answers">
       <button type="button" class="button" onClick={close}>
-        {isDone ? t().close : t().cancel}
+        {isDone ? t().close : isCancelling ? t().keep : t().cancel}
       </button>
       {children}
     </div>

@@ -170,10 +170,10 @@ function Labelled({
   );
 }
 
-export function Submit({ children, wide = false }: { children: ComponentChildren; wide?: boolean }) {
+export function Submit({ children, wide = false, isDangerous = false }: { children: ComponentChildren; wide?: boolean; isDangerous?: boolean }) {
   const { isBusy } = useContext(Current);
   return (
-    <button type="submit" class={`button primary ${wide ? "wide" : ""}`} disabled={isBusy} aria-busy={isBusy}>
+    <button type="submit" class={`button ${isDangerous ? "danger" : "primary"} ${wide ? "wide" : ""}`} disabled={isBusy} aria-busy={isBusy}>
       {children}
     </button>
   );
