@@ -1,5 +1,5 @@
 /** What the browser keeps for us between visits. It may refuse to: then every visit is a first one. */
-type Name = "language" | "member" | "theme";
+type Name = "camera" | "camera.off" | "language" | "member" | "microphone" | "microphone.off" | "theme";
 
 export const kept = {
   get(name: Name): string | null {
