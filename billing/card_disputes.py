@@ -13,6 +13,7 @@ far as needed, by their split, tutor and platform each their part: the payer has
 left is our loss: a lesson that was given and whose risk window is over stays paid, so a tutor never owes for a student's card.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -23,6 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import divisions, ledger, maturity, outbox, payment_moves, refunds, stripe_entries
+from billing.crashpoints import crashpoint
 from billing.errors import UnsettledPaymentError
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import CardDisputeChanged, WalletChanged
@@ -31,8 +33,11 @@ from billing.models import (
     PLATFORM,
     Account,
     AccountKind,
+    CardAuthorization,
     CardDispute,
     CardDisputeStatus,
+    CardRefund,
+    CardRefundStatus,
     Cause,
     Hold,
     HoldFreeze,
@@ -81,8 +86,11 @@ async def look(sessions: async_sessionmaker[AsyncSession], api: StripeApi, *, no
         waiting = (await session.scalars(query)).all()
     for dispute_id in waiting:
         found = await api.retrieve_dispute(dispute_id)
-        async with sessions.begin() as session:
-            await apply(session, found, now=now)
+        crashpoint("card_dispute.looked")
+        # What is on its way is where it goes to at the next look.
+        with contextlib.suppress(UnsettledPaymentError):
+            async with sessions.begin() as session:
+                await apply(session, found, now=now)
     return len(waiting)
 
 
@@ -90,7 +98,7 @@ async def apply(session: AsyncSession, found: Dispute, *, now: datetime) -> Card
     """Apply what Stripe's object says, whatever was known before; the same again changes nothing.
 
     Raises:
-        UnsettledPaymentError: The payment itself is not booked yet.
+        UnsettledPaymentError: The payment itself is not booked yet, or money of it is on its way back to the card.
     """
     row, is_new = await _row(session, found, now=now)
     if row.status in ENDS and not await _unbooked(session, row, found):
@@ -112,6 +120,7 @@ async def apply(session: AsyncSession, found: Dispute, *, now: datetime) -> Card
         case CardDisputeStatus.LOST:
             # What is lost is what Stripe took and did not give back; it may tell of that later than of the end.
             if taken > row.covered:
+                await _require_still(session, row)
                 await _freeze(session, row, taken - row.covered, holds, now=now)
                 await _cover(session, row, taken - row.covered, holds, now=now)
             await _thaw(session, row, now=now)
@@ -150,6 +159,25 @@ async def _row(session: AsyncSession, found: Dispute, *, now: datetime) -> tuple
         CardDispute, dispute_id, with_for_update={"key_share": True}, populate_existing=True
     )
     return row, made is not None
+
+
+async def _require_still(session: AsyncSession, row: CardDispute) -> None:
+    """Refuse to say who bears a loss while money of the payment is neither here nor there.
+
+    A refund that was asked for is in no wallet, and Stripe refuses it, for the bank was faster: then it is the payer's
+    again, who has it twice if we have borne the loss meanwhile.
+
+    Raises:
+        UnsettledPaymentError: A refund of it is on its way to the card.
+    """
+    query = (
+        select(CardRefund.id)
+        .join(CardAuthorization, CardAuthorization.id == CardRefund.authorization_id)
+        .join(StripeEntry, StripeEntry.journal_id == CardAuthorization.journal_id)
+        .where(StripeEntry.source == row.charge, CardRefund.status == CardRefundStatus.ASKED)
+    )
+    if (await session.scalars(query)).first() is not None:
+        raise UnsettledPaymentError(row.charge)
 
 
 async def _payment(session: AsyncSession, found: Dispute) -> tuple[UUID, datetime]:
@@ -238,6 +266,7 @@ async def _book(session: AsyncSession, row: CardDispute, found: Dispute, *, now:
     for movement in await _unbooked(session, row, found):
         order = _order(row, f"movement:{movement.id}", (movement.amount, movement.fee), now)
         await stripe_entries.post(session, order, movement, other=disputed)
+        crashpoint("card_dispute.booked")
     await session.flush()
     query = select(func.coalesce(func.sum(StripeEntry.amount), 0)).where(StripeEntry.source == row.dispute)
     return -int(await session.scalar(query) or 0)
@@ -270,6 +299,7 @@ async def _freeze(
             missing -= one.rest
     for hold_id in sorted(wanted):
         await maturity.freeze(session, hold_id, by=row.id, only_pending=True, now=now)
+    crashpoint("card_dispute.frozen")
 
 
 async def _thaw(session: AsyncSession, row: CardDispute, *, now: datetime) -> None:
@@ -281,6 +311,7 @@ async def _thaw(session: AsyncSession, row: CardDispute, *, now: datetime) -> No
     amount = (await _balances(session, frozen))[frozen]
     if amount:
         await _post(session, row, f"thaw:{row.covered}", [(frozen, wallet, amount)], now)
+    crashpoint("card_dispute.thawed")
 
 
 async def _cover(
@@ -314,6 +345,7 @@ async def _cover(
     await _post(session, row, f"lost:{row.covered}", borne, now)
     row.covered += owed
     await session.flush()
+    crashpoint("card_dispute.covered")
 
 
 async def _balances(session: AsyncSession, *keys: AccountKey) -> dict[AccountKey, int]:

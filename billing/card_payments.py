@@ -12,7 +12,7 @@ Captured money comes into the wallet and goes into the booking's hold in the sam
 the payment ends, the hold is settled in it too. A payment whose card brings nothing is let go when the lesson starts.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -21,6 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import jobs, ledger, outbox, payment_moves, payment_states, stripe_entries, top_ups
+from billing.crashpoints import Point, crashpoint
 from billing.errors import (
     CardDeclinedError,
     PaymentMismatchError,
@@ -130,6 +131,7 @@ async def _set_up(sessions: Sessions, api: StripeApi, row: Payment, *, now: date
             return Asked(payment=row, failure=error.decline_code or error.stripe_code)
     else:
         setup = await api.retrieve_setup(row.setup_id)
+    crashpoint("card.set_up")
     async with sessions.begin() as session:
         row = await apply_setup(session, row.id, setup, now=now)
     secret = None if setup.status == "succeeded" else setup.client_secret
@@ -175,7 +177,16 @@ async def run(sessions: Sessions, api: StripeApi, claim: jobs.Claim, *, now: dat
         else:
             ask = _capture if step is CardStep.CAPTURE else _cancel
             outcome = await _asking(sessions, newest, ask(api, row, newest, now))
+            crashpoint(_DONE[step])
             await _apply_outcome(sessions, newest.id, outcome, now=now)
+
+
+# Stripe has done it, and nobody has written it down.
+_DONE: Mapping[CardStep, Point] = {
+    CardStep.CREATE: "card.authorized",
+    CardStep.CAPTURE: "card.captured",
+    CardStep.CANCEL: "card.released",
+}
 
 
 async def _here(
@@ -201,8 +212,10 @@ async def _here(
                     opened_at=now,
                 )
             )
+            crashpoint("card.wanted")
         case CardStep.LOSE:
             await payment_moves.give_up(session, row, now=now)
+            crashpoint("card.given_up")
         case CardStep.CREATE | CardStep.CAPTURE | CardStep.CANCEL | CardStep.WAIT | CardStep.NOTHING:
             return False
     return True
@@ -334,6 +347,7 @@ async def _book(
         await payment_moves.send_back(session, row, now=now)
     else:
         await payment_moves.take_in(session, row, now=now)
+    crashpoint("card.booked")
 
 
 # Calls --------------------------------------------------------------------------------------------------------------
@@ -343,7 +357,9 @@ async def _create_and_apply(
     sessions: Sessions, api: StripeApi, row: Payment, newest: CardAuthorization, *, now: datetime
 ) -> None:
     customer = await _customer(sessions, api, row, now=now)
+    crashpoint("card.unsent")
     outcome = await _asking(sessions, newest, _create(api, row, newest, customer, now))
+    crashpoint(_DONE[CardStep.CREATE])
     await _apply_outcome(sessions, newest.id, outcome, now=now)
 
 
@@ -446,6 +462,7 @@ async def _apply_outcome(
 
 
 async def _heard(sessions: Sessions, found: StripePayment, *, now: datetime) -> None:
+    crashpoint("card.looked")
     async with sessions.begin() as session:
         await apply(session, found, now=now)
 

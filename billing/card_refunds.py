@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import jobs, ledger, outbox, stripe_entries
+from billing.crashpoints import crashpoint
 from billing.errors import NotByCardError, PaymentMismatchError, StripeAwayError, StripeRefusedError
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import CardRefundFailed, WalletChanged
@@ -92,6 +93,7 @@ async def ask(session: AsyncSession, payment: Payment, amount: int, *, key: str,
     await session.flush()
     outbox.record(session, WalletChanged(OwnerId(row.student_id), row.currency), at=now)
     await look(session, row.id, now=now)
+    crashpoint("card_refund.asked")
     return row
 
 
@@ -118,6 +120,7 @@ async def run(
     try:
         if row.status == CardRefundStatus.ASKED:
             found = await _make(api, row, intent, now)
+            crashpoint("card_refund.answered")
         elif row.status == CardRefundStatus.SENT and row.refund is not None:
             found = await api.retrieve_refund(row.refund)
     except StripeRefusedError as error:
@@ -153,6 +156,7 @@ async def apply(session: AsyncSession, refund_id: UUID, found: Refund, *, now: d
         row.sent_journal = await _book(session, row, "sent", movement, _reserved(row), now)
         row.refund, row.status = found.id, CardRefundStatus.SENT
         await session.flush()
+        crashpoint("card_refund.sent")
     if row.status == CardRefundStatus.SENT and found.status in LOST:
         if found.failure_balance_transaction is None:
             # It comes back in a moment; the movement's own event, or the reconciliation, has us look again.
@@ -204,6 +208,7 @@ async def _fail(
     )
     outbox.record(session, event, at=now)
     outbox.record(session, WalletChanged(OwnerId(row.student_id), row.currency), at=now)
+    crashpoint("card_refund.returned")
 
 
 def _reserved(row: CardRefund) -> AccountKey:

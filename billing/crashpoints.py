@@ -44,6 +44,31 @@ Point = Literal[
     "payout.reversed",
     "payout.noted",
     "withdrawal.ended",
+    # Payments of bookings, whatever pays for them.
+    "payment.opened",
+    "payment.decided",
+    # Their cards: Stripe has not heard of it; each step done at Stripe and not written down; the captured money is here.
+    "card.unsent",
+    "card.authorized",
+    "card.captured",
+    "card.released",
+    "card.looked",
+    "card.booked",
+    # A far lesson's card is made ready; an authorisation is wanted (again), or none comes and the payment is given up.
+    "card.set_up",
+    "card.wanted",
+    "card.given_up",
+    # Back to a card: out of the wallet; made at Stripe; out of our books; in the wallet again.
+    "card_refund.asked",
+    "card_refund.answered",
+    "card_refund.sent",
+    "card_refund.returned",
+    # Disputes of banks.
+    "card_dispute.looked",
+    "card_dispute.booked",
+    "card_dispute.frozen",
+    "card_dispute.covered",
+    "card_dispute.thawed",
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 

@@ -535,13 +535,13 @@ class PaymentMismatchError(BillingError):
 
 
 class UnsettledPaymentError(BillingError):
-    """The payment succeeded, but Stripe has not written its balance transaction yet."""
+    """Money of the payment is on its way, to Stripe's balance or back to the card: it is known in a moment."""
 
     kind = "unavailable"
     code = "payment_unsettled"
 
     def __init__(self, payment_id: str) -> None:
-        super().__init__(f"The payment {payment_id} is not on Stripe's balance yet.")
+        super().__init__(f"Money of the payment {payment_id} is on its way.")
         self.payment_id = payment_id
 
 

@@ -263,6 +263,13 @@ class PackageExpired(PackageEvent, frozen=True, kw_only=True, tag="package.expir
     """Paid out to the tutor by the split, else given back to the student."""
 
 
+class PackageLessonReturned(PackageEvent, frozen=True, kw_only=True, tag="package.lesson_returned"):
+    """A lesson that was paid from the package was not given, so it can be taken again."""
+
+    lesson_id: UUID
+    remaining: int
+
+
 class PackageRefunded(PackageEvent, frozen=True, kw_only=True, tag="package.refunded"):
     """The rest was given back to the student."""
 
@@ -299,5 +306,6 @@ Event = (
     | PackageBought
     | PackageEnding
     | PackageExpired
+    | PackageLessonReturned
     | PackageRefunded
 )

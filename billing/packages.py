@@ -28,6 +28,7 @@ from billing.messages import (
     PackageBought,
     PackageEnding,
     PackageExpired,
+    PackageLessonReturned,
     PackageRefunded,
     WalletChanged,
 )
@@ -210,15 +211,32 @@ async def give_back(session: AsyncSession, package_id: UUID, lesson_id: UUID, *,
         LessonOverError: The lesson is over: its attendance decides.
     """
     await ledger.lock_lessons(session, [lesson_id], shared=True)
-    package = await locked(session, package_id)
-    is_over = package.expires_at is not None and now >= package.expires_at
-    if is_over or package.status not in (PackageStatus.ACTIVE, PackageStatus.EXHAUSTED):
-        return False
-    if await holds.put_back(session, package_id, lesson_id) is None:
-        return False
-    await session.refresh(package)
-    await _plan(session, package, await _terms(session, package))
-    return True
+    return await _take_back(session, await locked(session, package_id), lesson_id, now)
+
+
+async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> None:
+    """Put a lesson that nobody gave back into the packages that pay for it, where that helps; its facts are frozen.
+
+    Called before its holds are locked: packages come first.
+    """
+    taken = select(Hold.source_id).where(
+        Hold.lesson_id == lesson_id,
+        Hold.source_kind == SourceKind.PACKAGE_SLICE,
+        Hold.status == HoldStatus.HELD,
+    )
+    found = await session.scalars(
+        select(Package)
+        .where(Package.id.in_(taken))
+        .order_by(Package.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    for package in found.all():
+        if await _take_back(session, package, lesson_id, now):
+            returned = PackageLessonReturned(
+                **_facts(package), lesson_id=lesson_id, remaining=package.remaining
+            )
+            outbox.record(session, returned, at=now)
 
 
 async def refund_rest(
@@ -310,6 +328,18 @@ async def locked(session: AsyncSession, package_id: UUID) -> Package:
     if package is None:
         raise PackageNotFoundError
     return package
+
+
+async def _take_back(session: AsyncSession, package: Package, lesson_id: UUID, now: datetime) -> bool:
+    """Put a lesson back into its locked package, unless the package is over or the lesson's hold is settled."""
+    is_over = package.expires_at is not None and now >= package.expires_at
+    if is_over or package.status not in (PackageStatus.ACTIVE, PackageStatus.EXHAUSTED):
+        return False
+    if await holds.put_back(session, package.id, lesson_id) is None:
+        return False
+    await session.refresh(package)
+    await _plan(session, package, await _terms(session, package))
+    return True
 
 
 async def _expire(session: AsyncSession, package: Package, terms: Policy, now: datetime) -> None:

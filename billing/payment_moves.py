@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import card_refunds, holds, jobs, ledger, outbox, payment_states, policy, refunds, releases
+from billing.crashpoints import crashpoint
 from billing.errors import PaymentNotFoundError, PaymentStateError
 from billing.facts import Decision, decide_booking
 from billing.holds import NewHold
@@ -159,10 +160,11 @@ async def decide(
     await session.flush()
     if row.hold_id is not None:
         await _conclude(session, row, now)
-        return
-    if verdict is Verdict.VOID:
-        await _go(session, row, PaymentState.VOIDED, reason, actor, now)
-    await look(session, row.id, at=now)
+    else:
+        if verdict is Verdict.VOID:
+            await _go(session, row, PaymentState.VOIDED, reason, actor, now)
+        await look(session, row.id, at=now)
+    crashpoint("payment.decided")
 
 
 async def settle_outcome(session: AsyncSession, row: Payment, came: Came, *, now: datetime) -> None:

@@ -108,9 +108,10 @@ def path(state: PaymentState, verdict: Verdict) -> tuple[PaymentState, ...]:
     """Return the states that a verdict leads through from an undecided one."""
     if verdict is Verdict.VOID:
         return (PaymentState.VOIDED,)
-    end = (PaymentState.CAPTURED, PaymentState.REFUNDED)[: 1 if verdict is Verdict.CAPTURE else 2]
     # Who gave the lesson, or came to it, had agreed to it.
-    return end if state is PaymentState.AUTHORIZED else (PaymentState.AUTHORIZED, *end)
+    agreed = () if state is PaymentState.AUTHORIZED else (PaymentState.AUTHORIZED,)
+    returned = () if verdict is Verdict.CAPTURE else (PaymentState.REFUNDED,)
+    return (*agreed, PaymentState.CAPTURED, *returned)
 
 
 def outcome(*, student_came: bool, tutor_came: bool, cancelled: bool) -> tuple[Verdict, PaymentReason]:
@@ -176,8 +177,7 @@ def _without(
 ) -> tuple[CardStep, datetime | None]:
     """Say what is next where nothing is authorised, nor about to be."""
     due = payment.starts_at - AHEAD
-    tries = 0 if newest is None else newest.number
-    if payment.card is not None and tries < TRIES_MOST:
+    if payment.card is not None and (newest is None or newest.number < TRIES_MOST):
         # What a bank let go of is wanted back at once.
         if newest is not None or payment.verdict is not None or now >= due:
             return CardStep.TRY, None

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import ledger, payment_moves, payment_states, refunds
+from billing.crashpoints import crashpoint
 from billing.errors import (
     IdempotencyMismatchError,
     InvalidKeyError,
@@ -141,6 +142,7 @@ async def open_payment(
     await session.flush()
     if method is PaymentMethod.CARD:
         await _begin_card(session, row, now)
+    crashpoint("payment.opened")
     return row
 
 
@@ -180,14 +182,7 @@ async def capture(
         PaymentStateError: It is not agreed, or ends otherwise.
     """
     assert reason in payment_states.CAPTURES, "everything else is captured by the lesson's end"
-    _require_words(actor, words)
-    row = await locked(session, payment_id)
-    if row.verdict == Verdict.CAPTURE:
-        return row
-    if row.state != PaymentState.AUTHORIZED or row.verdict is not None:
-        raise PaymentStateError(row.state, row.verdict)
-    await payment_moves.decide(session, row, Verdict.CAPTURE, reason, actor=actor, words=words, now=now)
-    return row
+    return await _end(session, payment_id, Verdict.CAPTURE, reason, actor=actor, words=words, now=now)
 
 
 async def void(
@@ -207,14 +202,7 @@ async def void(
         PaymentStateError: It is captured, or will be.
     """
     assert reason in payment_states.VOIDS, "why a payment is let go"
-    _require_words(actor, words)
-    row = await locked(session, payment_id)
-    if row.verdict == Verdict.VOID:
-        return row
-    if row.state not in payment_states.UNDECIDED or row.verdict is not None:
-        raise PaymentStateError(row.state, row.verdict)
-    await payment_moves.decide(session, row, Verdict.VOID, reason, actor=actor, words=words, now=now)
-    return row
+    return await _end(session, payment_id, Verdict.VOID, reason, actor=actor, words=words, now=now)
 
 
 async def return_whole(
@@ -232,15 +220,8 @@ async def return_whole(
         PaymentNotFoundError: There is none.
         PaymentStateError: It is not agreed, or ends otherwise.
     """
-    _require_words(actor, words)
-    row = await locked(session, payment_id)
-    if row.verdict == Verdict.RETURN:
-        return row
-    if row.state != PaymentState.AUTHORIZED or row.verdict is not None:
-        raise PaymentStateError(row.state, row.verdict)
     reason = PaymentReason.NO_SHOW_TUTOR
-    await payment_moves.decide(session, row, Verdict.RETURN, reason, actor=actor, words=words, now=now)
-    return row
+    return await _end(session, payment_id, Verdict.RETURN, reason, actor=actor, words=words, now=now)
 
 
 async def refund(
@@ -315,6 +296,28 @@ async def move(session: AsyncSession, payment_id: UUID, *, starts_at: datetime, 
     await session.flush()
     if row.method == PaymentMethod.CARD:
         await payment_moves.look(session, row.id, at=now)
+    return row
+
+
+async def _end(
+    session: AsyncSession,
+    payment_id: UUID,
+    verdict: Verdict,
+    reason: PaymentReason,
+    *,
+    actor: str,
+    words: str | None,
+    now: datetime,
+) -> Payment:
+    """Decide how a payment ends, once; what was not agreed can only be let go."""
+    _require_words(actor, words)
+    row = await locked(session, payment_id)
+    if row.verdict == verdict:
+        return row
+    states = payment_states.UNDECIDED if verdict is Verdict.VOID else (PaymentState.AUTHORIZED,)
+    if row.state not in states or row.verdict is not None:
+        raise PaymentStateError(row.state, row.verdict)
+    await payment_moves.decide(session, row, verdict, reason, actor=actor, words=words, now=now)
     return row
 
 

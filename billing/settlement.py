@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import divisions, ledger, maturity, outbox, payment_moves, policy, releases
+from billing import divisions, ledger, maturity, outbox, packages, payment_moves, policy, releases
 from billing.crashpoints import crashpoint
 from billing.divisions import Division
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
@@ -200,6 +200,8 @@ async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Sett
     """Move the money of a lesson whose due row is deleted by this transaction."""
     crashpoint("settlement.claimed")
     facts = await session.get_one(FactsRow, (lesson_id, FROZEN))
+    if facts.tutor_absent or facts.cancelled:
+        await packages.return_lesson(session, lesson_id, now=now)
     booked = await payment_moves.of_lesson(session, lesson_id)
     holds = (
         await session.scalars(

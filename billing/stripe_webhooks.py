@@ -95,7 +95,7 @@ def _event(body: bytes) -> Event:
         raise InvalidEventError("the body is no event") from None
     named = said.data.object if said.data is not None else said.related_object
     object_id = None if named is None else named.id
-    texts = (said.id, said.type, said.account or "", said.context or "", object_id or "")
+    texts = filter(None, (said.id, said.type, said.account, said.context, object_id))
     if not said.id or any(len(text) > 255 or "\0" in text for text in texts):
         raise InvalidEventError("the body is no event")
     return Event(

@@ -264,6 +264,14 @@ NOTICES: Final[dict[str, Entry]] = {
             "“{title}” đã hết hạn với {lessons} buổi chưa dùng; {amount} được hoàn cho học viên.",
         ),
     ),
+    "package_lesson_returned": Entry(
+        Text(
+            "Lesson back in its package", "A lesson of “{title}” was not given. You have {remaining} again."
+        ),
+        Text(
+            "Buổi học trở lại gói", "Một buổi của “{title}” đã không diễn ra. Bạn lại còn {remaining} buổi."
+        ),
+    ),
     "package_refunded": Entry(
         Text("Package given back", "{lessons} unused lessons of “{title}” were given back: {amount}."),
         Text("Gói đã được trả lại", "{lessons} buổi chưa dùng của “{title}” đã được trả lại: {amount}."),

@@ -1,9 +1,12 @@
 """Real PostgreSQL and Valkey for every test: started once per worker in a folder of its own, a fresh database each."""
 
+import atexit
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from pathlib import Path
 
 import asyncpg
@@ -32,6 +35,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--operations",
         type=int,
         help="how many operations the random lives of money do (200,000 in the long form)",
+    )
+    parser.addoption(
+        "--keep-servers",
+        action="store_true",
+        help="the servers of this process's first run serve its later runs too, and those of its forks (mutation)",
     )
 
 
@@ -76,18 +84,43 @@ def own_log() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Embedded]:
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[embedded.Embedded]:
     """The embedded servers of this test worker."""
+    if request.config.getoption("--keep-servers"):
+        yield _kept_servers()
+        return
     with embedded.Embedded(tmp_path_factory.mktemp("data"), fsync=False) as servers:
-        servers.acquire()
-        servers.start_postgres()
-        servers.start_valkey()
+        _start(servers)
         yield servers
+
+
+@cache
+def _kept_servers() -> embedded.Embedded:
+    # A fork ends without this, so it stops nothing that others still use.
+    folder = tempfile.TemporaryDirectory(prefix="fourtalk-")
+    atexit.register(folder.cleanup)
+    servers = embedded.Embedded(Path(folder.name), fsync=False)
+    atexit.register(servers.stop)
+    _start(servers)
+    return servers
+
+
+def _start(servers: embedded.Embedded) -> None:
+    servers.acquire()
+    servers.start_postgres()
+    servers.start_valkey()
 
 
 @pytest.fixture(scope="session")
 def template(servers: embedded.Embedded) -> str:
     """A database that is migrated to head, to be cloned."""
+    return _template(servers)
+
+
+@cache
+def _template(servers: embedded.Embedded) -> str:
     import asyncio
 
     asyncio.run(_execute(servers, f"create database {TEMPLATE}"))

@@ -23,7 +23,7 @@ from typing import Final
 WEB: Final = Path(__file__).parent.resolve()
 DIST: Final = WEB / "dist"
 
-_FOLDERS = ("app", "client")
+_FOLDERS = ("app", "client/src")
 _FILES = ("bundle.mjs", "index.html", "package-lock.json")
 _LOCKED = ("package.json", "package-lock.json", ".npmrc")
 # A registry that takes the connection and says nothing was given up after 81 s by npm itself; a slow line brings the
@@ -74,7 +74,7 @@ def check() -> int:
     with _alone():
         _install(tools=True)
     node = str(_node())
-    for tool in (("typescript/bin/tsc",), ("vitest/vitest.mjs", "run")):
+    for tool in (("typescript/bin/tsc",), ("vitest/vitest.mjs", "run", "--dir", "app")):
         code = subprocess.run([node, f"node_modules/{tool[0]}", *tool[1:]], cwd=WEB, check=False).returncode
         if code:
             return code

@@ -25,6 +25,19 @@ const shared = {
   loader: { ".svg": "text" },
 };
 
+rmSync(out, { recursive: true, force: true });
+mkdirSync(`${out}/assets`, { recursive: true });
+
+const { metafile: made } = await esbuild.build({
+  ...shared,
+  entryPoints: ["app/socket.ts"],
+  outdir: out,
+  entryNames: "assets/[name]-[hash]",
+  metafile: true,
+});
+const file = (path) => path.slice(out.length + 1);
+const [socketWorker] = Object.keys(made.outputs).map(file);
+
 const app = {
   ...shared,
   entryPoints: ["app/main.tsx"],
@@ -34,6 +47,7 @@ const app = {
   assetNames: "assets/[name]-[hash]",
   splitting: true,
   metafile: true,
+  define: { SOCKET_WORKER: JSON.stringify(`/${socketWorker}`) },
   plugins: [{ name: "styles", setup: joinStyles }, { name: "site", setup: (build) => build.onEnd(({ errors, metafile }) => (errors.length ? undefined : finish(metafile))) }],
 };
 
@@ -47,7 +61,6 @@ function joinStyles(build) {
 }
 
 async function finish(metafile) {
-  const file = (path) => path.slice(out.length + 1);
   const icon = keep("app/icons/logo.svg", "svg");
   const [script, entry] = Object.entries(metafile.outputs).find(([, output]) => output.entryPoint === "app/main.tsx");
   const first = [script, ...entry.imports.filter(({ kind }) => kind === "import-statement").map(({ path }) => path)];
@@ -72,7 +85,7 @@ async function finish(metafile) {
     },
   });
   if (!isWatching)
-    for (const path of [...Object.keys(metafile.outputs).map(file), icon, "index.html", "worker.js"]) compress(path);
+    for (const path of [...Object.keys(metafile.outputs).map(file), icon, socketWorker, "index.html", "worker.js"]) compress(path);
 }
 
 // The addresses of all pages, as the table of routes has them.
@@ -104,7 +117,5 @@ function compress(path) {
     if (squeezed.length < content.length) writeFileSync(`${out}/${path}.${suffix}`, squeezed);
 }
 
-rmSync(out, { recursive: true, force: true });
-mkdirSync(`${out}/assets`, { recursive: true });
 if (isWatching) await (await esbuild.context(app)).watch();
 else await esbuild.build(app);

@@ -78,11 +78,14 @@ class Site:
         self._app = app
         self._dist = dist
         self._client: Client | None = None
+        allowed = (b"content-security-policy", policy(settings).encode())
         self._on_pages: Headers = [
             (b"cache-control", _ASKED_AGAIN),
-            (b"content-security-policy", policy(settings).encode()),
+            allowed,
             (b"permissions-policy", _PERMISSIONS),
         ]
+        # A shared worker is bound by the policy that its own file came with.
+        self._on_assets: Headers = [(b"cache-control", _KEPT), allowed]
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         """Answer what is the client's, and hand on everything else."""
@@ -97,7 +100,7 @@ class Site:
         if client is None:
             await (_say_not_there(scope, send) if path == "/" else self._app(scope, receive, send))
         elif path.startswith("/assets/") and path[1:] in client.files:
-            await self._answer(scope, send, path[1:], headers=[(b"cache-control", _KEPT)])
+            await self._answer(scope, send, path[1:], headers=self._on_assets)
         elif path == f"/{WORKER}":
             # What it may ask is what a page may ask.
             await self._answer(scope, send, WORKER, headers=self._on_pages)

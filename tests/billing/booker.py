@@ -202,8 +202,8 @@ class Booker:
         async with self.sessions.begin() as session:
             await session.execute(text("update job set lease = null, leased_until = null"))
 
-    async def hear(self) -> None:
-        """Bring every event that did not come yet, and do what it asks for."""
+    async def receive(self) -> None:
+        """Bring every event that did not come yet."""
         events = self.fake.events[self.told :]
         self.told = len(self.fake.events)
         wall = datetime.now(UTC)
@@ -213,6 +213,10 @@ class Booker:
                 signed = self.fake.sign(body, at=wall)
                 read = stripe_webhooks.read(body, signed, secrets=[SECRET], wall=wall)
                 await stripe_events.receive(session, read, now=self.now)
+
+    async def hear(self) -> None:
+        """Bring every event that did not come yet, and do what it asks for."""
+        await self.receive()
         await self.run()
 
     def breaks(self, step: str, fault: Fault, *, times: int = 1) -> None:

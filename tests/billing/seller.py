@@ -1,6 +1,7 @@
 """A tutor who sells packages, and a student who has one, each at the word of the test."""
 
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import select, text
@@ -89,9 +90,9 @@ class Seller:
                 session, package_id, actor=actor or f"user:{self.student}", reason=reason, now=self.now
             )
 
-    async def teach(self, lesson_id: UUID, *, attended_s: int = PLANNED_S) -> None:
+    async def teach(self, lesson_id: UUID, *, attended_s: int = PLANNED_S, **more: Any) -> None:
         """Hold a lesson to its end."""
-        known = facts(lesson_id, {self.student: attended_s}, tutor_id=self.tutor, ended_at=self.now)
+        known = facts(lesson_id, {self.student: attended_s}, tutor_id=self.tutor, ended_at=self.now, **more)
         await end(self.sessions, known, now=self.now)
 
     async def passes(self, by: timedelta) -> None:

@@ -1,7 +1,10 @@
 """Each check finds the fault it is there for: the guards are switched off and the fault is planted."""
 
+import re
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import text
 
 from billing import card_disputes, checks, reversal, seals, wallet
@@ -14,6 +17,8 @@ from tests.billing.world import NOW, PLANNED_S, Sessions, buy, end, facts, fund,
 
 # It changes tables, not only what is in them.
 OWN_DATABASE = True
+
+World = Callable[[Sessions], Awaitable[None]]
 
 ANY_HOLD = "(select id from hold where status = 'held' limit 1)"
 
@@ -152,6 +157,37 @@ async def disputed(sessions: Sessions) -> None:
             await card_disputes.apply(session, found, now=shop.now)
 
 
+# Kind, scope, key, actor, reason, and what it is about.
+SAID = {
+    "lived": {
+        "admin_adjustment | adjust:admin:test | * | admin:test | Money for the test. | owner",
+        "card_refund | card_refund | *:ask | system:card_refunds | - | card_refund",
+        "purchase | purchase:* | * | user:* | - | purchase",
+        "purchase | purchase:* | payment:* | user:* | - | purchase",
+        "refund | give_back:admin:1 | payment:*:0 | admin:1 | It was agreed by phone. | hold",
+        "reversal | reversal:admin:test | 1 | admin:test | It was a mistake. | owner",
+        "settlement | payment | *:capture | system:settlement | COMPLETED | booking",
+        "settlement | settle | * | system:settlement | attendance | lesson",
+        "settlement | settle | * | system:settlement | outcome | lesson",
+        "top_up | stripe | card_authorization:pi_* | user:* | - | booking",
+        "top_up | stripe | top_up:pi_* | user:* | - | top_up",
+        "withdrawal | withdrawal:* | * | user:* | - | withdrawal",
+    },
+    "disputed": {
+        "admin_adjustment | adjust:admin:test | * | admin:test | Money for the test. | owner",
+        "card_dispute | card_dispute | *:freeze:0:0 | system:card_dispute | - | card_dispute",
+        "card_dispute | card_dispute | *:movement:txn_* | system:card_dispute | - | card_dispute",
+        "dispute | dispute | freeze:*:* | system:dispute | - | hold",
+        "dispute | test | * | system:test | - | test",
+        "purchase | purchase:* | * | user:* | - | purchase",
+        "refund | give_back:admin:* | * | admin:* | This cannot be paid out. | hold",
+        "settlement | settle | * | system:settlement | attendance | lesson",
+        "settlement | settle | * | system:settlement | outcome | lesson",
+        "top_up | stripe | top_up:pi_* | user:* | - | top_up",
+    },
+}
+
+
 def test_every_check_has_its_fault() -> None:
     assert [check.name for check in checks.CHECKS] == [*FAULTS, *LATER]
 
@@ -178,6 +214,22 @@ async def test_the_ledger_sums_up_to_nothing(sessions: Sessions) -> None:
         sums = await checks.ledger_sums(session)
 
     assert sums == {"USD": 0}
+
+
+@pytest.mark.parametrize("world", [lived, disputed], ids=["lived", "disputed"])
+async def test_every_journal_says_who_did_what_and_to_what(sessions: Sessions, world: World) -> None:
+    await world(sessions)
+
+    async with sessions() as session:
+        rows = await session.execute(
+            text("""
+                select j.kind, r.scope, r.key, j.actor, coalesce(j.reason, '-'), j.ref_type
+                from ledger_journal j join ledger_request r on r.journal_id = j.id
+            """)
+        )
+        told = {re.sub("[0-9a-f-]{36}|[0-9a-f]{24}", "*", " | ".join(row)) for row in rows}
+
+    assert told == SAID[world.__name__]
 
 
 async def test_a_good_world_has_no_violations(sessions: Sessions) -> None:

@@ -149,6 +149,47 @@ def test_what_would_have_changed_it_is_said(view: HoldView, changed: str) -> Non
     assert changed in explain(view)
 
 
+@pytest.mark.parametrize(
+    ("who", "deed"),
+    [
+        ("student", "The student withdrew the purchase"),
+        ("tutor", "The tutor cancelled the lesson"),
+        ("admin", "An administrator cancelled the lesson or the purchase"),
+        ("system", "The lesson was not held"),
+        (None, "The lesson was not held"),
+    ],
+)
+def test_a_cancellation_says_whose_it_was_and_the_reason_of_people(who: str | None, deed: str) -> None:
+    said = explain(hold("cancelled", settled_by=who, reason="Illness."))
+
+    assert said == (
+        f"{deed}, so 100.00 USD went back to the student. Had the lesson been given, the student's attendance would have"
+        " decided. The terms of version 3 are what counts." + ("" if who == "system" else " Reason: Illness.")
+    )
+    assert "Reason" not in explain(hold("cancelled", settled_by=who))
+
+
+@pytest.mark.parametrize(
+    ("student_s", "tutor_s", "words"),
+    [
+        (1, 1, "Both came"),
+        (0, 1, "The tutor came"),
+        (1, 0, "The student came"),
+        (0, 0, "Nobody came"),
+    ],
+)
+def test_who_was_there_for_a_second_came(student_s: int, tutor_s: int, words: str) -> None:
+    assert explain(hold("outcome", attended(student_s, tutor_s))).startswith(words)
+
+
+def test_only_attendance_measured_against_less_says_so() -> None:
+    for view in (
+        hold("attendance", attended(4_000)),
+        hold("tutor_absent", attended(4_000, 600, total_s=4_000)),
+    ):
+        assert "ended the lesson early" not in explain(view)
+
+
 @pytest.mark.parametrize("locale", LOCALES)
 def test_a_lesson_that_was_ended_early_says_what_counted(locale: Locale) -> None:
     said = explain(hold("attendance", attended(4_000, 4_000, total_s=4_000)), locale)

@@ -5,6 +5,7 @@ import contextlib
 import random
 from collections.abc import Awaitable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -151,6 +152,73 @@ async def test_a_lesson_that_is_over_does_not_go_back(seller: Seller) -> None:
     assert not await seller.give_back(package_id, lesson)
     async with seller.sessions() as session:
         assert (await view(session, hold_id)).lesson_id == lesson
+
+
+@pytest.mark.parametrize("why", [{"tutor_attended_s": 0}, {"cancelled": True}], ids=["absent", "cancelled"])
+async def test_a_lesson_that_was_not_given_goes_back_to_its_package(
+    seller: Seller, why: dict[str, Any]
+) -> None:
+    """The student has their lesson again, not its money (B-08); the package that was exhausted ends as it would have."""
+    package_id, lesson = await seller.sell(lessons=2, price=1_000, validity_days=30), uuid4()
+    first = await seller.use(package_id, lesson)
+    await seller.use(package_id)
+    await seller.passes(29 * DAY)
+
+    await seller.teach(lesson, **why)
+    await seller.teach(lesson, **why)
+
+    assert await seller.counts(package_id) == ("active", 2, 1, 1)
+    assert await balance(seller.sessions, seller.student) == 0
+    assert (await seller.told(package_id)).count("package.lesson_returned") == 1
+    again = uuid4()
+    assert await seller.use(package_id, again) == first
+    await seller.teach(again)
+    assert [hold.status for hold in await seller.slices(package_id)] == ["released", "held"]
+    assert await violations(seller.sessions) == []
+
+
+async def test_a_lesson_that_went_back_ends_with_its_package(seller: Seller) -> None:
+    """While everything was taken nobody waited for the end; now somebody does."""
+    package_id, lesson = await seller.sell(lessons=1, price=1_000, validity_days=30), uuid4()
+    await seller.use(package_id, lesson)
+    await seller.passes(25 * DAY)
+    await seller.teach(lesson, tutor_attended_s=0)
+
+    await seller.passes(6 * DAY)
+
+    assert await seller.counts(package_id) == ("expired", 1, 0, 1)
+    assert await violations(seller.sessions) == []
+
+
+async def test_of_a_lesson_that_was_not_given_the_money_goes_back_where_the_package_is_over(
+    seller: Seller,
+) -> None:
+    ended, refunded = (
+        await seller.sell(lessons=2, price=1_000, validity_days=30),
+        await seller.sell(lessons=2, price=1_000),
+    )
+    lessons = uuid4(), uuid4()
+    for package_id, lesson in zip((ended, refunded), lessons, strict=True):
+        await seller.use(package_id, lesson)
+    await seller.refund(refunded)
+    before = await balance(seller.sessions, seller.student)
+    seller.now = NOW + 30 * DAY
+
+    for lesson in lessons:
+        await seller.teach(lesson, tutor_attended_s=0)
+
+    assert await balance(seller.sessions, seller.student) - before == 1_000
+    assert await violations(seller.sessions) == []
+
+
+async def test_a_lesson_that_was_not_given_does_not_go_back_before_it_is_settled(seller: Seller) -> None:
+    package_id, lesson = await seller.sell(), uuid4()
+    await seller.use(package_id, lesson)
+    async with seller.sessions.begin() as session:
+        await settlement.due(session, facts(lesson, {}, tutor_attended_s=0), now=NOW)
+
+    with pytest.raises(LessonOverError):
+        await seller.give_back(package_id, lesson)
 
 
 async def test_story_11_one_of_five_used_and_the_rest_given_back(seller: Seller) -> None:

@@ -9,15 +9,17 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from billing import card_payments, card_refunds, payments, reconciliation
+from billing import card_disputes, card_payments, card_refunds, payments, reconciliation
 from billing.errors import (
     InsufficientFundsError,
     NotByCardError,
     PaymentMismatchError,
     PaymentStateError,
     StripeAwayError,
+    UnsettledPaymentError,
 )
 from billing.models import PaymentMethod, PaymentReason, PaymentState
+from server.integrations.stripe_fake.disputes import FEE as DISPUTE_FEE
 from server.integrations.stripe_fake.fake import Fault
 from tests.billing.booker import FAR, PRICE, SOON, Booker
 from tests.billing.world import PLANNED_S, Sessions, balance, events, fund, usd
@@ -607,6 +609,29 @@ async def test_a_refund_that_stripe_refuses_never_left(booker: Booker) -> None:
 
     assert [(one.status, one.failure) for one in await booker.refunds()] == [("failed", "charge_disputed")]
     assert await balance(booker.sessions, booker.student) == PRICE
+
+
+async def test_a_loss_waits_for_a_refund_that_is_on_its_way_to_the_card(booker: Booker) -> None:
+    """Stripe will refuse it. Borne by us before it is back, the payer would have the price twice."""
+    payment_id = await captured(booker)
+    [intent] = booker.at_stripe()
+    dispute = (await booker.fake.act(f"/payments/{intent['id']}/dispute")).body["id"]
+    async with booker.sessions.begin() as session:
+        await card_disputes.apply(session, await booker.api.retrieve_dispute(dispute), now=booker.now)
+    await booker.refund(payment_id, to_card=True)
+    await booker.fake.act(f"/disputes/{dispute}/decide", won=False)
+
+    async with booker.sessions() as session:
+        with pytest.raises(UnsettledPaymentError):
+            await card_disputes.apply(session, await booker.api.retrieve_dispute(dispute), now=booker.now)
+    looked_at = await card_disputes.look(booker.sessions, booker.api, now=booker.now)
+    await booker.run()
+    await card_disputes.look(booker.sessions, booker.api, now=booker.now)
+
+    assert looked_at == 1
+    assert [one.status for one in await booker.refunds()] == ["failed"]
+    assert await booker.balances() == {"stripe": FEE + DISPUTE_FEE}
+    await booker.checked()
 
 
 async def test_what_was_spent_meanwhile_cannot_go_back_to_the_card(booker: Booker) -> None:

@@ -48,13 +48,19 @@ def test_exactly_the_arrows_of_the_requirements_are_open() -> None:
     assert open_ == ARROWS
 
 
+@pytest.mark.parametrize(("state", "to"), sorted(ARROWS))
+def test_an_open_arrow_is_no_error(state: str, to: str) -> None:
+    payment_states.require_arrow(PaymentState(state), PaymentState(to))
+
+
 @pytest.mark.parametrize(
     ("state", "to"),
     [pair for pair in product(PaymentState, PaymentState) if (pair[0].value, pair[1].value) not in ARROWS],
 )
 def test_every_other_arrow_is_refused(state: PaymentState, to: PaymentState) -> None:
-    with pytest.raises(PaymentStateError):
+    with pytest.raises(PaymentStateError) as refused:
         payment_states.require_arrow(state, to)
+    assert refused.value.facts == {"state": state, "verdict": None}
 
 
 async def test_the_database_has_the_same_arrows(sessions: Sessions) -> None:
@@ -233,7 +239,7 @@ STEPS: list[tuple[str, Payment, CardAuthorization | None, CardStep, timedelta | 
     ("far: two days before", payment(starts_in=49 * HOUR), None, CardStep.WAIT, HOUR),
     ("far: it is time", payment(starts_in=48 * HOUR), None, CardStep.TRY, None),
     ("far: no card yet", payment(starts_in=HOUR, card=None), None, CardStep.WAIT, HOUR),
-    ("far: no card in time", payment(starts_in=-HOUR, card=None), None, CardStep.LOSE, None),
+    ("far: no card in time", payment(starts_in=timedelta(), card=None), None, CardStep.LOSE, None),
     ("wanted", payment(starts_in=HOUR), authorization(AUTH.WANTED, has_begun=False), CardStep.BEGIN, None),
     ("perhaps made", payment(starts_in=HOUR), authorization(AUTH.WANTED), CardStep.CREATE, None),
     ("asked", payment(starts_in=HOUR), authorization(AUTH.ASKED), CardStep.WAIT, HOUR),

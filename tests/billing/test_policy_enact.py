@@ -18,6 +18,7 @@ from billing.errors import (
     PolicyOrderError,
     PolicyPastError,
     PolicyUnchangedError,
+    Problem,
     ReasonTooShortError,
 )
 from billing.hold_views import view
@@ -68,11 +69,11 @@ def terms(**fields: object) -> Policy:
     return msgspec.structs.replace(FIRST_TERMS, **fields)
 
 
-def codes(changes: Changes) -> list[str]:
+def wrong(changes: Changes) -> list[Problem]:
     with pytest.raises(PolicyInvalidError) as error:
         policy.amended(terms(), changes)
     assert error.value.errors == error.value.problems
-    return [problem.code for problem in error.value.problems]
+    return list(error.value.problems)
 
 
 def test_every_term_can_be_changed_and_every_number_has_its_range() -> None:
@@ -86,35 +87,75 @@ def test_every_term_can_be_changed_and_every_number_has_its_range() -> None:
 @pytest.mark.parametrize("field", RANGES)
 def test_a_number_out_of_its_range_is_refused_by_its_own_code(field: str) -> None:
     least, most = RANGES[field]
+    refusal = Problem(field, f"{field}_out_of_range", f"must be from {least} to {most}")
 
-    for value in (least - 1, most + 1):
-        assert f"{field}_out_of_range" in codes(msgspec.convert({field: value}, Changes))
+    for value in (least - 1, least, most, most + 1):
+        found = list(policy.problems(msgspec.structs.asdict(terms(**{field: value}))))
+        assert (refusal in found) is (value in (least - 1, most + 1))
+
+
+COUNT = Problem("booking_tiers", "booking_tiers_count_out_of_range", "must be from 1 to 20 tiers")
+FEE = Problem("booking_tiers", "booking_tiers_fee_out_of_range", "a fee must be from 0 to 10000")
 
 
 @pytest.mark.parametrize(
-    ("changes", "code"),
+    ("changes", "refusal"),
     [
-        (Changes(booking_tiers=()), "booking_tiers_count_out_of_range"),
+        (Changes(booking_tiers=()), COUNT),
+        (Changes(booking_tiers=tuple(Tier(step, 1) for step in range(21))), COUNT),
         (
-            Changes(booking_tiers=tuple(Tier(step, 1) for step in range(21))),
-            "booking_tiers_count_out_of_range",
+            Changes(booking_tiers=(Tier(1, 1),)),
+            Problem("booking_tiers", "booking_tiers_not_from_zero", "the first tier must begin at 0"),
         ),
-        (Changes(booking_tiers=(Tier(1, 1),)), "booking_tiers_not_from_zero"),
-        (Changes(booking_tiers=(Tier(0, 1), Tier(0, 1))), "booking_tiers_not_ascending"),
-        (Changes(booking_tiers=(Tier(0, 1), Tier(10**12, 1))), "booking_tiers_out_of_range"),
-        (Changes(booking_tiers=(Tier(0, 10_001),)), "booking_tiers_fee_out_of_range"),
-        (Changes(booking_tiers=(Tier(0, -1),)), "booking_tiers_fee_out_of_range"),
-        (Changes(package_expiry="keep"), "package_expiry_unknown"),
-        (Changes(top_up_least=1_000_001), "top_up_range_empty"),
-        (Changes(goodwill_most=4_999), "goodwill_range_empty"),
+        (
+            Changes(booking_tiers=(Tier(0, 1), Tier(0, 1))),
+            Problem(
+                "booking_tiers", "booking_tiers_not_ascending", "each tier must begin above the one before it"
+            ),
+        ),
+        (
+            Changes(booking_tiers=(Tier(0, 1), Tier(10**11 + 1, 1))),
+            Problem(
+                "booking_tiers", "booking_tiers_out_of_range", "a tier must begin at 100000000000 at most"
+            ),
+        ),
+        (Changes(booking_tiers=(Tier(0, 10_001),)), FEE),
+        (Changes(booking_tiers=(Tier(0, -1),)), FEE),
+        (
+            Changes(package_expiry="keep"),
+            Problem("package_expiry", "package_expiry_unknown", "must be release or refund"),
+        ),
+        (
+            Changes(top_up_least=1_000_001),
+            Problem("top_up_least", "top_up_range_empty", "must not be above top_up_most"),
+        ),
+        (
+            Changes(goodwill_most=4_999),
+            Problem("goodwill_admin_most", "goodwill_range_empty", "must not be above goodwill_most"),
+        ),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_its_own_code(changes: Changes, code: str) -> None:
-    assert codes(changes) == [code]
+def test_what_makes_no_sense_is_refused_by_its_own_code(changes: Changes, refusal: Problem) -> None:
+    assert wrong(changes) == [refusal]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        Changes(booking_tiers=tuple(Tier(step, step) for step in range(20))),
+        Changes(booking_tiers=(Tier(0, BPS_WHOLE), Tier(10**11, 0))),
+        Changes(top_up_least=1_000_000),
+        Changes(goodwill_most=5_000),
+    ],
+)
+def test_what_is_just_possible_is_taken(changes: Changes) -> None:
+    assert policy.amended(terms(), changes).version == 2
 
 
 def test_everything_that_is_wrong_is_named_at_once() -> None:
-    assert codes(Changes(min_price=0, package_expiry="", attendance_percent=101)) == [
+    found = wrong(Changes(min_price=0, package_expiry="", attendance_percent=101))
+
+    assert [problem.code for problem in found] == [
         "attendance_percent_out_of_range",
         "min_price_out_of_range",
         "package_expiry_unknown",
@@ -130,6 +171,8 @@ async def test_new_terms_hold_from_their_moment_on(sessions: Sessions) -> None:
         before = await policy.current(session, later - timedelta(microseconds=1))
         after = await policy.in_force(session, later)
         history = await policy.history(session, limit=9)
+        newest = await policy.history(session, limit=1)
+        older = await policy.history(session, limit=9, before=2)
     assert (before.version, before.course_platform_bps) == (1, 3_000)
     assert after == made
     assert made.policy == msgspec.structs.replace(
@@ -139,6 +182,7 @@ async def test_new_terms_hold_from_their_moment_on(sessions: Sessions) -> None:
         (2, REASON),
         (1, "The terms at the start."),
     ]
+    assert (newest, older) == (history[:1], history[1:])
 
 
 async def test_what_cannot_be_made_is_refused_and_leaves_nothing(sessions: Sessions) -> None:

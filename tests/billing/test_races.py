@@ -12,18 +12,41 @@ Every test ends with PostgreSQL's own count of deadlocks, which is zero: locks a
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from billing import holds, settlement, stripe_events, top_ups
-from billing.errors import AlreadyHeldError, BillingError, HoldNotHeldError, InsufficientFundsError
+from billing import (
+    card_payments,
+    holds,
+    jobs,
+    packages,
+    payouts,
+    settlement,
+    stripe_events,
+    top_ups,
+    wallet,
+)
+from billing.errors import (
+    AlreadyHeldError,
+    BillingError,
+    HoldNotHeldError,
+    InsufficientFundsError,
+    LeaseLostError,
+    PackageOverError,
+)
 from billing.models import Cause, HoldId, OwnerId, TopUpStatus
 from billing.money import split
+from billing.packages import EXPIRY_GRACE
+from server.integrations.stripe_fake.disputes import FEE as DISPUTE_FEE
+from tests.billing.booker import PRICE, TUTOR_BPS, Booker
+from tests.billing.earner import Earner
 from tests.billing.payments import Shop, open_shop
+from tests.billing.seller import Seller
 from tests.billing.world import (
     NOW,
     PLANNED_S,
@@ -36,6 +59,7 @@ from tests.billing.world import (
     fund,
     new_hold,
     owner,
+    usd,
     violations,
 )
 
@@ -256,3 +280,225 @@ async def test_a_town_where_everybody_deals_with_everybody_waits_in_no_ring(
         done += len(deeds)
     assert await violations(sessions) == []
     record_property("figures", f"{done:,} deeds, some of them at once: no deadlock")
+
+
+# Cards of bookings ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def booker(sessions: Sessions) -> Booker:
+    return Booker(sessions)
+
+
+async def authorized(booker: Booker) -> UUID:
+    """A payment of somebody new, whose lesson is over."""
+    booker.student, booker.tutor = owner(), owner()
+    payment_id = await booker.by_card()
+    await booker.accept(payment_id)
+    await booker.ends(payment_id)
+    return payment_id
+
+
+async def complain(booker: Booker, *, is_lost: bool) -> None:
+    """Have the bank ask for the newest payment, and perhaps get it."""
+    made = await booker.fake.act(f"/payments/{booker.at_stripe()[-1]['id']}/dispute")
+    if is_lost:
+        await booker.fake.act(f"/disputes/{made.body['id']}/decide", won=False)
+
+
+async def told(booker: Booker) -> list[Awaitable[object]]:
+    """Bring what Stripe tells, and return the work of all of it."""
+    await booker.receive()
+    return [booker.do(claim) for claim in await booker.claim(stripe_events.JOB)]
+
+
+async def run_down(booker: Booker) -> None:
+    """Do all that is due, at once; what fails comes again."""
+    for _ in range(9):
+        await booker.dies()
+        claims = await booker.claim()
+        if not claims:
+            return
+        await answers([booker.do(claim) for claim in claims])
+    raise AssertionError("it does not come to its end")
+
+
+async def has(booker: Booker) -> tuple[int, int]:
+    """What the newest student and tutor have."""
+    async with booker.sessions() as session:
+        student = await wallet.balances(session, booker.student)
+        tutor = await wallet.balances(session, booker.tutor)
+    return student.balance.amount, tutor.earnings_pending.amount
+
+
+async def expense(sessions: Sessions) -> int:
+    async with sessions() as session:
+        spent = await session.scalar(
+            text("select -sum(balance)::bigint from ledger_account where kind = 'platform_expense'")
+        )
+    return int(spent or 0)
+
+
+async def test_a_dispute_of_a_capture_that_runs_finds_it_or_comes_again(booker: Booker, full: bool) -> None:
+    """Stripe has captured; its answer, its event and the bank's dispute come at one moment."""
+    for attempt in range(150 if full else 4):
+        payment_id = await authorized(booker)
+        is_lost = attempt % 2 == 1
+        [claim] = await booker.claim(card_payments.JOB)
+        booker.breaks("/capture", "hang")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(answers([booker.do(claim)]))
+            await booker.fake.hanging.wait()
+            await complain(booker, is_lost=is_lost)
+            work = await told(booker)
+            random.Random(attempt).shuffle(work)
+            booker.fake.release()
+            await answers(work)
+        await run_down(booker)
+
+        assert (await booker.way(payment_id))[-1] == ("REFUNDED" if is_lost else "CAPTURED")
+        assert await has(booker) == (0, 0)
+        if not is_lost:
+            # It was frozen; now it is free.
+            await booker.fake.act(f"/disputes/{booker.at_stripe('dispute')[-1]['id']}/decide", won=True)
+            await booker.hear()
+            assert await has(booker) == (0, split(PRICE, TUTOR_BPS)[0])
+    await booker.checked()
+
+
+async def test_a_refund_by_hand_and_a_lost_dispute_take_the_price_once(booker: Booker, full: bool) -> None:
+    """To the wallet, or on to the card, which Stripe refuses: the bank gave the student their money already."""
+    rounds = 150 if full else 6
+    for attempt in range(rounds):
+        payment_id = await authorized(booker)
+        await booker.run()
+        await complain(booker, is_lost=True)
+        deeds = [booker.refund(payment_id, to_card=attempt % 2 == 0), *await told(booker)]
+        random.Random(attempt).shuffle(deeds)
+
+        await answers(deeds)
+        await run_down(booker)
+
+        assert await booker.way(payment_id) == ["PENDING", "AUTHORIZED", "CAPTURED", "REFUNDED"]
+        assert await has(booker) == (0, 0)
+    assert await expense(booker.sessions) == rounds * (PRICE * 29 // 1000 + 30 + DISPUTE_FEE)
+    await booker.checked()
+
+
+# Work, withdrawals, packages --------------------------------------------------------------------------------------
+
+
+class Nothing(msgspec.Struct):
+    """What this work needs to know."""
+
+
+async def test_work_that_is_handed_back_while_it_ends_is_done_once(sessions: Sessions, full: bool) -> None:
+    """A process that ends gives its leases back; some of its commits are on their way, and others take over."""
+    ann, kind = owner(), "credit"
+    rounds, crowd = (100, 12) if full else (3, 8)
+
+    async def claim() -> list[jobs.Claim]:
+        async with sessions.begin() as session:
+            return await jobs.claim(session, [((kind,), NOW)], limit=crowd, lease=timedelta(minutes=1))
+
+    async def do(one: jobs.Claim) -> None:
+        async with sessions.begin() as session:
+            # Under a key of this try: it is the lease alone that keeps it from happening twice.
+            await wallet.adjust(
+                session,
+                ann,
+                usd(100),
+                actor="admin:1",
+                reason="Work that is done.",
+                key=str(one.lease) + one.key,
+                now=NOW,
+            )
+            await jobs.finish(session, one)
+
+    async def hand_back(claims: Sequence[jobs.Claim]) -> None:
+        async with sessions.begin() as session:
+            await jobs.hand_back(session, [one.lease for one in claims])
+
+    async def take_over() -> None:
+        for one in await claim():
+            await do(one)
+
+    for attempt in range(rounds):
+        async with sessions.begin() as session:
+            for number in range(crowd):
+                await jobs.enqueue(session, kind, Nothing(), key=f"{attempt}:{number}", run_at=NOW)
+        mine = await claim()
+        deeds = [*map(do, mine), hand_back(mine), take_over(), take_over()]
+        random.Random(attempt).shuffle(deeds)
+
+        found = await answers(deeds)
+        await take_over()
+
+        assert {type(one) for one in found} <= {type(None), LeaseLostError}
+        assert await balance(sessions, ann) == 100 * crowd * (attempt + 1)
+    assert await violations(sessions) == []
+
+
+async def test_a_withdrawal_is_sent_or_rejected_by_whoever_comes_first(
+    sessions: Sessions, full: bool
+) -> None:
+    """One administrator approves it, and its job sends it at once; another one rejects it."""
+    earner = Earner(sessions)
+    rounds = 100 if full else 6
+    await earner.teach(rounds * 1_000)
+    await earner.put_at_stripe(rounds * 1_000)
+    await earner.set_stripe()
+    rejected = 0
+    for attempt in range(rounds):
+        asked = await earner.ask(1_000)
+
+        async def approve(asked: UUID = asked) -> None:
+            await earner.approve(asked)
+            await earner.run(payouts.JOB)
+
+        deeds: list[Awaitable[object]] = [approve(), earner.reject(asked), approve()]
+        random.Random(attempt).shuffle(deeds)
+
+        await answers(deeds)
+        await earner.end_leases()
+        await earner.run(payouts.JOB)
+
+        status = (await earner.withdrawal(asked)).status
+        assert status in ("rejected", "processing")
+        rejected += status == "rejected"
+    sent = [one["amount"] for one in earner.fake.objects.values() if one["object"] == "transfer"]
+    assert sum(sent) == 1_000 * (rounds - rejected)
+    assert await earnings(sessions, earner.tutor) == 1_000 * rejected
+    assert await violations(sessions) == []
+
+
+async def test_the_last_moment_of_a_package_is_a_lesson_or_its_end(sessions: Sessions, full: bool) -> None:
+    """A checkout that was open at the end is confirmed, while jobs settle what nobody took."""
+    instant = timedelta(microseconds=1)
+    for attempt in range(100 if full else 5):
+        seller = Seller(sessions)
+        package_id = await seller.sell(lessons=2, price=1_000, validity_days=30)
+        ends = NOW + timedelta(days=30)
+        seller.now = ends + EXPIRY_GRACE - instant
+
+        async def expire(package_id: UUID = package_id, ends: datetime = ends) -> None:
+            async with sessions.begin() as session:
+                await packages.due(session, package_id, now=ends + EXPIRY_GRACE)
+
+        deeds: list[Awaitable[object]] = [
+            seller.use(package_id, opened_at=ends - instant),
+            expire(),
+            expire(),
+        ]
+        random.Random(attempt).shuffle(deeds)
+
+        found = await answers(deeds)
+
+        is_taken = not any(isinstance(one, PackageOverError) for one in found)
+        assert [hold.status for hold in await seller.slices(package_id)] == [
+            "held" if is_taken else "released",
+            "released",
+        ]
+        assert await seller.counts(package_id) == ("expired", 2, int(is_taken), 2 - is_taken)
+        assert (await seller.told(package_id)).count("package.expired") == 1
+    assert await violations(sessions) == []

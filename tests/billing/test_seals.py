@@ -1,10 +1,11 @@
 """The chain covers every journal, whenever it was committed; and no byte of the ledger can differ unnoticed."""
 
 import asyncio
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import holds, ledger_file, seals
 from billing.checks import Violation
 from billing.errors import SealingStoppedError
-from billing.ledger_file import LedgerFileError
+from billing.ledger_file import Account, End, Head, Journal, LedgerFileError, Line, Proven, Transfer, verify
 from billing.models import OwnerId, Seal
 from tests.billing.test_checks import lived
 from tests.billing.world import NOW, Sessions, fund, new_hold, owner
@@ -284,11 +285,15 @@ async def test_a_file_that_was_made_anew_is_not_the_one_whose_seal_is_known(sess
 
 def forged(lines: Sequence[bytes], change: Any) -> list[bytes]:
     """Change what lines say, and hash everything anew."""
+    return hashed([change(ledger_file._decoder.decode(line)) for line in lines])
+
+
+def hashed(said: Sequence[Line]) -> list[bytes]:
+    """The lines with the hashes that fit them."""
     digest = ledger_file.Digest()
-    said = [ledger_file._decoder.decode(line) for line in lines]
     out: list[bytes] = []
     link = ledger_file.Chain()
-    for one in map(change, said):
+    for one in said:
         line = one
         match one:
             case ledger_file.Journal():
@@ -317,3 +322,193 @@ async def test_a_forger_who_hashes_anew_must_still_make_the_balances_fit(session
     assert not refused(forged(lines, lambda line: line))
     with pytest.raises(LedgerFileError, match="is not what its transfers say"):
         ledger_file.verify(forged(lines, richer))
+
+
+def moved(number: int, xid: int, amount: int) -> Journal:
+    return Journal(
+        id=number,
+        xid=xid,
+        kind="topup",
+        actor="user:1",
+        reason=None,
+        ref_type="owner",
+        ref_id=UUID(int=1),
+        at=NOW,
+        recorded_at=NOW,
+        transfers=(Transfer(1, 1, 2, "USD", amount, None), Transfer(2, 2, 1, "USD", 1, None)),
+    )
+
+
+def sealed(number: int, since: int, upto: int, *ids: int) -> ledger_file.Seal:
+    return ledger_file.Seal(
+        number=number,
+        since_xid=since,
+        upto_xid=upto,
+        journals=len(ids),
+        first_id=min(ids),
+        last_id=max(ids),
+        sealed_at=NOW,
+        sha256="",
+    )
+
+
+def holds_now(number: int, amount: int) -> Account:
+    return Account(
+        id=number, kind="wallet", owner_id=UUID(int=number), currency="USD", shard=0, balance=amount
+    )
+
+
+# Two seals, a journal that is newer than both, and the balances.
+SMALL: list[Line] = [
+    Head(),
+    moved(10, 5, 101),
+    moved(9, 6, 51),
+    sealed(1, 0, 7, 9, 10),
+    moved(11, 7, 2),
+    sealed(2, 7, 8, 11),
+    moved(12, 8, 2),
+    holds_now(1, -152),
+    holds_now(2, 152),
+    End(journals=4, seals=2, accounts=2, sha256=""),
+]
+
+
+def put(place: int, *lines: Line, instead: int = 1) -> list[Line]:
+    """The small ledger with these lines in a place, instead of so many."""
+    return [*SMALL[:place], *lines, *SMALL[place + instead :]]
+
+
+def but(place: int, **fields: object) -> list[Line]:
+    return put(place, msgspec.structs.replace(SMALL[place], **fields))
+
+
+def legs(*transfers: Transfer) -> list[Line]:
+    return but(6, transfers=transfers)
+
+
+# What hashes that fit cannot hide: the line, counted from one, and what is wrong with it.
+FORGERIES: dict[str, tuple[list[Line], int, str]] = {
+    "no head": (SMALL[1:], 1, "the file begins with its head, once"),
+    "two heads": (put(1, Head(), instead=0), 2, "the file begins with its head, once"),
+    "a journal twice": (put(2, SMALL[1], instead=0), 3, "a journal is not in its place"),
+    "by id before xid": (put(1, SMALL[2], SMALL[1], instead=2), 3, "a journal is not in its place"),
+    "older than its seal": (but(4, xid=6), 5, "a journal is not in its place"),
+    "after an account": (put(8, moved(13, 9, 2), instead=0), 9, "a journal comes after the accounts"),
+    "no first leg": (legs(Transfer(2, 1, 2, "USD", 1, None)), 7, "the legs of a journal are not all there"),
+    "another currency": (legs(Transfer(1, 1, 2, "EUR", 1, None)), 7, "account 1 has two currencies"),
+    "a seal of nothing": (put(6, sealed(3, 8, 9, 11), instead=0), 7, "a seal covers no journals"),
+    "a seal at the end": (put(8, sealed(3, 8, 9, 12), instead=0), 9, "a seal covers no journals"),
+    "a number left out": (but(5, number=3), 6, "a seal does not follow the one before"),
+    "a first seal too late": (but(3, since_xid=1), 4, "a seal does not follow the one before"),
+    "a gap between seals": (but(5, since_xid=8), 6, "a seal does not follow the one before"),
+    "a seal too low": (but(3, upto_xid=6), 4, "a seal does not follow the one before"),
+    "more than it covers": (but(3, journals=3), 4, "a seal covers other journals"),
+    "another first": (but(3, first_id=10), 4, "a seal covers other journals"),
+    "another last": (but(3, last_id=9), 4, "a seal covers other journals"),
+    "an account twice": (put(9, SMALL[8], instead=0), 10, "an account is not in its place"),
+    "accounts swapped": (put(7, SMALL[8], SMALL[7], instead=2), 9, "an account is not in its place"),
+    "a cent more": (but(8, balance=153), 9, "the balance of account 2 is not what its transfers say"),
+    "balance elsewhere": (
+        but(7, currency="EUR"),
+        8,
+        "the balance of account 1 is not what its transfers say",
+    ),
+    "out of nothing": (put(9, holds_now(3, 1), instead=0), 10, "the balance of account 3 is not what"),
+    "no account": (put(7, instead=2), 8, "account 1 is missing"),
+    "more journals": (but(9, journals=5), 10, "something was left out or put in"),
+    "fewer seals": (but(9, seals=1), 10, "something was left out or put in"),
+    "more accounts": (but(9, accounts=3), 10, "something was left out or put in"),
+    "two ends": ([*SMALL, SMALL[9]], 11, "the end was before it"),
+    "no end": (SMALL[:9], 10, "the end is missing"),
+    "nothing": ([], 1, "the end is missing"),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forger_who_hashes_anew_is_told_what_is_wrong(name: str) -> None:
+    lines, number, why = FORGERIES[name]
+
+    with pytest.raises(LedgerFileError, match=f"^This ledger proves nothing: line {number}: {why}"):
+        verify(hashed(lines))
+
+
+SPOILT: dict[str, tuple[int, Callable[[bytes], bytes], str]] = {
+    "not JSON": (2, lambda line: line[1:], "it cannot be read"),
+    "not UTF-8": (2, lambda line: line.replace(b"user", b"\xff"), "it cannot be read"),
+    "another field": (2, lambda line: line.replace(b'"actor"', b'"actress"'), "it cannot be read"),
+    "a space": (2, lambda line: b" " + line, "it is not written as it must be"),
+    "no line end": (10, lambda line: line[:-1], "it is not written as it must be"),
+    "another time": (
+        4,
+        lambda line: line.replace(b"2026-03-01", b"2026-03-02"),
+        "the hash of seal 1 does not fit",
+    ),
+    "another actor": (
+        7,
+        lambda line: line.replace(b"user:1", b"user:2"),
+        "the hash of the file does not fit",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_line_that_was_spoilt_is_named(name: str) -> None:
+    number, change, why = SPOILT[name]
+    lines = hashed(SMALL)
+    lines[number - 1] = change(lines[number - 1])
+    named = len(lines) if "of the file" in why else number
+
+    with pytest.raises(LedgerFileError, match=f"line {named}: {why}"):
+        verify(lines)
+
+
+def test_a_ledger_without_movements_is_proven() -> None:
+    nothing: list[Line] = [Head(), holds_now(1, 0), End(journals=0, seals=0, accounts=1, sha256="")]
+
+    assert verify(hashed(nothing)) == Proven(
+        journals=0, transfers=0, seals=0, accounts=1, unsealed=0, sums={"USD": 0}, head="", pinned=None
+    )
+
+
+def test_a_small_ledger_is_proven_and_its_seal_known() -> None:
+    lines = hashed(SMALL)
+    first, second = (ledger_file._decoder.decode(lines[place]) for place in (3, 5))
+    assert isinstance(first, ledger_file.Seal)
+    assert isinstance(second, ledger_file.Seal)
+    proven = Proven(
+        journals=4,
+        transfers=8,
+        seals=2,
+        accounts=2,
+        unsealed=1,
+        sums={"USD": 0},
+        head=second.sha256,
+        pinned=None,
+    )
+
+    assert verify(lines) == proven
+    assert verify(lines, pin=first.sha256) == msgspec.structs.replace(proven, pinned=1)
+    with pytest.raises(LedgerFileError, match="line 10: no seal has the hash that is known"):
+        verify(lines, pin="0" * 64)
+
+
+def test_a_seal_is_the_hash_that_is_documented() -> None:
+    """Of the seal before, the lines of its journals, and its own line without a hash."""
+    lines = hashed(SMALL)
+    before = bytes(32)
+
+    for first, last in ((1, 3), (4, 5)):
+        seal = ledger_file._decoder.decode(lines[last])
+        assert isinstance(seal, ledger_file.Seal)
+        own = lines[last].replace(seal.sha256.encode(), b"")
+        before = hashlib.sha256(b"".join([before, *lines[first:last], own])).digest()
+        assert seal.sha256 == before.hex()
+
+
+def test_a_chain_knows_the_ids_of_its_journals() -> None:
+    link, number = ledger_file.Chain(), 10**17
+
+    for one in (moved(number + 1, 5, 2), moved(number, 6, 2), moved(number + 2, 7, 2)):
+        link.add(one, ledger_file.encode(one))
+
+    assert (link.count, link.ids) == (3, (number, number + 2))

@@ -414,7 +414,7 @@ async def test_room_operations_and_every_event_of_a_talk(product: Product) -> No
         await guest.join(room_id)
         is_error(await waiting.refused("room.join", d), 120)
         queued = await waiting.ask("room.join", {**d, "queue": True})
-        fits(queued, {"queue": {"position": 1}}, exactly=True)
+        fits(queued, {"queue": {"position": 1}, "sub": POSITION}, exactly=True)
         await guest.ask("room.signal", {**d, "to": host.id, "data": {"sdp": "offer"}})
         signal = await host.saw("room.signal")
         assert (signal["ch"], signal["d"]["from"]) == (f"user:{host.id}", guest.id)
@@ -460,6 +460,8 @@ async def test_room_operations_and_every_event_of_a_talk(product: Product) -> No
             "room.closed", "room.message", "room.signal", "typing", "message.created", "message.updated",
             "message.deleted", "message.read", "seat.offered", "queue.updated", "participant.media",
         }  # fmt: skip
+        first = next(event for event in waiting.device.events if event["ch"] == room and "off" in event)
+        assert first["off"] == queued["sub"]["off"] + 1, "who waits follows the room from there"
         whole = {"since": {"epoch": joined["sub"]["epoch"], "off": 0}}
         refusal = await guest.refused("history", whole, ch=room)
         assert refusal["code"] in (103, 122), refusal

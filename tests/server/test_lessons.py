@@ -72,7 +72,7 @@ async def test_full_room_queues_who_asks_and_offers_the_free_seat(stage: Stage) 
     await stage.relay.flush()
     joined = await stage.do("room.join", waiting, room_id=room_id, connection=Connection())
 
-    assert queued == {"queue": {"position": 1}}
+    assert queued["queue"] == {"position": 1}
     [offer] = stage.seen(f"user:{waiting.user_id}", "seat.offered")
     assert offer.data["room_id"] == room_id
     assert joined["seat"]["no"] == 2

@@ -8,11 +8,13 @@ import pytest
 from sqlalchemy import select
 
 from billing import packages
+from billing.models import OwnerId
 from server import jobs
 from server.audit import AuditEntry
 from server.context import Role
 from server.features.packages import handlers
 from server.job import Once
+from tests.billing.world import end, facts
 from tests.server.school import START, Body, School
 from tests.server.stage import Stage
 from tests.server.world import Person
@@ -237,6 +239,11 @@ async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
     quote = await stage.do("package.quote", student, option_id=offered["id"])
     package = await stage.do("package.buy", student, option_id=offered["id"], terms=quote["terms"])
 
+    lesson, now = uuid4(), stage.parts.clock.now()
+    async with stage.parts.sessions.begin() as session:
+        await packages.use(session, UUID(package["id"]), lesson, opened_at=now, now=now)
+    nobody = facts(lesson, {}, tutor_id=OwnerId(tutor.user_id), tutor_attended_s=0, ended_at=now)
+    await end(stage.parts.sessions, nobody, now=now)
     for days in (83, 91):
         stage.parts.clock.pin(START + timedelta(days=days))
         async with stage.parts.sessions.begin() as session:
@@ -250,10 +257,15 @@ async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
         person.user_id: kinds((await stage.do("notification.list", person))["items"])
         for person in (student, tutor)
     }
-    assert told[student.user_id] == ["package_confirmed", "package_ending", "package_expired"]
+    assert told[student.user_id] == [
+        "package_confirmed",
+        "package_lesson_returned",
+        "package_ending",
+        "package_expired",
+    ]
     assert sorted(told[tutor.user_id]) == ["new_package_purchase", "package_expired", "payment_received"]
     shown = [one.ev for one in stage.seen(f"user:{student.user_id}") if one.ev.startswith("package.")]
-    assert shown == ["package.bought", "package.ending", "package.expired"]
+    assert shown == ["package.bought", "package.lesson_returned", "package.ending", "package.expired"]
     assert (await stage.do("package.get", student, package_id=package["id"]))["status"] == "expired"
 
 

@@ -10,6 +10,7 @@ import pytest
 from billing import settlement
 from billing.facts import LessonFacts
 from billing.models import OwnerId
+from server.context import Role
 from tests.server.school import LESSON, School, was_there
 
 
@@ -61,6 +62,31 @@ async def test_one_quote_under_two_keys_buys_once(school: School) -> None:
 
     assert statuses(answers) == [201, 409, 409, 409]
     assert await school.balance(student) == 99_000
+
+
+async def test_two_who_take_the_whole_of_two_courses_wait_in_no_ring(school: School) -> None:
+    """Their single lessons go back in the same purchase; one begins with this course, the other with that."""
+    other = School(school.world, await school.world.person(Role.TUTOR), school.admin)
+    courses = [await school.course(), await other.course()]
+    students = await school.students(2)
+    for student in students:
+        for course in courses:
+            for session in course["sessions"][:2]:
+                await school.buy(student, course, session)
+    orders = zip(students, (courses, courses[::-1]), strict=True)
+    wanted = [(student, course) for student, order in orders for course in order]
+    quotes = [await school.quote(student, course) for student, course in wanted]
+
+    answers = await asyncio.gather(
+        *(
+            school.ask("POST", "/purchases", student, {"quote_token": quote["quote_token"]})
+            for (student, _), quote in zip(wanted, quotes, strict=True)
+        )
+    )
+
+    assert statuses(answers) == [201] * 4
+    assert [await school.balance(student) for student in students] == [98_000] * 2
+    assert await school.violations() == []
 
 
 async def test_fifty_purchases_at_once_never_overdraw(school: School) -> None:

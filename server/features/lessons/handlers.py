@@ -74,7 +74,7 @@ async def join_room(ctx: Context, command: JoinRoom) -> Seated | Waiting:
         case m.Queued(room, position):
             # Bound as well: whoever waits and goes away loses their place.
             _bind(ctx, room, seated=False)
-            return Waiting(QueuePlace(position))
+            return Waiting(QueuePlace(position), Position(room.epoch, room.off))
         case m.Joined(room, seat):
             await _require_right_still(ctx, command.room_id, role)
             room = await media.ready(ctx.parts.rooms, room)

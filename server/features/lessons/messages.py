@@ -138,6 +138,8 @@ class Waiting(msgspec.Struct, frozen=True):
     """The room is full; the seat comes as `seat.offered` on the caller's own channel."""
 
     queue: QueuePlace
+    sub: Position
+    """Who waits follows the room too, from here."""
 
 
 class Said(msgspec.Struct, frozen=True):

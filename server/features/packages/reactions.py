@@ -4,7 +4,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from billing.messages import PackageBought, PackageEnding, PackageEvent, PackageExpired, PackageRefunded
+from billing.messages import (
+    PackageBought,
+    PackageEnding,
+    PackageEvent,
+    PackageExpired,
+    PackageLessonReturned,
+    PackageRefunded,
+)
 from server.features.accounts.models import names_of
 from server.features.notifications.notices import Notice, notify
 from server.reaction import Occasion, Post, Reaction, to_user
@@ -36,6 +43,12 @@ async def tell_of_expiry(occasion: Occasion, event: PackageExpired) -> Sequence[
     return await _tell(occasion, event, facts, student=kind, tutor=kind)
 
 
+async def tell_of_return(occasion: Occasion, event: PackageLessonReturned) -> Sequence[Post]:
+    """Tell the student that a lesson can be taken again."""
+    facts = _facts(event) | {"remaining": event.remaining}
+    return await _tell(occasion, event, facts, student="package_lesson_returned")
+
+
 async def tell_of_refund(occasion: Occasion, event: PackageRefunded) -> Sequence[Post]:
     """Tell both that the rest went back."""
     facts = _facts(event) | {"lessons": event.lessons, "amount": event.amount}
@@ -64,5 +77,6 @@ REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {
     PackageBought: (show, tell_of_purchase),
     PackageEnding: (show, tell_of_end),
     PackageExpired: (show, tell_of_expiry),
+    PackageLessonReturned: (show, tell_of_return),
     PackageRefunded: (show, tell_of_refund),
 }

@@ -159,8 +159,10 @@ class StripeFake:
         self._spawn(self._deliver_rest(), name="webhook")
 
     def release(self) -> None:
-        """Answer the calls that hang."""
+        """Answer the calls that hang; those that come later may hang again."""
         self._released.set()
+        self._released = asyncio.Event()
+        self.hanging.clear()
 
     # The API ---------------------------------------------------------------------------------------------------
 

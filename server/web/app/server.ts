@@ -3,19 +3,31 @@
  * travel: over the socket for who is logged in, by HTTP for everybody else and for what is no operation of the socket.
  */
 import { signal } from "@preact/signals";
-import { type Client, connect, type State } from "./standin";
+import { CallError, type Client, connect, type EventOf, type Published, SignedOut, type State } from "../client/src/index.ts";
 import { type ErrorCode, type Events, HTTP, type Id, type Operations } from "./wire";
 
 export type Op = keyof Operations;
 export type Asked<O extends Op> = Operations[O]["d"];
 export type Answer<O extends Op> = Operations[O]["ok"];
 export type ChannelName = `room:${Id}` | `user:${Id}` | `presence:room:${Id}`;
+// An interface has no signature of its names, and a mapped type has.
+type Ops = { [O in Op]: Operations[O] };
+type Evs = { [E in keyof Events]: Events[E] };
 /** One event of a channel; `off` is missing where it is volatile. */
-export type Shown = { [Ev in keyof Events]: { ch: string; ev: Ev; off?: number; ts: number; d: Events[Ev] } }[keyof Events];
+export type Shown = EventOf<Evs>;
 export interface Listener {
   /** What the channel stands for has to be fetched: at the start, and when too much was missed. */
   onReset: () => void;
   onEvent: (event: Shown) => void;
+}
+/** Somebody in a room: the seat is taken again on every connection, and what happened meanwhile is caught up with. */
+export interface Sitter {
+  onSnapshot: (seat: Answer<"room.join">) => void;
+  onEvent: (event: Shown) => void;
+  /** Events were lost for good; another snapshot is on its way. */
+  onReset?: () => void;
+  /** There is no seat (any more), and why. */
+  onEnd: (reason: Refused) => void;
 }
 
 /** The server's no. `code` is for programs, `message` in the server's words, `fields` what is wrong with which field. */
@@ -25,14 +37,15 @@ export class Refused extends Error {
     message: string,
     readonly fields: Readonly<Record<string, string>> = {},
     readonly facts: Readonly<Record<string, unknown>> = {},
+    cause?: CallError,
   ) {
-    super(message);
+    super(message, { cause });
   }
 }
 
-export const connection = signal<State>({ status: "stopped", since: Date.now(), closeCode: null });
+export const connection = signal<State>(at("stopped"));
 
-let client: Client | null = null;
+let client: Client<Ops, Evs> | null = null;
 let bearer: () => Promise<string | null> = async () => null;
 
 /** Say who holds the access token: `session.ts`. */
@@ -44,21 +57,46 @@ export function authenticateBy(token: () => Promise<string | null>): void {
 export async function call<O extends Op>(op: O, d: Asked<O>, options: { key?: string } = {}): Promise<Answer<O>> {
   if (client === null || isOverHttpOnly(op)) return byHttp(op, d, options.key);
   try {
-    return (await client.call(op, d, options)) as Answer<O>;
+    return await client.call(op, d, options);
   } catch (error) {
     throw refusal(error);
   }
 }
 
+/** Say something to a channel. It waits for a connection, and is said once and in its order whatever happens to that. */
+export async function say<O extends Op>(ch: ChannelName, op: O, d: Asked<O>): Promise<Answer<O>> {
+  try {
+    return await required().send(op, d, { ch });
+  } catch (error) {
+    throw refusal(error);
+  }
+}
+
+/** Say something that is worth nothing later: nobody answers, and without a connection it is dropped. */
+export function tell<O extends Op>(ch: ChannelName, op: O, d: Asked<O>): void {
+  client?.tell(op, d, { ch });
+}
+
 /** Follow a channel until the returned function is called. Nobody who is not logged in can. */
-export function subscribe(channel: ChannelName, listener: Listener): () => void {
-  return (
-    client?.subscribe(channel, {
-      onSnapshot: listener.onReset,
-      onReset: listener.onReset,
-      onEvent: (event) => listener.onEvent(event as Shown),
-    }) ?? (() => undefined)
-  );
+export function subscribe(channel: ChannelName, { onReset, onEvent }: Listener): () => void {
+  // Who follows fetches by itself, whenever it is told to.
+  return client?.subscribe(channel, { load: () => Promise.resolve(), onSnapshot: onReset, onEvent }) ?? (() => undefined);
+}
+
+/** Take a seat and keep it until the returned function is called, which leaves it to `room.leave` to give it up. */
+export function sit(room_id: Id, sitter: Sitter): () => void {
+  const { onEnd, ...rest } = sitter;
+  const socket = required();
+  return socket.subscribe(`room:${room_id}`, {
+    ...rest,
+    join: () => socket.call("room.join", { room_id }),
+    onEnd: (error) => onEnd(refusal(error) as Refused),
+  });
+}
+
+/** Hear events of a name, of whatever channel; those of the own channel come unasked. */
+export function on<N extends keyof Events>(name: N, handler: (event: Published<N, Events[N]>) => void): () => void {
+  return client?.on(name, handler) ?? (() => undefined);
 }
 
 /** Milliseconds of the Unix epoch by the server's clock. */
@@ -66,11 +104,26 @@ export function serverNow(): number {
   return client?.serverNow() ?? Date.now();
 }
 
-export function openSocket(): void {
+/** Connect as somebody; all tabs of one browser that do share one connection. */
+export function openSocket(userId: Id): void {
   closeSocket();
-  client = connect({
+  client = connect<Ops, Evs>({
     url: `${location.origin.replace(/^http/, "ws")}/ws`,
-    ticket: async () => (await byHttp("auth.ticket", {})).ticket,
+    ticket: async () => {
+      try {
+        return (await byHttp("auth.ticket", {})).ticket;
+      } catch (error) {
+        throw error instanceof Refused && error.code === "unauthorized" ? new SignedOut() : error;
+      }
+    },
+    token: async () => {
+      const token = await bearer();
+      if (token === null) throw new SignedOut();
+      return token;
+    },
+    // Its name keeps the connection of who was here before from whoever logs in next.
+    worker: () => new SharedWorker(SOCKET_WORKER, { type: "module", name: userId }),
+    client: { name: "web", version: "1" },
   });
   client.onState((state) => {
     connection.value = state;
@@ -78,7 +131,7 @@ export function openSocket(): void {
 }
 
 export function closeSocket(): void {
-  client?.stop();
+  client?.close();
   client = null;
   become("stopped");
 }
@@ -125,20 +178,25 @@ async function byHttp<O extends Op>(op: O, d: Asked<O>, key?: string): Promise<A
 
 /** Without a socket the requests tell how the connection is. */
 function become(status: "offline" | "stopped"): void {
-  if (client === null && connection.value.status !== status) connection.value = { status, since: Date.now(), closeCode: null };
+  if (client === null && connection.value.status !== status) connection.value = at(status);
 }
 
-interface SocketError {
-  name: ErrorCode;
-  message: string;
-  d?: { code?: ErrorCode; errors?: FieldErrors } & Record<string, unknown>;
+function at(status: "offline" | "stopped"): State {
+  return { status, since: Date.now(), closeCode: undefined, retryAt: undefined };
 }
+
+function required(): Client<Ops, Evs> {
+  if (client === null) throw new Refused("unauthorized", "log in first");
+  return client;
+}
+
 type FieldErrors = readonly { field: string; message: string }[];
 
 function refusal(error: unknown): unknown {
-  if (!(error instanceof Error) || !("d" in error || "code" in error)) return error;
-  const { name, message, d } = error as Error & SocketError;
-  return new Refused(d?.code ?? name, message, byField(d?.errors ?? []), d ?? {});
+  if (!(error instanceof CallError)) return error;
+  const data: { code?: ErrorCode; errors?: FieldErrors } = error.data ?? {};
+  const code = data.code ?? (error.name as ErrorCode);
+  return new Refused(code, error.message, byField(data.errors ?? []), error.data ?? {}, error);
 }
 
 function byField(errors: FieldErrors): Record<string, string> {

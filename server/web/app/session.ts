@@ -103,7 +103,7 @@ function begin({ user, access_token, expires_in_s }: Tokens): void {
   kept.set("member", user.id);
   keep(access_token, expires_in_s);
   know(user);
-  if (isNew) openSocket();
+  if (isNew) openSocket(user.id);
 }
 
 function keep(text: string, expiresInS: number): void {

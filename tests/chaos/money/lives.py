@@ -11,76 +11,59 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing import (
     crashpoints,
     holds,
-    jobs,
-    maturity,
     payout_accounts,
     payouts,
     reconciliation,
     settlement,
-    stripe_events,
-    stripe_webhooks,
     top_ups,
-    wallet,
     withdrawals,
 )
 from billing.crashpoints import Point
-from billing.facts import Interval, LessonFacts, Presence
-from billing.holds import NewHold
 from billing.models import (
     AttemptStatus,
     Cause,
     HoldId,
-    JobRow,
     OwnerId,
     PayoutAttempt,
     SourceKind,
-    TopUp,
     TopUpWay,
     WithdrawalStatus,
 )
 from billing.money import Money, split
 from server import db
-from tests.chaos.money.stripe import SECRET, START, Hand
-
-Sessions = async_sessionmaker[AsyncSession]
+from tests.chaos.money import cards
+from tests.chaos.money.life import (
+    BPS,
+    PLANNED_S,
+    PRICE,
+    RETURN_URL,
+    TOP_UP,
+    Life,
+    Plan,
+    facts,
+    name,
+    new_hold,
+)
+from tests.chaos.money.stripe import START, Hand
 
 # How a process of a life ends. Killed at its point it has no code of its own, but minus the signal.
 DONE, FAILED, INTERRUPTED = 0, 1, 3
 
-PRICE, BPS = 3_333, 3_000
-PLANNED_S = 5_400
-TOP_UP = 2_000
+# Who shops.
+SEATS = 3
 EARNED, SENT, RETURNED, SPENT = 10_000, 5_000, 3_000, 1_000
-RETURN_URL = "http://fourtalk.test/wallet"
-RISK = timedelta(days=8)
-_NAMES = UUID("3b5d4a5c-4a8e-4d5e-9a6d-0c3f3d1f7a11")
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One life, and where its process dies."""
-
-    database_url: str
-    stripe: str
-    kind: str
-    number: int
-    seats: int
-    """Who buys, where somebody does."""
-    point: Point | None = None
-    nth: int = 1
-    counts: str | None = None
-    """A file that gets how often each point was reached, in the order of the first time. Nobody dies then."""
 
 
 def live(plan: Plan) -> None:
@@ -120,72 +103,6 @@ def _engine(url: str) -> AsyncEngine:
     return db.create_engine(url, pool_size=2)
 
 
-class Life:
-    """The hands of one life."""
-
-    def __init__(self, sessions: Sessions, hand: Hand, plan: Plan) -> None:
-        self.sessions = sessions
-        self.hand = hand
-        self.plan = plan
-        self.tutor = name(plan, "tutor")
-
-    def key(self, what: str) -> str:
-        return f"{self.plan.kind}:{self.plan.number}:{what}"
-
-    async def fund(self, owner_id: OwnerId, amount: int) -> None:
-        async with self.sessions.begin() as session:
-            await wallet.adjust(
-                session,
-                owner_id,
-                Money(amount),
-                actor="admin:chaos",
-                reason="Money to be spent.",
-                key=self.key(f"fund:{owner_id}"),
-                now=START,
-            )
-
-    async def buy(self, student: OwnerId, wanted: Sequence[NewHold]) -> list[HoldId]:
-        async with self.sessions.begin() as session:
-            return await holds.place(
-                session, holds=wanted, student_id=student, key=self.key(f"buy:{student}"), now=START
-            )
-
-    async def end(self, facts: LessonFacts) -> None:
-        async with self.sessions.begin() as session:
-            await settlement.due(session, facts, now=START)
-
-    async def settle(self, lesson_id: UUID) -> None:
-        async with self.sessions.begin() as session:
-            await settlement.settle(session, lesson_id, now=START)
-
-    async def do_jobs(
-        self, kind: str, keys: Sequence[str], now: datetime, work: Callable[[jobs.Claim], Awaitable[None]]
-    ) -> None:
-        """Do what waits of this life, as the runner would; what a dead process had claimed comes back after its lease."""
-        mine = (JobRow.kind == kind, JobRow.key.in_(keys))
-        async with self.sessions.begin() as session:
-            await session.execute(
-                text(
-                    "update job set leased_until = now() - interval '1 s' where lease is not null"
-                    " and kind = :kind and key = any(:keys)"
-                ),
-                {"kind": kind, "keys": list(keys)},
-            )
-        async with self.sessions() as session:
-            waiting = (await session.scalars(select(JobRow.id).where(*mine, JobRow.run_at <= now))).all()
-        for row in waiting:
-            async with self.sessions.begin() as session:
-                claims = await jobs.claim(
-                    session, [((kind,), now)], limit=1, lease=timedelta(seconds=30), only=row
-                )
-            for claim in claims:
-                await work(claim)
-
-
-def name(plan: Plan, what: str) -> OwnerId:
-    return OwnerId(uuid5(_NAMES, f"{plan.kind}:{plan.number}:{what}"))
-
-
 # Somebody buys ------------------------------------------------------------------------------------------------------
 
 
@@ -193,16 +110,16 @@ async def shopping(life: Life) -> None:
     """Three lessons: one settles at once, two wait for their risk windows; a hold is given back, evidence comes late."""
     plan, sessions = life.plan, life.sessions
     course, booking, unheld = name(plan, "course"), name(plan, "booking"), name(plan, "unheld")
-    students = [name(plan, f"student:{seat}") for seat in range(plan.seats)]
+    students = [name(plan, f"student:{seat}") for seat in range(SEATS)]
     placed: list[HoldId] = []
     for student in students:
         wanted = [
-            _hold(life, student, course, SourceKind.COURSE_SESSION, 1),
-            _hold(life, student, booking, SourceKind.BOOKING, 2),
+            new_hold(life, student, course, SourceKind.COURSE_SESSION, 1),
+            new_hold(life, student, booking, SourceKind.BOOKING, 2),
         ]
         if student == students[1]:
-            wanted.append(_hold(life, student, unheld, SourceKind.BOOKING, 3))
-        await life.fund(student, len(wanted) * PRICE)
+            wanted.append(new_hold(life, student, unheld, SourceKind.BOOKING, 3))
+        await life.fund(len(wanted) * PRICE, student)
         # A double click.
         both = await asyncio.gather(life.buy(student, wanted), life.buy(student, wanted))
         assert both[0] == both[1]
@@ -217,61 +134,55 @@ async def shopping(life: Life) -> None:
             key=life.key("refund"),
             now=START,
         )
-    await life.end(_facts(course, life.tutor, dict.fromkeys(students, PLANNED_S)))
+    await life.end(facts(course, life.tutor, dict.fromkeys(students, PLANNED_S)))
     # The end of the room and the sweeper at the same moment.
     await asyncio.gather(life.settle(course), settlement.sweep(sessions, START))
-    await life.end(_facts(booking, life.tutor, dict.fromkeys(students, PLANNED_S)))
+    await life.end(facts(booking, life.tutor, dict.fromkeys(students, PLANNED_S)))
     await settlement.sweep(sessions, START)
     # Somebody else's sweep may be at it.
     await life.settle(booking)
     # The tutor was not in the third lesson after all.
     seen = {students[1]: PLANNED_S}
-    await life.end(_facts(unheld, life.tutor, seen))
+    await life.end(facts(unheld, life.tutor, seen))
     await life.settle(unheld)
-    late = msgspec.structs.replace(_facts(unheld, life.tutor, seen), tutor_attended_s=0, tutor_absent=True)
+    late = msgspec.structs.replace(facts(unheld, life.tutor, seen), tutor_attended_s=0, tutor_absent=True)
     async with sessions.begin() as session:
         await settlement.reconsider(session, late, now=START)
-    later = START + RISK
-    await life.do_jobs(
-        maturity.JOB,
-        [str(hold_id) for hold_id in placed],
-        later,
-        lambda claim: maturity.run(sessions, claim, now=later),
+    await life.mature(placed)
+
+
+# Many buy -----------------------------------------------------------------------------------------------------------
+
+
+async def course(life: Life) -> None:
+    """A class buys a whole course, each all of its lessons at once, and each lesson settles everybody's holds at once."""
+    pupils, lessons = _class(life.plan)
+    await life.fund(len(lessons) * PRICE, *pupils)
+    for pupil in pupils:
+        wanted = [
+            new_hold(life, pupil, lesson, SourceKind.COURSE_SESSION, number)
+            for number, lesson in enumerate(lessons, start=1)
+        ]
+        await life.buy(pupil, wanted)
+    for number, lesson in enumerate(lessons):
+        there = dict.fromkeys(pupils, PLANNED_S) | {_missing(pupils, number): 0}
+        await life.end(facts(lesson, life.tutor, there))
+    await asyncio.gather(
+        settlement.sweep(life.sessions, START), *(life.settle(lesson) for lesson in lessons[::2])
     )
+    # Somebody else's sweep may be at it.
+    for lesson in lessons:
+        await life.settle(lesson)
 
 
-def _hold(life: Life, student: OwnerId, lesson: UUID, kind: SourceKind, number: int) -> NewHold:
-    return NewHold(
-        id=HoldId(uuid5(student, str(number))),
-        lesson_id=lesson,
-        slice_no=number,
-        tutor_id=life.tutor,
-        money=Money(PRICE),
-        tutor_bps=BPS,
-        attribution="platform",
-        policy_version=1,
-        source_kind=kind,
-        source_id=uuid5(student, "source"),
-    )
+def _class(plan: Plan) -> tuple[list[OwnerId], list[UUID]]:
+    pupils = [name(plan, f"pupil:{number}") for number in range(plan.pupils)]
+    return pupils, [name(plan, f"lesson:{number}") for number in range(plan.lessons)]
 
 
-def _facts(lesson: UUID, tutor: OwnerId, students: Mapping[OwnerId, int]) -> LessonFacts:
-    began = START - timedelta(seconds=PLANNED_S)
-    return LessonFacts(
-        lesson_id=lesson,
-        tutor_id=tutor,
-        planned_s=PLANNED_S,
-        total_s=PLANNED_S,
-        tutor_attended_s=PLANNED_S,
-        tutor_absent=False,
-        ended_at=START,
-        students={
-            student: Presence(
-                seconds, (Interval(began, began + timedelta(seconds=seconds), ("socket",)),), "full"
-            )
-            for student, seconds in students.items()
-        },
-    )
+def _missing(pupils: Sequence[OwnerId], lesson: int) -> OwnerId:
+    """Return who stays away from a lesson, and pays nothing for it."""
+    return pupils[lesson % len(pupils)]
 
 
 # Somebody pays ------------------------------------------------------------------------------------------------------
@@ -280,53 +191,23 @@ def _facts(lesson: UUID, tutor: OwnerId, students: Mapping[OwnerId, int]) -> Les
 async def paying(life: Life) -> None:
     """Four top-ups: one told by webhooks, one by a saved card, one that nobody pays, one whose webhooks are lost."""
     sessions, api, owner = life.sessions, life.hand.api, name(life.plan, "payer")
-    told = await _start(life, owner, "told")
+    told = await life.top_up(owner, "told")
     await life.hand.act(f"/checkout/{told.checkout_id}/pay", card="4242", save=True)
-    await _hear(life, str(told.id))
+    await life.hear(str(told.id))
 
     [card] = await top_ups.methods(sessions, api, owner)
-    await _start(life, owner, "saved", way=TopUpWay.SAVED, method_id=card.id)
+    await life.top_up(owner, "saved", way=TopUpWay.SAVED, method_id=card.id)
 
-    left = await _start(life, owner, "left")
+    left = await life.top_up(owner, "left")
     later = left.expires_at + top_ups.GRACE
     await life.do_jobs(
         top_ups.DUE_JOB, [str(left.id)], later, lambda claim: top_ups.end(sessions, api, claim, now=later)
     )
 
-    lost = await _start(life, owner, "lost")
+    lost = await life.top_up(owner, "lost")
     await life.hand.act(f"/checkout/{lost.checkout_id}/pay", card="4242")
     now = await life.hand.passes()
     await reconciliation.run(sessions, api, now=now + reconciliation.TIMING)
-
-
-async def _start(
-    life: Life, owner: OwnerId, what: str, *, way: TopUpWay = TopUpWay.HOSTED, method_id: str | None = None
-) -> TopUp:
-    now = await life.hand.passes()
-    wish = top_ups.Wish(owner_id=owner, money=Money(TOP_UP), way=way, method_id=method_id, key=life.key(what))
-    async with life.sessions.begin() as session:
-        row = await top_ups.create(session, wish, now=now)
-    step = await top_ups.advance(life.sessions, life.hand.api, row.id, return_url=RETURN_URL, now=now)
-    return step.top_up
-
-
-async def _hear(life: Life, *about: str) -> None:
-    """Take the webhooks about something, twice, and do what they ask for."""
-    wall = datetime.now(START.tzinfo)
-    events = [
-        stripe_webhooks.read(one.body.encode(), one.signature, secrets=[SECRET], wall=wall)
-        for one in await life.hand.events(*about)
-    ]
-    now = await life.hand.passes()
-    for event in [*events, *events]:
-        async with life.sessions.begin() as session:
-            await stripe_events.receive(session, event, now=now)
-    await life.do_jobs(
-        stripe_events.JOB,
-        [event.id for event in events],
-        now,
-        lambda claim: stripe_events.handle(life.sessions, life.hand.api, claim, now=now),
-    )
 
 
 # Somebody earns -----------------------------------------------------------------------------------------------------
@@ -336,12 +217,12 @@ async def earning(life: Life) -> None:
     """A tutor earns, spends some, has some paid out by Stripe, and some comes back from the bank."""
     plan, sessions = life.plan, life.sessions
     student, lesson = name(plan, "student"), name(plan, "lesson")
-    await life.fund(student, EARNED)
+    await life.fund(EARNED, student)
     taught = msgspec.structs.replace(
-        _hold(life, student, lesson, SourceKind.COURSE_SESSION, 1), money=Money(EARNED), tutor_bps=10_000
+        new_hold(life, student, lesson, SourceKind.COURSE_SESSION, 1), money=Money(EARNED), tutor_bps=10_000
     )
     await life.buy(student, [taught])
-    await life.end(_facts(lesson, life.tutor, {student: PLANNED_S}))
+    await life.end(facts(lesson, life.tutor, {student: PLANNED_S}))
     await life.settle(lesson)
     async with sessions.begin() as session:
         await withdrawals.spend(session, life.tutor, Money(SPENT), key=life.key("spend"), now=START)
@@ -368,7 +249,7 @@ async def earning(life: Life) -> None:
     attempt = await _attempt(life, returned)
     if attempt.failure is None:
         await life.hand.act(f"/payouts/{attempt.payout}/fail")
-        await _hear(life, str(attempt.payout))
+        await life.hear(str(attempt.payout))
         await _pay_out(life, returned)
     async with sessions.begin() as session:
         row = await payouts.locked(session, returned)
@@ -412,8 +293,10 @@ async def _attempt(life: Life, withdrawal_id: UUID) -> PayoutAttempt:
 
 LIVES: Mapping[str, Callable[[Life], Awaitable[None]]] = {
     "shopping": shopping,
+    "course": course,
     "paying": paying,
     "earning": earning,
+    **cards.LIVES,
 }
 
 
@@ -426,15 +309,21 @@ def outcome(plan: Plan) -> dict[tuple[str, UUID], int]:
             given_back = {0, 1}
             wallets: dict[tuple[str, UUID], int] = {
                 ("wallet", name(plan, f"student:{seat}")): PRICE if seat in given_back else 0
-                for seat in range(plan.seats)
+                for seat in range(SEATS)
             }
             return wallets | {
-                ("earnings", name(plan, "tutor")): tutor * (2 * plan.seats - 1),
+                ("earnings", name(plan, "tutor")): tutor * (2 * SEATS - 1),
                 ("earnings_pending", name(plan, "tutor")): 0,
             }
+        case "course":
+            pupils, lessons = _class(plan)
+            missed = Counter(_missing(pupils, number) for number in range(len(lessons)))
+            tutor, _ = split(PRICE, BPS)
+            back: dict[tuple[str, UUID], int] = {("wallet", one): PRICE * missed[one] for one in pupils}
+            return back | {("earnings", name(plan, "tutor")): tutor * (len(pupils) - 1) * len(lessons)}
         case "paying":
             return {("wallet", name(plan, "payer")): 3 * TOP_UP}
-        case _:
+        case "earning":
             tutor_id = name(plan, "tutor")
             return {
                 ("wallet", name(plan, "student")): 0,
@@ -442,3 +331,5 @@ def outcome(plan: Plan) -> dict[tuple[str, UUID], int]:
                 ("earnings", tutor_id): EARNED - SPENT - SENT,
                 ("withdrawal", tutor_id): 0,
             }
+        case _:
+            return cards.outcome(plan)

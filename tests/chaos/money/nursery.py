@@ -14,6 +14,7 @@ import msgspec
 from billing import crashpoints
 from server import embedded
 from tests.chaos.money import lives
+from tests.chaos.money.life import Plan
 
 
 def main() -> None:
@@ -36,10 +37,10 @@ def main() -> None:
             if not line:
                 return
             number, _, plan = line.partition(b" ")
-            _take(number, msgspec.json.decode(plan, type=lives.Plan), numbers)
+            _take(number, msgspec.json.decode(plan, type=Plan), numbers)
 
 
-def _take(number: bytes, plan: lives.Plan, numbers: dict[int, bytes]) -> None:
+def _take(number: bytes, plan: Plan, numbers: dict[int, bytes]) -> None:
     if plan.counts is None:
         numbers[_begin(plan)] = number
     else:
@@ -62,7 +63,7 @@ def _answer(numbers: dict[int, bytes]) -> None:
         _tell(numbers.pop(pid), os.waitstatus_to_exitcode(status))
 
 
-def _begin(plan: lives.Plan) -> int:
+def _begin(plan: Plan) -> int:
     pid = os.fork()
     if pid:
         return pid

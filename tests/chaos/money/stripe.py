@@ -12,6 +12,7 @@ import msgspec
 import uvicorn
 
 from billing.stripe_api import Access, StripeApi
+from billing.stripe_events import TABLE
 from billing.stripe_gate import Gate
 from server.integrations.stripe_fake.fake import StripeFake
 
@@ -33,6 +34,7 @@ class Bank:
     def __init__(self) -> None:
         self.now = START
         self.fake = StripeFake(key=KEY, secret=SECRET, now=lambda: self.now)
+        self._seen = 0
         self._bodies: list[bytes] = []
         """Of the fake's events, in their order."""
 
@@ -57,14 +59,24 @@ class Bank:
                 return (await self.fake.act(asked["path"], **asked["params"])).body
             case "events":
                 # Whatever the event is about names us in its metadata, or is what was asked for.
-                self._bodies += map(msgspec.json.encode, self.fake.events[len(self._bodies) :])
+                # Of those that we subscribe to.
+                fresh = self.fake.events[self._seen :]
+                self._seen += len(fresh)
+                self._bodies += [msgspec.json.encode(one) for one in fresh if one["type"] in TABLE]
                 words = [word.encode() for word in asked["about"]]
                 about = [body for body in self._bodies if any(word in body for word in words)]
                 wall = datetime.now(UTC)
                 return [Event(body.decode(), self.fake.sign(body, at=wall)) for body in about]
-            case _:
+            case "pass":
                 self.now += timedelta(seconds=asked["seconds"])
                 return self.now
+            case _:
+                self.now = max(self.now, datetime.fromisoformat(asked["moment"]))
+                return self.now
+
+    def authorized(self) -> int:
+        """Return how many authorisations nobody has captured or let go."""
+        return sum(one.get("status") == "requires_capture" for one in self.fake.objects.values())
 
     def transfers(self) -> tuple[int, int]:
         """Return what was transferred, and what came back of it."""
@@ -92,7 +104,7 @@ class Hand:
 
     def __init__(self, socket: str) -> None:
         self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=socket), base_url=BASE, timeout=20
+            transport=httpx.AsyncHTTPTransport(uds=socket, verify=False), base_url=BASE, timeout=20
         )
         self.api = StripeApi(Access(KEY, BASE), self._http, retries=0, gate=Gate(per_second=1e6))
 
@@ -107,7 +119,11 @@ class Hand:
 
     async def passes(self, by: timedelta = timedelta()) -> datetime:
         """Let time pass there, and return which it is."""
-        return datetime.fromisoformat(await self._ask("time", seconds=by.total_seconds()))
+        return datetime.fromisoformat(await self._ask("pass", seconds=by.total_seconds()))
+
+    async def reaches(self, moment: datetime) -> datetime:
+        """Let time pass until then, if it is earlier, and return which it is; done again, it is done once."""
+        return datetime.fromisoformat(await self._ask("reach", moment=moment.isoformat()))
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -15,7 +15,7 @@ const CODES: { [Name in keyof CloseCodes]?: CloseCodes[Name] } = {
 
 export function Strip() {
   const { status, since, closeCode } = connection.value;
-  const isAway = status === "offline" || (status === "stopped" && closeCode !== null);
+  const isAway = status === "offline" || (status === "stopped" && closeCode !== undefined);
   const [isLate, setLate] = useState(false);
   useEffect(() => {
     setLate(false);
@@ -30,7 +30,7 @@ export function Strip() {
   );
 }
 
-function sentence(isFinal: boolean, closeCode: number | null): string {
+function sentence(isFinal: boolean, closeCode: number | undefined): string {
   const { connection: said } = t();
   if (!isFinal) return closeCode === CODES.drain ? said.restarting : said.offline;
   switch (closeCode) {

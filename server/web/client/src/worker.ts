@@ -1,0 +1,1 @@
+export { type HubOptions, serve } from "./hub.ts";
