@@ -1,9 +1,9 @@
 /** One room while its page is open: what the server says of it, the own seat, the call, and what was said. */
-import { batch, computed, effect, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import type { Call } from "../media/call";
 import { Devices } from "../media/devices";
 import { PeerCall } from "../media/peer";
-import { call, connection, Refused, serverNow, type Shown, subscribe } from "../server";
+import { type Asked, call, connection, on, Refused, say, serverNow, type Shown, subscribe, tell } from "../server";
 import type { Seated, Waiting } from "../wire";
 import { apply, begin, recall, type RoomState } from "./state";
 
@@ -75,6 +75,7 @@ export class LiveRoom {
   /** What this page calls itself, so that it knows when the same person is in the call elsewhere. */
   readonly #page = crypto.randomUUID();
   readonly #ends: (() => void)[] = [];
+  #unfollow: () => void = () => undefined;
   #early: Shown[] = [];
   #isLoading = false;
   #isOutdated = false;
@@ -87,8 +88,9 @@ export class LiveRoom {
     readonly own: string,
   ) {
     this.#ends.push(
-      subscribe(`room:${id}`, { onReset: () => void this.#load(), onEvent: (event) => this.#hear(event) }),
-      subscribe(`user:${own}`, { onReset: () => undefined, onEvent: (event) => this.#hearOwn(event) }),
+      on("room.signal", ({ d }) => d.room_id === id && this.call.value?.hear(d.from, d.data)),
+      on("seat.offered", ({ d }) => d.room_id === id && this.#offered(d.expires_in_s)),
+      on("queue.updated", ({ d }) => d.room_id === id && this.#moveUp(d.position)),
       this.#followConnection(),
       effect(() => this.call.value?.meet(this.others.value.map(({ user_id, seat_generation }) => ({ id: user_id, generation: seat_generation })))),
       ...(["microphone", "camera", "screen"] as const).map((kind) =>
@@ -97,6 +99,7 @@ export class LiveRoom {
       effect(() => this.#followEnd(this.call.value?.end.value ?? null)),
       this.#keepShowing(),
     );
+    this.#follow();
     void this.#load();
   }
 
@@ -105,6 +108,7 @@ export class LiveRoom {
     const { at } = this.phase.value;
     if (at === "inside" || at === "waiting" || at === "offered") void this.leave();
     for (const end of this.#ends) end();
+    this.#unfollow();
     this.#hangUp();
     this.devices.close();
   }
@@ -115,10 +119,12 @@ export class LiveRoom {
   async join(queue = false): Promise<void> {
     this.isJoining.value = true;
     this.trouble.value = null;
+    // Who was put out, or left, does not hear the room any more.
+    if (this.phase.value.at === "over") this.#follow();
     try {
       await this.#take(queue);
       // Two devices of one person in one call would talk to each other: the earlier one steps back.
-      if (this.isInside.value) void call("room.send", { room_id: this.id, kind: "here", data: { page: this.#page } }).catch(() => undefined);
+      if (this.isInside.value) this.#tell("room.send", { room_id: this.id, kind: "here", data: { page: this.#page } });
     } catch (error) {
       this.trouble.value = error;
       if (this.phase.value.at !== "preview") await this.#look().catch(() => undefined);
@@ -131,6 +137,8 @@ export class LiveRoom {
   async leave(): Promise<void> {
     this.#end(this.phase.value.at === "inside" ? "left" : null);
     await call("room.leave", { room_id: this.id }).catch(() => undefined);
+    // With the seat, or the place in the queue, the channel was given up too.
+    if (this.phase.value.at === "preview") this.#follow();
   }
 
   async closeForAll(): Promise<void> {
@@ -141,29 +149,36 @@ export class LiveRoom {
     await call("room.kick", { room_id: this.id, user_id: person, ban: isForGood });
   }
 
-  /** Say something, once: it is asked again with the same key until the server has answered. */
+  /** Say something, once, and in its order, whatever happens to the connection. */
   async say(text: string, key: string = crypto.randomUUID()): Promise<void> {
     this.unsent.value = [...this.unsent.value.filter((one) => one.key !== key), { key, text, error: null }];
     try {
-      const { message } = await call("chat.send", { ch: `room:${this.id}`, room_id: this.id, text }, { key });
-      batch(() => {
-        this.unsent.value = this.unsent.value.filter((one) => one.key !== key);
-        const { id, user_id, sent_at } = message;
-        // It may be answered before its event comes.
-        const event = { ev: "message.created", d: { id, user_id, text: message.text, sent_at, edited_at: null } } as Shown;
-        if (this.state.value !== null) this.state.value = recall(this.state.value, event);
-      });
+      const { message } = await say(`room:${this.id}`, "chat.send", { text });
+      const { id, user_id, sent_at } = message;
+      // It may be answered before its event comes.
+      const event = { ev: "message.created", d: { id, user_id, text: message.text, sent_at, edited_at: null } } as Shown;
+      if (this.state.value !== null) this.state.value = recall(this.state.value, event);
+      this.unsent.value = this.unsent.value.filter((one) => one.key !== key);
     } catch (error) {
-      if (error instanceof Refused && isPassing(error.code) && (await this.#backAgain())) await this.say(text, key);
-      else this.unsent.value = this.unsent.value.map((one) => (one.key === key ? { ...one, error } : one));
+      this.unsent.value = this.unsent.value.map((one) => (one.key === key ? { ...one, error } : one));
     }
   }
 
   react(emoji: string): void {
-    void call("room.send", { room_id: this.id, kind: "reaction", data: { emoji } }).catch(() => undefined);
+    this.#tell("room.send", { room_id: this.id, kind: "reaction", data: { emoji } });
+  }
+
+  #tell<O extends "room.media_state" | "room.send" | "room.signal">(op: O, d: Asked<O>): void {
+    tell(`room:${this.id}`, op, d);
   }
 
   // --- What the server says ---
+
+  /** Hear the room, from now on anew. */
+  #follow(): void {
+    this.#unfollow();
+    this.#unfollow = subscribe(`room:${this.id}`, { onReset: () => void this.#load(), onEvent: (event) => this.#hear(event) });
+  }
 
   /** Fetch what the room is now, and what was said that is not known yet. */
   async #load(): Promise<void> {
@@ -258,10 +273,10 @@ export class LiveRoom {
     }
     if (next === state) return;
     this.state.value = next;
-    this.#follow(event);
+    this.#react(event);
   }
 
-  #follow(event: Shown): void {
+  #react(event: Shown): void {
     switch (event.ev) {
       case "participant.joined":
         // Who comes knows nothing of how our media are.
@@ -296,11 +311,8 @@ export class LiveRoom {
     if (kind === "reaction") this.#shine(from, (data as { emoji: string }).emoji);
   }
 
-  #hearOwn(event: Shown): void {
-    if (event.ev === "room.signal" && event.d.room_id === this.id) this.call.value?.hear(event.d.from, event.d.data);
-    if (event.ev === "seat.offered" && event.d.room_id === this.id && this.phase.value.at === "waiting")
-      this.phase.value = { at: "offered", until: serverNow() + event.d.expires_in_s * 1000 };
-    if (event.ev === "queue.updated" && event.d.room_id === this.id) this.#moveUp(event.d.position);
+  #offered(forS: number): void {
+    if (this.phase.value.at === "waiting") this.phase.value = { at: "offered", until: serverNow() + forS * 1000 };
   }
 
   #moveUp(position: number | null): void {
@@ -328,10 +340,7 @@ export class LiveRoom {
         own: { id: this.own, generation: seat.generation },
         servers: media.ice_servers,
         others: this.others.value.map(({ user_id, seat_generation }) => ({ id: user_id, generation: seat_generation })),
-        deliver: (to, data) => {
-          // Said later it would be of no use: what was lost is said again.
-          if (connection.value.status === "open") void call("room.signal", { room_id: this.id, to, data }).catch(() => undefined);
-        },
+        deliver: (to, data) => this.#tell("room.signal", { room_id: this.id, to, data }),
       });
   }
 
@@ -364,16 +373,6 @@ export class LiveRoom {
     });
   }
 
-  async #backAgain(): Promise<boolean> {
-    return new Promise((resolve) => {
-      const end = connection.subscribe(({ status }) => {
-        if (status !== "open" && status !== "stopped") return;
-        resolve(status === "open");
-        queueMicrotask(() => end());
-      });
-    });
-  }
-
   #keepShowing(): () => void {
     const timer = setInterval(() => this.#show(), SHOWN_EVERY_MS);
     const end = this.ownShows.subscribe(() => this.#show());
@@ -385,8 +384,7 @@ export class LiveRoom {
 
   /** Tell the others how the own media are. */
   #show(): void {
-    if (!this.isInside.peek() || connection.peek().status !== "open") return;
-    void call("room.media_state", { room_id: this.id, state: this.ownShows.peek() }).catch(() => undefined);
+    if (this.isInside.peek()) this.#tell("room.media_state", { room_id: this.id, state: this.ownShows.peek() });
   }
 
   #shine(from: string, emoji: string): void {
