@@ -3,7 +3,7 @@ import { useLocation } from "preact-iso";
 import { useState } from "preact/hooks";
 import { words } from "../parts/states";
 import { toast } from "../parts/toast";
-import { me } from "../session";
+import { isMember, me } from "../session";
 import { call } from "../server";
 import { language } from "../texts";
 import { t } from "./texts";
@@ -24,7 +24,7 @@ export function StartTalk() {
     }
   }
   return (
-    <button type="button" class="button primary" disabled={isBusy} aria-busy={isBusy} onClick={() => void start()}>
+    <button type="button" class="button primary" disabled={isBusy || !isMember.value} aria-busy={isBusy} onClick={() => void start()}>
       {t().startTalk}
     </button>
   );
