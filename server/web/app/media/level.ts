@@ -1,4 +1,4 @@
-/** How loud somebody is: for the meter of the own microphone, and for the ring of who speaks. */
+/** Sound beside the call: how loud somebody is, for the own meter and the ring of who speaks, and a chime. */
 import { useEffect, useState } from "preact/hooks";
 
 // Ten times a second is what an eye follows.
@@ -32,6 +32,18 @@ export function useSpeaking(stream: MediaStream | null): boolean {
     });
   }, [stream]);
   return isSpeaking;
+}
+
+/** Two short tones. */
+export function chime(): void {
+  context ??= new AudioContext();
+  const now = context.currentTime;
+  const volume = new GainNode(context, { gain: 0.15 });
+  const tone = new OscillatorNode(context, { frequency: 660 });
+  tone.frequency.setValueAtTime(880, now + 0.15);
+  tone.connect(volume).connect(context.destination);
+  tone.start(now);
+  tone.stop(now + 0.35);
 }
 
 function listen(stream: MediaStream | null, hear: (loudness: number) => void): (() => void) | undefined {

@@ -33,6 +33,7 @@ export function CallView({ live, isNew }: { live: LiveRoom; isNew: boolean }) {
   useEffect(() => {
     document.title = `${state?.room.title ?? ""} · fourtalk`;
   }, [state?.room.title]);
+  useEffect(keepAwake, []);
   useKeys({
     M: () => void live.devices.switch("microphone", !live.devices.isOn.microphone.value),
     V: () => void live.devices.switch("camera", !live.devices.isOn.camera.value),
@@ -66,6 +67,13 @@ export function CallView({ live, isNew }: { live: LiveRoom; isNew: boolean }) {
       <News live={live} />
     </div>
   );
+}
+
+/** A phone that goes to sleep leaves the call. */
+function keepAwake(): () => void {
+  // Batteries that are low, and pages out of sight, get none.
+  const lock = navigator.wakeLock?.request("screen").catch(() => null);
+  return () => void lock?.then((held) => held?.release());
 }
 
 function Stage({ live }: { live: LiveRoom }) {
@@ -121,6 +129,7 @@ function Notes({ live }: { live: LiveRoom }) {
   return (
     <>
       {connection.value.status !== "open" && <p>{t().socketAway}</p>}
+      {live.others.value.length === 0 && <p>{t().alone}</p>}
       {isSilenced.value && (
         <button type="button" class="button primary" onClick={startSound}>
           {t().startSound}

@@ -1,5 +1,5 @@
 /** Before the call: the own picture and sound, who is inside, and one button. Devices that do not come keep nobody out. */
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { Icon } from "../parts/icon";
 import { words } from "../parts/states";
 import { Title } from "../parts/title";
@@ -8,8 +8,9 @@ import cameraOffIcon from "../icons/camera-off.svg";
 import microphoneIcon from "../icons/microphone.svg";
 import microphoneOffIcon from "../icons/microphone-off.svg";
 import type { Devices, Source } from "../media/devices";
-import { useLevel } from "../media/level";
+import { chime, useLevel } from "../media/level";
 import { Refused } from "../server";
+import { language } from "../texts";
 import { useSecondsLeft } from "./countdown";
 import type { LiveRoom, Phase } from "./live";
 import { Picture } from "./tile";
@@ -57,7 +58,7 @@ function Inside({ live }: { live: LiveRoom }) {
   const names = live.others.value.map(({ name }) => name);
   return (
     <div class="inside" role="status">
-      <p class="names">{names.length === 0 ? t().nobody : t().here(new Intl.ListFormat(document.documentElement.lang, { type: "conjunction" }).format(names))}</p>
+      <p class="names">{names.length === 0 ? t().nobody : t().here(new Intl.ListFormat(language.value, { type: "conjunction" }).format(names), names.length)}</p>
       <p class="faint">{state && t().seats(state.people.length, state.room.cap)}</p>
     </div>
   );
@@ -93,6 +94,11 @@ function Way({ live, phase }: { live: LiveRoom; phase: Phase }) {
 
 function Offer({ live, until }: { live: LiveRoom; until: number }) {
   const left = useSecondsLeft(until);
+  // Whoever waits looks elsewhere meanwhile.
+  useEffect(() => {
+    chime();
+    document.title = `${t().ready} · fourtalk`;
+  }, []);
   return (
     <div class="stack">
       <p class="names" role="alert">

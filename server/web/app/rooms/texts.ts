@@ -6,11 +6,9 @@ import type { Why } from "./live";
 const en = {
   // Before the call
   nobody: "Nobody is here yet",
-  here: (names: string) => `${names} ${names.includes(" and ") ? "are" : "is"} here`,
-  and: " and ",
+  here: (names: string, n: number) => `${names} ${n === 1 ? "is" : "are"} here`,
   seats: (taken: number, total: number) => `${taken} of ${total} seats taken`,
   join: "Join",
-  joinWithout: "Join without camera and microphone",
   wait: "Wait for a seat",
   full: "All seats are taken. Wait here: the next free one is offered to you.",
   position: (n: number) => (n === 1 ? "You are the next in line." : `You are number ${n} in line.`),
@@ -149,10 +147,8 @@ const en = {
 const vi: typeof en = {
   nobody: "Chưa có ai ở đây",
   here: (names) => `${names} đang ở đây`,
-  and: " và ",
   seats: (taken, total) => `${taken}/${total} chỗ đã có người`,
   join: "Vào phòng",
-  joinWithout: "Vào phòng không cần máy ảnh và micrô",
   wait: "Chờ chỗ trống",
   full: "Phòng đã đủ người. Hãy chờ ở đây: có chỗ trống, bạn sẽ được mời vào.",
   position: (n) => (n === 1 ? "Bạn là người kế tiếp." : `Bạn đứng thứ ${n} trong hàng chờ.`),

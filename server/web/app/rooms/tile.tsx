@@ -1,6 +1,7 @@
 /** Somebody in the call: picture or initials, name, and how it is with them. */
 import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import handIcon from "../icons/hand.svg";
 import microphoneOffIcon from "../icons/microphone-off.svg";
 import type { Remote } from "../media/call";
 import { useSpeaking } from "../media/level";
@@ -61,7 +62,7 @@ export function Tile({ name, isOwn = false, isHost, stream, sound, isSeen, isHea
       <Picture stream={stream} isOwn={isOwn} isShown={isSeen} label={name} />
       {hasHandUp && (
         <span class="raised" role="img" aria-label={t().handUp}>
-          ✋
+          <Icon drawing={handIcon} />
         </span>
       )}
       {reaction !== undefined && (
