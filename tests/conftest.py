@@ -22,7 +22,10 @@ TEMPLATE = "template_fourtalk"
 # `record_property(FIGURES, …)`: what a test measured is shown at the end of the run.
 FIGURES = "figures"
 # Folders that are run first, the longest before the others.
-LONG = {name: place for place, name in enumerate(("livekit", "simulation", "chaos", "browser", "client", "journeys", "load"))}
+LONG = {
+    name: place
+    for place, name in enumerate(("livekit", "simulation", "chaos", "browser", "client", "journeys", "load"))
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

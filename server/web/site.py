@@ -43,6 +43,9 @@ _KEPT: Final = b"public, max-age=31536000, immutable"
 _ASKED_AGAIN: Final = b"no-cache"
 # Rooms need camera, microphone and a screen to share; nothing needs more.
 _PERMISSIONS: Final = b"camera=(self), microphone=(self), display-capture=(self), geolocation=()"
+# Links that people hand on. What draws a preview of one asks for no page and runs no script: it gets the API's own, whose
+# words are in it.
+_SHARED: Final = ("/t/", "/courses/")
 _NOT_THERE: Final = (
     b"The API is running; the browser client is not here yet. At the first start it takes some seconds to be made: load"
     b" this page again.\nIf that does not help, run\n\n    uv run python -m server.web.build\n\non the server: it says"
@@ -104,7 +107,7 @@ class Site:
         elif path == f"/{WORKER}":
             # What it may ask is what a page may ask.
             await self._answer(scope, send, WORKER, headers=self._on_pages)
-        elif client.pages.fullmatch(path):
+        elif client.pages.fullmatch(path) and (is_looked_at or not path.startswith(_SHARED)):
             await self._answer(scope, send, PAGE, headers=self._on_pages)
         elif is_looked_at:
             await self._app(scope, receive, self._showing_missing(scope, send))

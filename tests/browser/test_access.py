@@ -9,6 +9,7 @@ from server.web import build
 from tests.browser.conftest import Enter
 from tests.browser.test_entrance import register
 from tests.browser.test_learning import log_in
+from tests.browser.test_talk import start
 from tests.journeys import school
 from tests.journeys.people import story
 from tests.journeys.product import Product
@@ -28,6 +29,10 @@ def axe(in_ci: bool) -> str:
 async def findings(page: Page, axe: str, path: str) -> list[str]:
     await page.goto(path)
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    return await findings_here(page, axe, path)
+
+
+async def findings_here(page: Page, axe: str, path: str) -> list[str]:
     # Not as a script tag, which the page's own policy refuses.
     await page.evaluate(axe)
     found = []
@@ -46,18 +51,40 @@ async def test_axe_finds_nothing(enter: Enter, product: Product, axe: str) -> No
     page = await enter("/", viewport=PHONE)
     async with story(product) as town:
         [host] = await town.mint(1)
-        await host.call(
+        talk = await host.call(
             "POST", "/api/v1/talks", {"title": "Coffee and verbs", "language": "en", "level": "B1"}
         )
 
         found = [
             line
-            for path in ("/", "/login", "/register", "/nowhere")
+            for path in ("/", "/login", "/register", "/nowhere", f"/t/{talk['code']}")
             for line in await findings(page, axe, path)
         ]
         await page.goto("/register")
         await register(page, "gia@example.org")
-        found += [line for path in ("/", "/settings") for line in await findings(page, axe, path)]
+        found += [
+            line
+            for path in ("/", "/settings", f"/rooms/{talk['room_id']}")
+            for line in await findings(page, axe, path)
+        ]
+
+    assert found == []
+
+
+async def test_axe_finds_nothing_in_a_call(enter: Enter, axe: str) -> None:
+    page, _ = await start(enter, "An")
+
+    found = await findings_here(page, axe, "call")
+    for button, open_part in (("Invite", "Invite people"), ("More", "More")):
+        await page.get_by_role("button", name=button).click()
+        await expect(page.get_by_role("dialog", name=open_part)).to_be_visible()
+        found += await findings_here(page, axe, button)
+        await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Chat").click()
+    found += await findings_here(page, axe, "chat")
+    await page.get_by_role("button", name="Leave").click()
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    found += await findings_here(page, axe, "after the call")
 
     assert found == []
 

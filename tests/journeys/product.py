@@ -91,6 +91,13 @@ class Product:
         process.communicate(timeout=30)
         return process.returncode
 
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        process, self._process = self._process, None
+        assert process is not None, "it was started"
+        process.kill()
+        process.communicate(timeout=30)
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command beside it."""
         process = self._run(*arguments)

@@ -73,7 +73,8 @@ async def test_closed_talk_is_not_listed_and_not_joined_and_stays_readable(stage
         await stage.do("room.join", guest, room_id=talk["room_id"])
     assert closed["state"] == again["state"] == "closed"
     assert await titles(stage) == []
-    assert (await stage.do("talk.get", None, talk_id=talk["code"]))["state"] == "closed"
+    for name in ("id", "room_id", "code"):
+        assert (await stage.do("talk.get", None, talk_id=talk[name]))["state"] == "closed"
     assert (await stage.do("room.get", guest, room_id=talk["room_id"]))["state"] == "closed"
 
 

@@ -55,6 +55,17 @@ async def client_of(dist: Path, **environment: str) -> AsyncIterator[httpx.Async
         yield client
 
 
+async def test_link_is_a_page_for_people_and_a_text_for_what_draws_its_preview(dist: Path) -> None:
+    write(dist, pages=("/t/:code",))
+    async with client_of(dist) as client:
+        looked_at = await client.get("/t/abc", headers=PAGE)
+        drawn = await client.get("/t/abc", headers={"Accept": "*/*"})
+
+    assert "<script" in looked_at.text
+    # This API has no such page.
+    assert drawn.status_code == 404
+
+
 async def test_page_comes_for_every_address_of_a_page(dist: Path) -> None:
     async with client_of(dist) as client:
         for path in ("/", "/rooms/7"):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Row, Select, func, select, union
+from sqlalchemy import Row, Select, func, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from rooms import journal
@@ -210,7 +210,7 @@ async def close_talk(ctx: Context, command: CloseTalk) -> TalkView:
 
 
 async def talk_of(session: AsyncSession, id_or_code: str) -> Found:
-    """Return a talk by its id or its code.
+    """Return a talk by its id, the id of its room, or its code.
 
     Raises:
         NotFoundError: There is none.
@@ -218,7 +218,8 @@ async def talk_of(session: AsyncSession, id_or_code: str) -> Found:
     if rules.is_code(id_or_code):
         return await find(session, Talk.code == id_or_code)
     try:
-        return await find(session, Talk.id == UUID(id_or_code))
+        known = UUID(id_or_code)
+        return await find(session, or_(Talk.id == known, Talk.room_id == known))
     except ValueError:
         raise NotFoundError("There is no such talk.") from None
 

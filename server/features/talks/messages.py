@@ -37,7 +37,7 @@ class CreateTalk(msgspec.Struct, frozen=True):
 
 
 class GetTalk(msgspec.Struct, frozen=True):
-    """One talk, by its id or the code of its link."""
+    """One talk, by its id, the id of its room, or the code of its link."""
 
     talk_id: Annotated[str, Meta(min_length=1, max_length=36)]
 

@@ -1,5 +1,14 @@
 /** What the browser keeps for us between visits. It may refuse to: then every visit is a first one. */
-type Name = "after_top_up" | "language" | "member" | "referral" | "theme";
+type Name =
+  | "after_top_up"
+  | "camera"
+  | "camera.off"
+  | "language"
+  | "member"
+  | "microphone"
+  | "microphone.off"
+  | "referral"
+  | "theme";
 
 export const kept = {
   get(name: Name): string | null {

@@ -6,10 +6,11 @@ import { earnings } from "./earnings/routes";
 import type { Feature } from "./feature";
 import { notifications } from "./notifications/routes";
 import { policy } from "./policy/routes";
+import { rooms } from "./rooms/routes";
 import { talks } from "./talks/routes";
 import { wallet } from "./wallet/routes";
 
-export const FEATURES: readonly Feature[] = [talks, courses, wallet, earnings, admin, policy, notifications, accounts];
+export const FEATURES: readonly Feature[] = [talks, courses, wallet, earnings, admin, policy, notifications, rooms, accounts];
 
 export const ROUTES = FEATURES.flatMap(({ routes }) => routes);
 export const PLACES = FEATURES.flatMap(({ places }) => places);

@@ -901,7 +901,7 @@ export interface GetStatementTable {
   kind?: JournalKind | null;
 }
 
-/** One talk, by its id or the code of its link. */
+/** One talk, by its id, the id of its room, or the code of its link. */
 export interface GetTalk {
   talk_id: string;
 }

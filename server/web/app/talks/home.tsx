@@ -9,17 +9,22 @@ import { isMember, me } from "../session";
 import { serverNow } from "../server";
 import type { ListedTalk } from "../wire";
 import { type Filter, useTalks } from "./list";
+import { Seats } from "./seats";
+import { StartTalk } from "./start";
 import { t } from "./texts";
 
 const LEVELS = ["A1", "A2", "B1", "B2", "C1", "C2"] as const;
 const LANGUAGES = ["en", "vi", "es", "fr", "de", "ja", "ko", "zh"] as const;
+
+// Between two letters nobody waits longer.
+const TYPED_MS = 400;
 
 export default function Home() {
   const [filter, setFilter] = useState<Filter>({});
   const { value: page, error, reload } = useTalks(filter);
   return (
     <>
-      {me.value === null ? <Welcome /> : <Title>{t().title}</Title>}
+      {me.value === null ? <Welcome /> : <Title beside={<StartTalk />}>{t().title}</Title>}
       <section class="talks" aria-labelledby={isMember.value ? undefined : "open-talks"} aria-label={isMember.value ? t().title : undefined}>
         {me.value === null && <h2 id="open-talks">{t().title}</h2>}
         <Filters filter={filter} change={setFilter} />
@@ -69,6 +74,21 @@ function Filters({ filter, change }: { filter: Filter; change: (filter: Filter) 
       />
       <Pick label={t().language} all={t().allLanguages} options={LANGUAGES} name={languageName} value={filter.language} pick={(language) => set({ language })} />
       <Pick label={t().level} all={t().allLevels} options={LEVELS} name={(level) => level} value={filter.level} pick={(level) => set({ level })} />
+      <Topic value={filter.topic ?? ""} choose={(topic) => set({ topic: topic === "" ? null : topic })} />
+    </div>
+  );
+}
+
+function Topic({ value, choose }: { value: string; choose: (topic: string) => void }) {
+  const [typed, setTyped] = useState(value);
+  useEffect(() => setTyped(value), [value]);
+  useEffect(() => {
+    const timer = setTimeout(() => typed.trim() !== value && choose(typed.trim()), TYPED_MS);
+    return () => clearTimeout(timer);
+  }, [typed]);
+  return (
+    <div class="field">
+      <input type="search" aria-label={t().topic} placeholder={t().topic} maxLength={100} value={typed} onInput={({ currentTarget }) => setTyped(currentTarget.value)} />
     </div>
   );
 }
@@ -96,7 +116,6 @@ function Pick<Value extends string>({
 }
 
 function Row({ talk }: { talk: ListedTalk }) {
-  const { taken, total } = talk.seats;
   // Under the page's own heading, or under that of the list.
   const Heading = isMember.value ? "h2" : "h3";
   const when = talk.starts_at ?? talk.created_at;
@@ -113,16 +132,8 @@ function Row({ talk }: { talk: ListedTalk }) {
           {t().by(talk.host.name)} · <time dateTime={when}>{(talk.starts_at ? t().begins : t().opened)(fromNow(when, serverNow()))}</time>
         </p>
       </div>
-      <p class="seats">
-        <span aria-hidden="true">
-          {Array.from({ length: total }, (_, seat) => (
-            <i key={seat} class={seat < taken ? "taken" : ""} />
-          ))}
-        </span>
-        {t().seats(taken, total)}
-      </p>
-      {/* The page behind the link is the server's: not for our router. */}
-      <a class="button primary" href={`/t/${talk.code}`} target="_top" aria-label={t().joinWhat(talk.title)}>
+      <Seats seats={talk.seats} />
+      <a class="button primary" href={isMember.value ? `/rooms/${talk.room_id}` : `/t/${talk.code}`} aria-label={t().joinWhat(talk.title)}>
         {t().join}
       </a>
     </li>

@@ -5,7 +5,7 @@ import { isMember, me } from "../session";
 import { type Asked, call, subscribe } from "../server";
 import type { TalkPage } from "../wire";
 
-export type Filter = Pick<Asked<"talk.list">, "nearby" | "language" | "level">;
+export type Filter = Pick<Asked<"talk.list">, "nearby" | "language" | "level" | "topic">;
 
 // No channel tells of talks that are opened, so the list is asked for again. A member asks over the socket, which is
 // cheap; a household of visitors shares sixty requests a minute.

@@ -2,6 +2,9 @@ import type { Feature } from "../feature";
 import icon from "../icons/talks.svg";
 
 export const talks: Feature = {
-  routes: [{ path: "/", page: () => import("./home"), for: "everybody" }],
+  routes: [
+    { path: "/", page: () => import("./home"), for: "everybody" },
+    { path: "/t/:code", page: () => import("./invitation"), for: "everybody" },
+  ],
   places: [{ path: "/", icon, name: { en: "Talks", vi: "Trò chuyện" }, for: "members" }],
 };

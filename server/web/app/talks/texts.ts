@@ -24,6 +24,16 @@ const en = {
   noneFound: "No talk is like that right now",
   showAll: "Show all talks",
   more: "Show more",
+  topic: "Topic",
+  startTalk: "Start a talk",
+  titleOf: (name: string) => `Talk with ${name}`,
+  invites: (name: string) => `${name} invites you to talk`,
+  register: "Create a free account and come in",
+  logIn: "Log in and come in",
+  why: "So that everybody knows who they are talking to. It takes half a minute.",
+  over: "This talk is over",
+  overWhy: (title: string) => `“${title}” has ended.`,
+  others: "See the open talks",
   found: (n: number) => plural(n, { one: "1 talk", other: `${n} talks` }),
 };
 
@@ -51,6 +61,16 @@ const vi: typeof en = {
   noneFound: "Hiện không có phòng nào như vậy",
   showAll: "Xem mọi phòng",
   more: "Xem thêm",
+  topic: "Chủ đề",
+  startTalk: "Mở phòng mới",
+  titleOf: (name) => `Trò chuyện cùng ${name}`,
+  invites: (name) => `${name} mời bạn trò chuyện`,
+  register: "Tạo tài khoản miễn phí và vào phòng",
+  logIn: "Đăng nhập và vào phòng",
+  why: "Để mọi người biết mình đang nói chuyện với ai. Chỉ mất nửa phút.",
+  over: "Cuộc trò chuyện này đã kết thúc",
+  overWhy: (title) => `“${title}” đã kết thúc.`,
+  others: "Xem các phòng đang mở",
   found: (n) => `${n} phòng`,
 };
 

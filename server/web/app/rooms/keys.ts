@@ -1,0 +1,21 @@
+/** Keys of a page: single letters, which nothing in a text field is meant by. */
+import { useEffect, useRef } from "preact/hooks";
+
+/** By the key in capitals. */
+export function useKeys(keys: Readonly<Record<string, () => void>>): void {
+  const current = useRef(keys);
+  current.current = keys;
+  useEffect(() => {
+    const press = (event: KeyboardEvent) => {
+      const action = current.current[event.key.toUpperCase()];
+      if (action === undefined || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+      const isTyping = event.target instanceof HTMLElement && event.target.matches("input, textarea, select, [contenteditable]");
+      // A dialog has its own Escape, and nothing else is meant for what is under it.
+      if ((isTyping && event.key !== "Escape") || document.querySelector("dialog[open]") !== null) return;
+      event.preventDefault();
+      action();
+    };
+    addEventListener("keydown", press);
+    return () => removeEventListener("keydown", press);
+  }, []);
+}

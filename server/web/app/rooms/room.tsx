@@ -1,0 +1,58 @@
+/** A room: the look into it, the call, and what is left of it. */
+import { useLocation } from "preact-iso";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import type { PageProperties } from "../feature";
+import missing from "../icons/missing.svg";
+import { Empty, Failure, Loading } from "../parts/states";
+import { me } from "../session";
+import { Refused } from "../server";
+import { CallView } from "./call";
+import { LiveRoom } from "./live";
+import { Over } from "./over";
+import { Preview } from "./preview";
+import { t } from "./texts";
+
+export default function RoomPage({ params }: PageProperties) {
+  const id = params["id"] ?? "";
+  const own = me.value?.id;
+  // Another room, or another person, is another page.
+  return own === undefined ? null : <Room key={`${id} ${own}`} id={id} own={own} />;
+}
+
+function Room({ id, own }: { id: string; own: string }) {
+  const { query, path, route } = useLocation();
+  const [isNew] = useState(query["new"] !== undefined);
+  const live = useMemo(() => new LiveRoom(id, own), []);
+  useEffect(() => {
+    void live.devices.open();
+    // Who has just opened a talk wants to be in it, and is asked nothing more.
+    if (isNew) {
+      route(path, true);
+      void live.join();
+    }
+    return () => live.close();
+  }, []);
+
+  const phase = live.phase.value;
+  switch (phase.at) {
+    case "loading":
+      return <Loading heights={["2.5rem", "18rem", "3rem"]} />;
+    case "refused":
+      return phase.error instanceof Refused && (phase.error.code === "not_found" || phase.error.code === "bad_request") ? (
+        <Empty icon={missing} title={t().missing} isPage>
+          <p>{t().missingWhy}</p>
+          <a class="button" href="/">
+            {t().talks}
+          </a>
+        </Empty>
+      ) : (
+        <Failure error={phase.error} />
+      );
+    case "inside":
+      return <CallView live={live} isNew={isNew} />;
+    case "over":
+      return <Over live={live} why={phase.why} />;
+    default:
+      return <Preview live={live} phase={phase} />;
+  }
+}

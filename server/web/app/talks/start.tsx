@@ -1,0 +1,31 @@
+/** One click, and one is in a talk of one's own. */
+import { useLocation } from "preact-iso";
+import { useState } from "preact/hooks";
+import { words } from "../parts/states";
+import { toast } from "../parts/toast";
+import { isMember, me } from "../session";
+import { call } from "../server";
+import { language } from "../texts";
+import { t } from "./texts";
+
+export function StartTalk() {
+  const { route } = useLocation();
+  const [isBusy, setBusy] = useState(false);
+  // Should the answer be lost, the second click opens no second talk.
+  const [key] = useState(() => crypto.randomUUID());
+  async function start(): Promise<void> {
+    setBusy(true);
+    try {
+      const talk = await call("talk.create", { title: t().titleOf(me.value?.first_name ?? ""), language: language.value }, { key });
+      route(`/rooms/${talk.room_id}?new`);
+    } catch (error) {
+      toast(words(error));
+      setBusy(false);
+    }
+  }
+  return (
+    <button type="button" class="button primary" disabled={isBusy || !isMember.value} aria-busy={isBusy} onClick={() => void start()}>
+      {t().startTalk}
+    </button>
+  );
+}

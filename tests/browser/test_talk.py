@@ -1,0 +1,147 @@
+"""Four people meet by a link and see each other; a fifth waits for a seat; the server goes away in mid talk."""
+
+import asyncio
+import re
+import uuid
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import Enter
+from tests.journeys.product import Product
+
+PASSWORD = "Correct-horse-7"
+# A third of a phone's screen: what is painted costs more than what is sent.
+SMALL = {"width": 400, "height": 480}
+# Whether the pictures of so many others move.
+MOVING = """async wanted => {
+    const others = [...document.querySelectorAll(".people video:not(.mirrored)")];
+    const seen = others.map(video => video.currentTime);
+    await new Promise(done => setTimeout(done, 100));
+    return others.length === wanted && others.every((video, place) => video.videoWidth > 100 && video.currentTime > seen[place]);
+}"""
+
+# As if the browser had been told never to give a camera or a microphone away.
+BLOCKED = (
+    "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); }"
+)
+
+
+async def member(enter: Enter, name: str, path: str = "/", *, script: str = "", **options: str) -> Page:
+    """Return the page of somebody new who is logged in."""
+    page = await enter("/login", viewport=SMALL, **options)
+    await page.add_init_script(script)
+    fields = {
+        "email": f"{name}-{uuid.uuid4().hex[:8]}@example.org",
+        "password": PASSWORD,
+        "first_name": name,
+        "last_name": "Tran",
+        "role": "student",
+    }
+    answer = await page.request.post("/api/v1/auth/register", data=fields)
+    await page.evaluate(
+        "id => localStorage.setItem('fourtalk.member', id)", (await answer.json())["user"]["id"]
+    )
+    await page.goto(path)
+    return page
+
+
+async def start(enter: Enter, name: str, **options: str) -> tuple[Page, str]:
+    """Return the page of somebody in a new talk of theirs, and its link."""
+    page = await member(enter, name, **options)
+    await page.get_by_role("button", name="Start a talk").click()
+    link = await page.get_by_label("Link", exact=True).input_value()
+    await page.keyboard.press("Escape")
+    return page, link
+
+
+async def come(enter: Enter, name: str, link: str, **options: str) -> Page:
+    """Return the page of somebody who has come in by a link."""
+    page = await member(enter, name, link, **options)
+    await page.get_by_role("button", name="Join", exact=True).click()
+    return page
+
+
+async def sees_moving(page: Page, others: int) -> None:
+    await page.wait_for_function(MOVING, arg=others, polling=250)
+
+
+async def say(page: Page, text: str) -> None:
+    await page.get_by_role("textbox", name="Message").fill(text)
+    await page.keyboard.press("Enter")
+
+
+@pytest.mark.timeout(180)
+async def test_four_meet_by_a_link_and_a_fifth_gets_the_seat_of_who_leaves(enter: Enter) -> None:
+    an, link = await start(enter, "An")
+    others = [await come(enter, name, link) for name in ("Binh", "Chi", "Dung")]
+    for page in (an, *others):
+        await sees_moving(page, 3)
+
+    em = await member(enter, "Em", link)
+    await em.get_by_role("button", name="Wait for a seat").click()
+    await expect(em.get_by_text("You are the next in line.")).to_be_visible()
+    await others[2].get_by_role("button", name="Leave").click()
+    await expect(others[2].get_by_role("heading", name="You have left the talk")).to_be_visible()
+    await em.get_by_role("button", name="Take the seat").click()
+
+    await expect(an.get_by_role("figure", name=re.compile("Em Tran"))).to_be_visible()
+    await sees_moving(em, 3)
+    await sees_moving(an, 3)
+
+
+@pytest.mark.timeout(120)
+async def test_talk_outlives_its_server(enter: Enter, product: Product) -> None:
+    an, link = await start(enter, "An")
+    binh = await come(enter, "Binh", link)
+    await sees_moving(an, 1)
+    for page in (an, binh):
+        await page.get_by_role("button", name=re.compile("^Chat")).click()
+    await say(an, "before")
+    await expect(binh.get_by_role("log").get_by_text("before")).to_be_visible()
+
+    await asyncio.to_thread(product.kill)
+    await expect(binh.get_by_text("No connection. We keep trying.")).to_be_visible()
+    await say(binh, "meanwhile")
+    await expect(binh.get_by_text("sending…")).to_be_visible()
+    await sees_moving(binh, 1)
+    await asyncio.to_thread(product.start)
+
+    await say(an, "after")
+    for page in (an, binh):
+        await expect(page.get_by_text("No connection. We keep trying.")).to_have_count(0)
+        for text in ("before", "meanwhile", "after"):
+            await expect(page.get_by_role("log").get_by_text(text)).to_have_count(1)
+        await expect(page.get_by_text("2 of 4 seats taken")).to_be_visible()
+        await expect(page.get_by_text("sending…")).to_have_count(0)
+        await sees_moving(page, 1)
+
+
+async def test_host_removes_somebody_and_ends_the_talk(enter: Enter) -> None:
+    an, link = await start(enter, "An")
+    binh = await come(enter, "Binh", link)
+    await expect(an.get_by_role("figure", name=re.compile("Binh"))).to_be_visible()
+
+    await an.keyboard.press("?")
+    await an.get_by_role("button", name="Remove Binh Tran").click()
+    await an.get_by_label("They may not come back").check()
+    await an.get_by_role("button", name="Remove", exact=True).click()
+
+    await expect(binh.get_by_role("heading", name="The host has removed you for good")).to_be_visible()
+    await expect(an.get_by_role("figure", name=re.compile("Binh"))).to_have_count(0)
+    await an.get_by_role("button", name="More").click()
+    await an.get_by_role("button", name="End for everybody").click()
+    await an.get_by_role("button", name="End for everybody").click()
+    await expect(an.get_by_role("heading", name="The talk is over")).to_be_visible()
+
+
+async def test_devices_that_do_not_come_keep_nobody_out(enter: Enter) -> None:
+    an, link = await start(enter, "An")
+
+    binh = await member(enter, "Binh", link, script=BLOCKED)
+
+    await expect(binh.get_by_text("The camera is blocked.")).to_be_visible()
+    await expect(binh.get_by_text("The microphone is blocked.")).to_be_visible()
+    await binh.get_by_role("button", name="Join", exact=True).click()
+    await sees_moving(binh, 1)
+    await expect(an.get_by_role("figure", name="Binh Tran, muted")).to_be_visible()
