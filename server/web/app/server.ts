@@ -20,16 +20,6 @@ export interface Listener {
   onReset: () => void;
   onEvent: (event: Shown) => void;
 }
-/** Somebody in a room: the seat is taken again on every connection, and what happened meanwhile is caught up with. */
-export interface Sitter {
-  onSnapshot: (seat: Answer<"room.join">) => void;
-  onEvent: (event: Shown) => void;
-  /** Events were lost for good; another snapshot is on its way. */
-  onReset?: () => void;
-  /** There is no seat (any more), and why. */
-  onEnd: (reason: Refused) => void;
-}
-
 /** The server's no. `code` is for programs, `message` in the server's words, `fields` what is wrong with which field. */
 export class Refused extends Error {
   constructor(
@@ -99,17 +89,6 @@ export async function download(path: string, name: string): Promise<void> {
 export function subscribe(channel: ChannelName, { onReset, onEvent }: Listener): () => void {
   // Who follows fetches by itself, whenever it is told to.
   return client?.subscribe(channel, { load: () => Promise.resolve(), onSnapshot: onReset, onEvent }) ?? (() => undefined);
-}
-
-/** Take a seat and keep it until the returned function is called, which leaves it to `room.leave` to give it up. */
-export function sit(room_id: Id, sitter: Sitter): () => void {
-  const { onEnd, ...rest } = sitter;
-  const socket = required();
-  return socket.subscribe(`room:${room_id}`, {
-    ...rest,
-    join: () => socket.call("room.join", { room_id }),
-    onEnd: (error) => onEnd(refusal(error) as Refused),
-  });
 }
 
 /** Hear events of a name, of whatever channel; those of the own channel come unasked. */
