@@ -16,7 +16,7 @@ import { t } from "./texts";
 import { Cards, Returned, TopUp } from "./top_up";
 
 // Where it is explained what a movement belongs to.
-const PAGES: Record<string, (id: string) => string> = { hold: (id) => `/holds/${id}`, purchase: () => "/learning", withdrawal: () => "/teach/earnings" };
+const PAGES: Record<string, (id: string) => string> = { hold: (id) => `/holds/${id}`, lesson: () => "/holds", purchase: () => "/learning", withdrawal: () => "/teach/earnings" };
 
 export default function Wallet() {
   const { query } = useLocation();
@@ -104,7 +104,7 @@ function Entry({ entry }: { entry: EntryView }) {
     <li>
       <div class="about">
         <strong>{t().kinds[entry.kind]}</strong>
-        <span class="soft">{entry.reason}</span>
+        <span class="soft">{why(entry.reason)}</span>
         <span class="faint">
           <time dateTime={entry.at}>{instant(entry.at)}</time>
           {account !== undefined && ` · ${account}`}
@@ -126,6 +126,11 @@ function Entry({ entry }: { entry: EntryView }) {
       </span>
     </li>
   );
+}
+
+/** A settlement gives its cause as its reason; people write sentences. */
+function why(reason: string): string {
+  return Object.entries(t().causes).find(([cause]) => cause === reason)?.[1] ?? reason;
 }
 
 const MONTHS = 12;
