@@ -7,8 +7,9 @@ from playwright.async_api import Page, expect
 
 from server.web import build
 from tests.browser.conftest import Enter
+from tests.browser.test_admin import log_in_as_admin
 from tests.browser.test_entrance import register
-from tests.journeys.people import story
+from tests.journeys.people import story, town
 from tests.journeys.product import Product
 
 AXE = build.WEB / "node_modules" / "axe-core" / "axe.min.js"
@@ -55,9 +56,31 @@ async def test_axe_finds_nothing(enter: Enter, product: Product, axe: str) -> No
         ]
         await page.goto("/register")
         await register(page, "gia@example.org")
-        found += [line for path in ("/", "/settings") for line in await findings(page, axe, path)]
+        found += [
+            line for path in ("/", "/settings", "/notifications") for line in await findings(page, axe, path)
+        ]
 
     assert found == []
+
+
+async def test_axe_finds_nothing_where_operators_work(enter: Enter, product: Product, axe: str) -> None:
+    page = await enter("/login?next=/admin", viewport=PHONE)
+    async with town(product) as found:
+        await log_in_as_admin(page, found)
+        await expect(page.get_by_role("heading", name="Operate")).to_be_visible()
+        [host] = await found.mint(1)
+        talk = await host.call("POST", "/api/v1/talks", {"title": "Tea", "language": "en"})
+
+        paths = (
+            "/admin/live",
+            f"/admin/live/{talk['room_id']}",
+            "/admin/users",
+            "/admin/money",
+            "/admin/policy",
+        )
+        lines = [line for path in paths for line in await findings(page, axe, path)]
+
+    assert lines == []
 
 
 @pytest.mark.parametrize("width", [320, 1440])
