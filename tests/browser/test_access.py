@@ -66,7 +66,7 @@ async def test_axe_finds_nothing(enter: Enter, product: Product, axe: str) -> No
 async def test_axe_finds_nothing_where_operators_work(enter: Enter, product: Product, axe: str) -> None:
     page = await enter("/login?next=/admin", viewport=PHONE)
     async with town(product) as found:
-        await log_in_as_admin(page, found)
+        await log_in_as_admin(page, found, "owner")
         await expect(page.get_by_role("heading", name="Operate")).to_be_visible()
         [host] = await found.mint(1)
         talk = await host.call("POST", "/api/v1/talks", {"title": "Tea", "language": "en"})

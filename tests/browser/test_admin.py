@@ -11,11 +11,11 @@ from tests.journeys.product import Product
 from tests.journeys.test_money import taught
 
 
-async def log_in_as_admin(page: Page, found: Town) -> None:
+async def log_in_as_admin(page: Page, found: Town, role: str = "admin") -> None:
     [owner] = await found.mint(1, "owner")
     operator = await found.register("Operator")
-    role = {"role": "admin", "reason": "Watches over the rooms."}
-    await owner.call("POST", f"/api/v1/admin/users/{operator.id}/role", role)
+    given = {"role": role, "reason": "Watches over the rooms."}
+    await owner.call("POST", f"/api/v1/admin/users/{operator.id}/role", given)
     await page.get_by_label("E-mail").fill(operator.email)
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Log in").click()
