@@ -7,11 +7,12 @@ from playwright.async_api import Page, expect
 
 from server.web import build
 from tests.browser.conftest import Enter
+from tests.browser.test_admin import log_in_as_admin
 from tests.browser.test_entrance import register
 from tests.browser.test_learning import log_in
 from tests.browser.test_talk import start
 from tests.journeys import school
-from tests.journeys.people import story
+from tests.journeys.people import story, town
 from tests.journeys.product import Product
 
 AXE = build.WEB / "node_modules" / "axe-core" / "axe.min.js"
@@ -64,7 +65,7 @@ async def test_axe_finds_nothing(enter: Enter, product: Product, axe: str) -> No
         await register(page, "gia@example.org")
         found += [
             line
-            for path in ("/", "/settings", f"/rooms/{talk['room_id']}")
+            for path in ("/", "/settings", "/notifications", f"/rooms/{talk['room_id']}")
             for line in await findings(page, axe, path)
         ]
 
@@ -89,8 +90,6 @@ async def test_axe_finds_nothing_in_a_call(enter: Enter, axe: str) -> None:
     assert found == []
 
 
-# Eight pages in two schemes, and it may be the one that waits until client, server and browser are there.
-@pytest.mark.timeout(120)
 async def test_axe_finds_nothing_where_lessons_are_sold_and_paid(
     enter: Enter, product: Product, axe: str
 ) -> None:
@@ -115,6 +114,26 @@ async def test_axe_finds_nothing_where_lessons_are_sold_and_paid(
                 assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
 
     assert found == []
+
+
+async def test_axe_finds_nothing_where_operators_work(enter: Enter, product: Product, axe: str) -> None:
+    page = await enter("/login?next=/admin", viewport=PHONE)
+    async with town(product) as found:
+        await log_in_as_admin(page, found, "owner")
+        await expect(page.get_by_role("heading", name="Operate")).to_be_visible()
+        [host] = await found.mint(1)
+        talk = await host.call("POST", "/api/v1/talks", {"title": "Tea", "language": "en"})
+
+        paths = (
+            "/admin/live",
+            f"/admin/live/{talk['room_id']}",
+            "/admin/users",
+            "/admin/money",
+            "/admin/policy",
+        )
+        lines = [line for path in paths for line in await findings(page, axe, path)]
+
+    assert lines == []
 
 
 @pytest.mark.parametrize("width", [320, 1440])

@@ -1,23 +1,22 @@
 """Operators: approving, watching rooms live, walking through a journal, paying out; and what nobody else sees."""
 
-import asyncio
 import re
 
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Enter
 from tests.browser.test_entrance import PASSWORD, register
-from tests.journeys.people import story, town, usd
+from tests.journeys.people import Town, story, town, usd
 from tests.journeys.product import Product
 from tests.journeys.test_money import taught
 
 
-async def log_in_as_admin(page: Page, product: Product) -> None:
-    email = "operator@example.org"
-    account = ("--email", email, "--password", PASSWORD, "--role", "admin")
-    # The second test finds it made; the command says so and changes nothing.
-    await asyncio.to_thread(product.command, "user", "create", *account)
-    await page.get_by_label("E-mail").fill(email)
+async def log_in_as_admin(page: Page, found: Town, role: str = "admin") -> None:
+    [owner] = await found.mint(1, "owner")
+    operator = await found.register("Operator")
+    given = {"role": role, "reason": "Watches over the rooms."}
+    await owner.call("POST", f"/api/v1/admin/users/{operator.id}/role", given)
+    await page.get_by_label("E-mail").fill(operator.email)
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Log in").click()
 
@@ -27,7 +26,8 @@ async def test_operator_approves_a_tutor_and_watches_a_talk_live(enter: Enter, p
     await tutor.get_by_text("teach", exact=True).click()
     await register(tutor, "thuy@example.org")
     page = await enter("/login?next=/admin/tutors")
-    await log_in_as_admin(page, product)
+    async with town(product) as found:
+        await log_in_as_admin(page, found)
 
     waiting = page.get_by_role("listitem").filter(has_text="thuy@example.org")
     await waiting.get_by_role("button", name="Approve").click()
@@ -70,7 +70,7 @@ async def test_operator_looks_at_bank_data_and_pays_a_withdrawal(enter: Enter, p
         await lesson.tutor.call("POST", "/api/v1/payout-account/bank", bank)
         await lesson.tutor.call("POST", "/api/v1/withdrawals", {"amount": usd(2_000)})
         page = await enter("/login?next=/admin/withdrawals")
-        await log_in_as_admin(page, product)
+        await log_in_as_admin(page, found)
         asked = page.get_by_role("listitem").filter(has_text=lesson.tutor.email)
         dialog = page.get_by_role("dialog")
 

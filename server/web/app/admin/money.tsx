@@ -1,8 +1,9 @@
 /** The two deeds that move money without anybody having asked: a wallet adjusted, a hold given back. */
 import { useState } from "preact/hooks";
-import { money } from "../format";
+import { instant, money } from "../format";
 import { Choice } from "../parts/choice";
 import { Field, Form, Submit } from "../parts/form";
+import { type Paged, usePages } from "../parts/pages";
 import { toast } from "../parts/toast";
 import { call, Refused } from "../server";
 import type { HoldDetail, ManagedAccount, Money } from "../wire";
@@ -10,16 +11,21 @@ import { minorUnits } from "./amount";
 import { Deed } from "./deed";
 import { part } from "./disputes";
 import { Frame } from "./frame";
+import { List } from "./list";
 import { useNames } from "./names";
 import { t } from "./texts";
 
 export default function MoneyPage() {
+  const [hold, setHold] = useState<HoldDetail | null>(null);
+  const paged = usePages((cursor: string | null) => call("hold.list", { cursor }), []);
   return (
     <Frame title={t().sections.money}>
       <div class="pairing">
         <Adjust />
-        <Refund />
+        <Refund take={setHold} />
       </div>
+      <Holds paged={paged} take={setHold} />
+      {hold !== null && <GiveBack hold={hold} done={paged.reload} close={() => setHold(null)} />}
     </Frame>
   );
 }
@@ -71,14 +77,10 @@ function Adjust() {
   );
 }
 
-function Refund() {
-  const [hold, setHold] = useState<HoldDetail | null>(null);
-  const [round, setRound] = useState(0);
-  const names = useNames(hold === null ? [] : [hold.student_id]);
-
+function Refund({ take }: { take: (hold: HoldDetail) => void }) {
   async function find({ hold_id = "" }: Record<string, string>): Promise<void> {
     try {
-      setHold(await call("hold.get", { hold_id: hold_id.trim() }));
+      take(await call("hold.get", { hold_id: hold_id.trim() }));
     } catch (error) {
       // What is no id is no hold either.
       const isUnknown = error instanceof Refused && (error.code === "hold_not_found" || error.code === "not_found" || error.code === "bad_request");
@@ -90,34 +92,70 @@ function Refund() {
     <section class="card stack" aria-labelledby="refund-hold">
       <h2 id="refund-hold">{t().refundHold}</h2>
       <p class="faint">{t().refundHoldWhy}</p>
-      <Form key={round} submit={find}>
+      <Form submit={find}>
         <Field name="hold_id" label={t().holdId} required />
         <Submit>{t().look}</Submit>
       </Form>
-      {hold !== null && (
-        <Deed
-          title={t().refundHoldSure(names.name(hold.student_id))}
-          what={
-            <>
-              {t().refundHoldWhat(money(hold.amount), money(hold.refunded))} {hold.explanation}
-            </>
-          }
-          confirm={t().giveBack}
-          isDangerous
-          act={async ({ reason = "", amount = "" }, key) => {
-            const { refunded } = await call("hold.refund", { hold_id: hold.id, reason, money: part(amount) }, { key });
-            toast(t().refundDone(money(refunded)));
-            setRound(round + 1);
-          }}
-          close={() => setHold(null)}
-        >
-          <Field
-            name="amount"
-            label={t().amount(hold.amount.currency)}
-            hint={t().wholeRest(money({ ...hold.amount, amount: hold.amount.amount - hold.refunded.amount }))}
-          />
-        </Deed>
-      )}
     </section>
+  );
+}
+
+function Holds({ paged, take }: { paged: Paged<HoldDetail>; take: (hold: HoldDetail) => void }) {
+  const names = useNames(paged.items?.flatMap(({ student_id, tutor_id }) => [student_id, tutor_id]) ?? []);
+  return (
+    <section class="stack" aria-labelledby="holds">
+      <h2 id="holds">{t().holds}</h2>
+      <List paged={paged} none={t().nothing}>
+        {(hold) => (
+          <>
+            <div class="about">
+              <h3>
+                {money(hold.amount)} · {t().between(names.name(hold.student_id), names.name(hold.tutor_id))}
+              </h3>
+              <p class="faint figures">
+                {hold.id} · <time dateTime={hold.placed_at}>{instant(hold.placed_at)}</time>
+              </p>
+              <p class="faint">{hold.explanation}</p>
+            </div>
+            <div class="deeds">
+              <span class="chip">{t().holdStates[hold.status]}</span>
+              {hold.refunded.amount < hold.amount.amount && (
+                <button type="button" class="button danger" onClick={() => take(hold)}>
+                  {t().giveBack}
+                </button>
+              )}
+            </div>
+          </>
+        )}
+      </List>
+    </section>
+  );
+}
+
+function GiveBack({ hold, done, close }: { hold: HoldDetail; done: () => Promise<void>; close: () => void }) {
+  const names = useNames([hold.student_id]);
+  return (
+    <Deed
+      title={t().refundHoldSure(names.name(hold.student_id))}
+      what={
+        <>
+          {t().refundHoldWhat(money(hold.amount), money(hold.refunded))} {hold.explanation}
+        </>
+      }
+      confirm={t().giveBack}
+      isDangerous
+      act={async ({ reason = "", amount = "" }, key) => {
+        const { refunded } = await call("hold.refund", { hold_id: hold.id, reason, money: part(amount) }, { key });
+        toast(t().refundDone(money(refunded)));
+        await done();
+      }}
+      close={close}
+    >
+      <Field
+        name="amount"
+        label={t().amount(hold.amount.currency)}
+        hint={t().wholeRest(money({ ...hold.amount, amount: hold.amount.amount - hold.refunded.amount }))}
+      />
+    </Deed>
   );
 }

@@ -30,8 +30,10 @@ export function Seats({ seats, cap }: { seats: readonly Sitting[]; cap: number }
         return (
           <li key={no} class={seat?.state ?? "free"}>
             <i class="place" aria-hidden="true" />
-            <span>{seat?.name ?? t().free}</span>
-            {seat && seat.state !== "connected" && <span class="faint">{t().seatStates[seat.state]}</span>}
+            <span>
+              {seat?.name ?? t().free}
+              {seat && seat.state !== "connected" && <span class="faint"> · {t().seatStates[seat.state]}</span>}
+            </span>
           </li>
         );
       })}

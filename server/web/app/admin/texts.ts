@@ -190,6 +190,8 @@ const en = {
   noSuchHold: "There is no such hold.",
   refundHoldSure: (name: string) => `Give money of this hold back to ${name}?`,
   refundHoldWhat: (paid: string, back: string) => `${paid} was paid; ${back} went back so far. What tutor and platform got of it is taken back from them.`,
+  holds: "Newest holds",
+  holdStates: { held: "Held", released: "Released", refunded: "Refunded" },
   refundDone: (money: string) => `${money} was given back.`,
 
   jobStates: { waiting: "Waiting", running: "Running", dead: "Given up" },
@@ -400,6 +402,8 @@ const vi: typeof en = {
   noSuchHold: "Không có khoản giữ này.",
   refundHoldSure: (name) => `Trả tiền của khoản giữ này cho ${name}?`,
   refundHoldWhat: (paid, back) => `Đã trả ${paid}; đến nay đã hoàn ${back}. Phần giáo viên và nền tảng đã nhận sẽ được lấy lại.`,
+  holds: "Các khoản giữ mới nhất",
+  holdStates: { held: "Đang giữ", released: "Đã trả", refunded: "Đã hoàn" },
   refundDone: (money) => `Đã hoàn ${money}.`,
 
   jobStates: { waiting: "Đang chờ", running: "Đang chạy", dead: "Bỏ dở" },

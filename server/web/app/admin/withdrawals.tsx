@@ -118,8 +118,8 @@ interface AskedOptions {
 function Asked({ kind, one, name, reveal, done, close }: AskedOptions) {
   const withdrawal_id = one.id;
   const amount = money(one.amount);
-  const act = (deed: (values: Record<string, string>) => Promise<unknown>) => async (values: Record<string, string>) => {
-    await deed(values);
+  const act = (deed: (values: Record<string, string>, once: { key: string }) => Promise<unknown>) => async (values: Record<string, string>, key: string) => {
+    await deed(values, { key });
     await done();
   };
   switch (kind) {
@@ -130,7 +130,7 @@ function Asked({ kind, one, name, reveal, done, close }: AskedOptions) {
           what={t().approveWithdrawalWhat(one.method, one.approvals + 1 >= one.approvals_needed)}
           confirm={t().approve}
           reason={null}
-          act={act(() => call("admin.withdrawal.approve", { withdrawal_id }))}
+          act={act((_, once) => call("admin.withdrawal.approve", { withdrawal_id }, once))}
           close={close}
         />
       );
@@ -142,7 +142,7 @@ function Asked({ kind, one, name, reveal, done, close }: AskedOptions) {
           confirm={t().reject}
           isDangerous
           reason="answer"
-          act={act(({ answer = "" }) => call("admin.withdrawal.reject", { withdrawal_id, answer }))}
+          act={act(({ answer = "" }, once) => call("admin.withdrawal.reject", { withdrawal_id, answer }, once))}
           close={close}
         />
       );
@@ -152,7 +152,7 @@ function Asked({ kind, one, name, reveal, done, close }: AskedOptions) {
           title={t().holdWithdrawal(amount, name)}
           what={t().holdWithdrawalWhat}
           confirm={t().hold}
-          act={act(({ reason = "" }) => call("admin.withdrawal.hold", { withdrawal_id, reason }))}
+          act={act(({ reason = "" }, once) => call("admin.withdrawal.hold", { withdrawal_id, reason }, once))}
           close={close}
         />
       );
@@ -163,7 +163,7 @@ function Asked({ kind, one, name, reveal, done, close }: AskedOptions) {
           what={t().letGoWithdrawalWhat}
           confirm={t().letGo}
           reason={null}
-          act={act(() => call("admin.withdrawal.let_go", { withdrawal_id }))}
+          act={act((_, once) => call("admin.withdrawal.let_go", { withdrawal_id }, once))}
           close={close}
         />
       );
@@ -174,7 +174,7 @@ function Asked({ kind, one, name, reveal, done, close }: AskedOptions) {
           what={t().completeWithdrawalWhat}
           confirm={t().complete}
           reason={null}
-          act={act(({ reference = "" }) => call("admin.withdrawal.complete", { withdrawal_id, reference }))}
+          act={act(({ reference = "" }, once) => call("admin.withdrawal.complete", { withdrawal_id, reference }, once))}
           close={close}
         >
           <Field name="reference" label={t().reference} required />
@@ -187,7 +187,7 @@ function Asked({ kind, one, name, reveal, done, close }: AskedOptions) {
           what={t().retryWithdrawalWhat}
           confirm={t().retry}
           reason={null}
-          act={act(() => call("admin.withdrawal.retry", { withdrawal_id }))}
+          act={act((_, once) => call("admin.withdrawal.retry", { withdrawal_id }, once))}
           close={close}
         />
       );
