@@ -116,11 +116,23 @@ async def test_talk_outlives_its_server(enter: Enter, product: Product) -> None:
         await expect(page.get_by_text("sending…")).to_have_count(0)
         await sees_moving(page, 1)
 
+    await binh.reload()
+    await binh.get_by_role("button", name="Join", exact=True).click()
+    await binh.get_by_role("button", name=re.compile("^Chat")).click()
+    for text in ("before", "meanwhile", "after"):
+        await expect(binh.get_by_role("log").get_by_text(text)).to_have_count(1)
+    for page in (an, binh):
+        await sees_moving(page, 1)
 
-async def test_host_removes_somebody_and_ends_the_talk(enter: Enter) -> None:
+
+async def test_somebody_without_devices_is_in_and_the_host_puts_them_out(enter: Enter) -> None:
     an, link = await start(enter, "An")
-    binh = await come(enter, "Binh", link)
-    await expect(an.get_by_role("figure", name=re.compile("Binh"))).to_be_visible()
+    binh = await member(enter, "Binh", link, script=BLOCKED)
+    await expect(binh.get_by_text("The camera is blocked.")).to_be_visible()
+    await expect(binh.get_by_text("The microphone is blocked.")).to_be_visible()
+    await binh.get_by_role("button", name="Join", exact=True).click()
+    await sees_moving(binh, 1)
+    await expect(an.get_by_role("figure", name="Binh Tran, muted")).to_be_visible()
 
     await an.keyboard.press("?")
     await an.get_by_role("button", name="Remove Binh Tran").click()
@@ -133,15 +145,3 @@ async def test_host_removes_somebody_and_ends_the_talk(enter: Enter) -> None:
     await an.get_by_role("button", name="End for everybody").click()
     await an.get_by_role("button", name="End for everybody").click()
     await expect(an.get_by_role("heading", name="The talk is over")).to_be_visible()
-
-
-async def test_devices_that_do_not_come_keep_nobody_out(enter: Enter) -> None:
-    an, link = await start(enter, "An")
-
-    binh = await member(enter, "Binh", link, script=BLOCKED)
-
-    await expect(binh.get_by_text("The camera is blocked.")).to_be_visible()
-    await expect(binh.get_by_text("The microphone is blocked.")).to_be_visible()
-    await binh.get_by_role("button", name="Join", exact=True).click()
-    await sees_moving(binh, 1)
-    await expect(an.get_by_role("figure", name="Binh Tran, muted")).to_be_visible()
