@@ -83,6 +83,7 @@ async def test_axe_finds_nothing_in_a_call(enter: Enter, axe: str) -> None:
         await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Chat").click()
     found += await findings_here(page, axe, "chat")
+    await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Leave").click()
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
     found += await findings_here(page, axe, "after the call")

@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Enter
+from tests.journeys.people import town
 from tests.journeys.product import Product
 
 PASSWORD = "Correct-horse-7"
@@ -72,22 +73,31 @@ async def say(page: Page, text: str) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_four_meet_by_a_link_and_a_fifth_gets_the_seat_of_who_leaves(enter: Enter) -> None:
+async def test_four_meet_by_a_link_and_see_each_other(enter: Enter) -> None:
     an, link = await start(enter, "An")
     others = [await come(enter, name, link) for name in ("Binh", "Chi", "Dung")]
     for page in (an, *others):
         await sees_moving(page, 3)
 
-    em = await member(enter, "Em", link)
-    await em.get_by_role("button", name="Wait for a seat").click()
-    await expect(em.get_by_text("You are the next in line.")).to_be_visible()
-    await others[2].get_by_role("button", name="Leave").click()
-    await expect(others[2].get_by_role("heading", name="You have left the talk")).to_be_visible()
-    await em.get_by_role("button", name="Take the seat").click()
 
-    await expect(an.get_by_role("figure", name=re.compile("Em Tran"))).to_be_visible()
-    await sees_moving(em, 3)
-    await sees_moving(an, 3)
+async def test_fifth_waits_and_gets_the_seat_of_who_leaves(enter: Enter, product: Product) -> None:
+    async with town(product) as found:
+        host, *guests = await found.mint(4)
+        talk = await host.call("POST", "/api/v1/talks", {"title": "Four at a table", "language": "en"})
+        for person in (host, *guests):
+            await person.connect()
+            await person.join(talk["room_id"])
+
+        em = await member(enter, "Em", talk["share_link"])
+        await em.get_by_role("button", name="Wait for a seat").click()
+        await expect(em.get_by_text("You are the next in line.")).to_be_visible()
+        await guests[0].leave(talk["room_id"])
+        await expect(em.get_by_text("Your seat is ready")).to_be_visible()
+        await em.get_by_role("button", name="Take the seat").click()
+
+        await expect(em.get_by_role("figure", name=re.compile("^Em Tran, you"))).to_be_visible()
+        await expect(em.get_by_role("figure")).to_have_count(4)
+        await host.saw("participant.joined", name="Em Tran")
 
 
 @pytest.mark.timeout(120)
@@ -116,11 +126,23 @@ async def test_talk_outlives_its_server(enter: Enter, product: Product) -> None:
         await expect(page.get_by_text("sending…")).to_have_count(0)
         await sees_moving(page, 1)
 
+    await binh.reload()
+    await binh.get_by_role("button", name="Join", exact=True).click()
+    await binh.get_by_role("button", name=re.compile("^Chat")).click()
+    for text in ("before", "meanwhile", "after"):
+        await expect(binh.get_by_role("log").get_by_text(text)).to_have_count(1)
+    for page in (an, binh):
+        await sees_moving(page, 1)
 
-async def test_host_removes_somebody_and_ends_the_talk(enter: Enter) -> None:
+
+async def test_somebody_without_devices_is_in_and_the_host_puts_them_out(enter: Enter) -> None:
     an, link = await start(enter, "An")
-    binh = await come(enter, "Binh", link)
-    await expect(an.get_by_role("figure", name=re.compile("Binh"))).to_be_visible()
+    binh = await member(enter, "Binh", link, script=BLOCKED)
+    await expect(binh.get_by_text("The camera is blocked.")).to_be_visible()
+    await expect(binh.get_by_text("The microphone is blocked.")).to_be_visible()
+    await binh.get_by_role("button", name="Join", exact=True).click()
+    await sees_moving(binh, 1)
+    await expect(an.get_by_role("figure", name="Binh Tran, muted")).to_be_visible()
 
     await an.keyboard.press("?")
     await an.get_by_role("button", name="Remove Binh Tran").click()
@@ -133,15 +155,3 @@ async def test_host_removes_somebody_and_ends_the_talk(enter: Enter) -> None:
     await an.get_by_role("button", name="End for everybody").click()
     await an.get_by_role("button", name="End for everybody").click()
     await expect(an.get_by_role("heading", name="The talk is over")).to_be_visible()
-
-
-async def test_devices_that_do_not_come_keep_nobody_out(enter: Enter) -> None:
-    an, link = await start(enter, "An")
-
-    binh = await member(enter, "Binh", link, script=BLOCKED)
-
-    await expect(binh.get_by_text("The camera is blocked.")).to_be_visible()
-    await expect(binh.get_by_text("The microphone is blocked.")).to_be_visible()
-    await binh.get_by_role("button", name="Join", exact=True).click()
-    await sees_moving(binh, 1)
-    await expect(an.get_by_role("figure", name="Binh Tran, muted")).to_be_visible()

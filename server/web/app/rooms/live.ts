@@ -209,7 +209,7 @@ export class LiveRoom {
       if (connection.value.status === "open") setTimeout(() => void this.#load(), AGAIN_MS);
       return;
     }
-    if (at === "loading") this.phase.value = { at: "refused", error };
+    if (at === "loading") this.phase.value = error instanceof Refused && error.code === "banned" ? { at: "over", why: "banned" } : { at: "refused", error };
     else if (error instanceof Refused && this.#isSeated())
       this.#end(error.code === "banned" ? "banned" : error.code === "room_closed" ? "closed" : "expired");
   }
@@ -252,7 +252,12 @@ export class LiveRoom {
   async #recall(state: RoomState, off: number): Promise<RoomState> {
     const { epoch, off: end } = state.room;
     if (off >= end) return state;
-    const page = await call("history", { ch: `room:${this.id}`, since: { epoch, off }, limit: PAGE });
+    const page = await call("history", { ch: `room:${this.id}`, since: { epoch, off }, limit: PAGE }).catch((error: unknown) => {
+      if (error instanceof Refused && error.code === "unrecoverable_position") return null;
+      throw error;
+    });
+    // What is older than a day is not given again.
+    if (page === null) return state;
     const events = (page.events as Shown[]).filter((event) => (event.off ?? 0) <= end);
     const known = events.reduce(recall, state);
     const last = events.at(-1)?.off;

@@ -17,7 +17,7 @@ export function Over({ live, why }: { live: LiveRoom; why: Why }) {
           {refusal(live.trouble.value)}
         </p>
       )}
-      <div class="row">
+      <div class="row onward">
         {!FINAL.has(why) && (
           <button type="button" class="button primary" disabled={live.isJoining.value} aria-busy={live.isJoining.value} onClick={() => void live.join()}>
             {why === "elsewhere" ? t().goOnHere : t().back}

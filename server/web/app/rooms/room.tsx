@@ -3,7 +3,7 @@ import { useLocation } from "preact-iso";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import type { PageProperties } from "../feature";
 import missing from "../icons/missing.svg";
-import { Empty, Failure, Loading } from "../parts/states";
+import { Empty, Failure, Loading, NoAccess } from "../parts/states";
 import { me } from "../session";
 import { Refused } from "../server";
 import { CallView } from "./call";
@@ -38,21 +38,31 @@ function Room({ id, own }: { id: string; own: string }) {
     case "loading":
       return <Loading heights={["2.5rem", "18rem", "3rem"]} />;
     case "refused":
-      return phase.error instanceof Refused && (phase.error.code === "not_found" || phase.error.code === "bad_request") ? (
-        <Empty icon={missing} title={t().missing} isPage>
-          <p>{t().missingWhy}</p>
-          <a class="button" href="/">
-            {t().talks}
-          </a>
-        </Empty>
-      ) : (
-        <Failure error={phase.error} />
-      );
+      return <Closed error={phase.error} />;
     case "inside":
       return <CallView live={live} isNew={isNew} />;
     case "over":
       return <Over live={live} why={phase.why} />;
     default:
       return <Preview live={live} phase={phase} />;
+  }
+}
+
+function Closed({ error }: { error: unknown }) {
+  switch (error instanceof Refused ? error.code : undefined) {
+    case "permission_denied":
+      return <NoAccess />;
+    case "not_found":
+    case "bad_request":
+      return (
+        <Empty icon={missing} title={t().missing} isPage>
+          <p>{t().missingWhy}</p>
+          <a class="button" href="/">
+            {t().talks}
+          </a>
+        </Empty>
+      );
+    default:
+      return <Failure error={error} />;
   }
 }
