@@ -40,6 +40,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many operations the random lives of money do (200,000 in the long form)",
     )
     parser.addoption(
+        "--screens",
+        type=Path,
+        help="a folder for pictures of every page that tests/browser looks at, at three widths, light and dark",
+    )
+    parser.addoption(
         "--keep-servers",
         action="store_true",
         help="the servers of this process's first run serve its later runs too, and those of its forks (mutation)",

@@ -1,7 +1,9 @@
 """What holds on every page, for everybody: nothing that axe finds, in light and in dark, on a phone."""
 
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from playwright.async_api import Page, expect
 
@@ -20,22 +22,38 @@ PHONE = {"width": 360, "height": 740}
 RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 
 
+# A phone, a tablet, a desk.
+SIZES = {360: 740, 768: 1024, 1440: 900}
+ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Axe(msgspec.Struct, frozen=True):
+    """What looks at a page."""
+
+    script: str
+    screens: Path | None
+    """Where pictures go, if they were asked for."""
+
+
 @pytest.fixture(scope="module")
-def axe(in_ci: bool) -> str:
+def axe(request: pytest.FixtureRequest, in_ci: bool) -> Axe:
     if not AXE.is_file() and not in_ci:
         pytest.skip("no axe: uv run python -m server.web.build --check")
-    return Path(AXE).read_text()
+    screens: Path | None = request.config.getoption("--screens")
+    if screens is not None:
+        screens.mkdir(parents=True, exist_ok=True)
+    return Axe(AXE.read_text(), screens)
 
 
-async def findings(page: Page, axe: str, path: str) -> list[str]:
+async def findings(page: Page, axe: Axe, path: str) -> list[str]:
     await page.goto(path)
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
     return await findings_here(page, axe, path)
 
 
-async def findings_here(page: Page, axe: str, path: str) -> list[str]:
+async def findings_here(page: Page, axe: Axe, path: str) -> list[str]:
     # Not as a script tag, which the page's own policy refuses.
-    await page.evaluate(axe)
+    await page.evaluate(axe.script)
     found = []
     for scheme in ("light", "dark"):
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -45,10 +63,23 @@ async def findings_here(page: Page, axe: str, path: str) -> list[str]:
             for one in result["violations"]
             for node in one["nodes"]
         ]
+        if axe.screens is not None:
+            await take_pictures(page, axe.screens, f"{path} {scheme}")
     return found
 
 
-async def test_axe_finds_nothing(enter: Enter, product: Product, axe: str) -> None:
+async def take_pictures(page: Page, folder: Path, name: str) -> None:
+    """Picture a page at each width, under its address without ids."""
+    before = page.viewport_size
+    stem = re.sub(r"\W+", "-", ID.sub("", name)).strip("-")
+    for width, height in SIZES.items():
+        await page.set_viewport_size({"width": width, "height": height})
+        await page.screenshot(path=folder / f"{stem}-{width}.png", full_page=True)
+    if before is not None:
+        await page.set_viewport_size(before)
+
+
+async def test_axe_finds_nothing(enter: Enter, product: Product, axe: Axe) -> None:
     page = await enter("/", viewport=PHONE)
     async with story(product) as town:
         [host] = await town.mint(1)
@@ -72,7 +103,7 @@ async def test_axe_finds_nothing(enter: Enter, product: Product, axe: str) -> No
     assert found == []
 
 
-async def test_axe_finds_nothing_in_a_call(enter: Enter, axe: str) -> None:
+async def test_axe_finds_nothing_in_a_call(enter: Enter, axe: Axe) -> None:
     page, _ = await start(enter, "An")
 
     found = await findings_here(page, axe, "call")
@@ -92,7 +123,7 @@ async def test_axe_finds_nothing_in_a_call(enter: Enter, axe: str) -> None:
 
 
 async def test_axe_finds_nothing_where_lessons_are_sold_and_paid(
-    enter: Enter, product: Product, axe: str
+    enter: Enter, product: Product, axe: Axe
 ) -> None:
     async with story(product) as town:
         admin, student = await town.admin(), await town.register("Lan")
@@ -117,7 +148,7 @@ async def test_axe_finds_nothing_where_lessons_are_sold_and_paid(
     assert found == []
 
 
-async def test_axe_finds_nothing_where_operators_work(enter: Enter, product: Product, axe: str) -> None:
+async def test_axe_finds_nothing_where_operators_work(enter: Enter, product: Product, axe: Axe) -> None:
     page = await enter("/login?next=/admin", viewport=PHONE)
     async with town(product) as found:
         await log_in_as_admin(page, found, "owner")

@@ -13,9 +13,6 @@ from tests.journeys import school
 from tests.journeys.people import PASSWORD, Body, Person, Town, story, usd
 from tests.journeys.product import Product
 
-# It may be the first one here, which also waits until client, server and browser are there.
-pytestmark = pytest.mark.timeout(120)
-
 TITLE = "Vietnamese in an evening"
 
 

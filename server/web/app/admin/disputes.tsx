@@ -2,12 +2,12 @@
 import { useState } from "preact/hooks";
 import { instant, money } from "../format";
 import { Choice } from "../parts/choice";
+import { amountOf } from "../parts/amount";
 import { Field } from "../parts/form";
 import { usePages } from "../parts/pages";
 import { toast } from "../parts/toast";
-import { call, Refused } from "../server";
+import { call } from "../server";
 import type { DisputeStatus, DisputeView } from "../wire";
-import { minorUnits } from "./amount";
 import { Deed } from "./deed";
 import { Frame } from "./frame";
 import { List } from "./list";
@@ -88,8 +88,5 @@ export default function Disputes() {
 
 /** The part that was written; `null`, everything that is left, where nothing was. */
 export function part(text: string): { amount: number; currency: "USD" } | null {
-  if (text.trim() === "") return null;
-  const amount = minorUnits(text, "USD");
-  if (amount === undefined) throw new Refused("bad_request", t().notAmount, { amount: t().notAmount });
-  return { amount, currency: "USD" };
+  return text.trim() === "" ? null : amountOf(text, "amount");
 }

@@ -1,13 +1,13 @@
 /** The two deeds that move money without anybody having asked: a wallet adjusted, a hold given back. */
 import { useState } from "preact/hooks";
 import { instant, money } from "../format";
+import { amountOf } from "../parts/amount";
 import { Choice } from "../parts/choice";
 import { Field, Form, Submit } from "../parts/form";
 import { type Paged, usePages } from "../parts/pages";
 import { toast } from "../parts/toast";
 import { call, Refused } from "../server";
 import type { HoldDetail, ManagedAccount, Money } from "../wire";
-import { minorUnits } from "./amount";
 import { Deed } from "./deed";
 import { part } from "./disputes";
 import { Frame } from "./frame";
@@ -36,11 +36,10 @@ function Adjust() {
   const [round, setRound] = useState(0);
 
   async function find({ email = "", amount = "" }: Record<string, string>): Promise<void> {
-    const minor = minorUnits(amount, "USD");
-    if (minor === undefined) throw new Refused("bad_request", t().notAmount, { amount: t().notAmount });
+    const sum = amountOf(amount, "amount");
     const [user] = (await call("admin.user.list", { email })).items;
     if (user === undefined) throw new Refused("not_found", t().noSuchPerson, { email: t().noSuchPerson });
-    setAsked({ user, sum: { amount: minor, currency: "USD" } });
+    setAsked({ user, sum });
   }
 
   return (

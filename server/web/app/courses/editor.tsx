@@ -7,13 +7,14 @@ import { Answers, Modal } from "../parts/dialog";
 import { Field, Form, Submit } from "../parts/form";
 import { useKeys } from "../parts/keys";
 import { useLoaded } from "../parts/loaded";
-import { More, usePages } from "../parts/more";
+import { More } from "../parts/more";
+import { usePages } from "../parts/pages";
 import { Failure, Loading, Missing, NoAccess } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
 import { call } from "../server";
 import { me } from "../session";
-import type { Buyer, CourseView, Revenue, SessionView } from "../wire";
+import type { CourseView, Revenue, SessionView } from "../wire";
 import { Fields, number, read } from "./fields";
 import { codeOf, said, saying } from "./refusals";
 import { Share } from "./share";
@@ -285,7 +286,7 @@ function Money({ revenue }: { revenue: Revenue }) {
 }
 
 function Buyers({ course }: { course: CourseView }) {
-  const { value, error, reload, more } = usePages<Buyer>((cursor) => call("course.students", { course_id: course.id, cursor }), [course.id]);
+  const { items: value, error, reload, more } = usePages((cursor: string | null) => call("course.students", { course_id: course.id, cursor }), [course.id]);
   const titles = new Map(course.sessions.map(({ id, title }) => [id, title]));
   return (
     <section class="card stack" aria-labelledby="buyers">

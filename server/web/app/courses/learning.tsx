@@ -7,7 +7,8 @@ import { Answers, Modal } from "../parts/dialog";
 import { Form, Submit } from "../parts/form";
 import { useKeys } from "../parts/keys";
 import { useLoaded } from "../parts/loaded";
-import { More, usePages } from "../parts/more";
+import { More } from "../parts/more";
+import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
@@ -18,8 +19,8 @@ import { saying } from "./refusals";
 import { t } from "./texts";
 
 export default function Learning() {
-  const purchases = usePages<PurchaseView>((cursor) => call("purchase.list", { cursor, limit: 20 }), []);
-  const { value, error, reload, more } = purchases;
+  const purchases = usePages((cursor: string | null) => call("purchase.list", { cursor, limit: 20 }), []);
+  const { items: value, error, reload, more } = purchases;
   // Money of a lesson that was settled has gone somewhere else.
   useEffect(
     () =>

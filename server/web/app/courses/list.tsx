@@ -2,7 +2,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { languageName, money } from "../format";
 import coursesIcon from "../icons/courses.svg";
-import { More, usePages } from "../parts/more";
+import { More } from "../parts/more";
+import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { type Asked, call } from "../server";
@@ -17,7 +18,7 @@ const TYPING_MS = 250;
 
 export default function Courses() {
   const [filter, setFilter] = useState<Filter>({});
-  const { value, error, reload, more } = usePages<CourseSummary>((cursor) => call("course.list", { ...filter, cursor }), [filter]);
+  const { items: value, error, reload, more } = usePages((cursor: string | null) => call("course.list", { ...filter, cursor }), [filter]);
   return (
     <>
       <Title>{t().courses}</Title>

@@ -1,15 +1,15 @@
 /** A tutor's own courses, in every state. */
 import { money } from "../format";
 import teachingIcon from "../icons/teaching.svg";
-import { More, usePages } from "../parts/more";
+import { More } from "../parts/more";
+import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { call } from "../server";
-import type { CourseSummary } from "../wire";
 import { t } from "./texts";
 
 export default function Teaching() {
-  const { value, error, reload, more } = usePages<CourseSummary>((cursor) => call("course.list", { mine: true, cursor }), []);
+  const { items: value, error, reload, more } = usePages((cursor: string | null) => call("course.list", { mine: true, cursor }), []);
   return (
     <>
       <Title

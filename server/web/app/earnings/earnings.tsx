@@ -7,7 +7,8 @@ import { Answers, Modal } from "../parts/dialog";
 import { Field, Form, Submit } from "../parts/form";
 import { useKeys } from "../parts/keys";
 import { type Loaded, useLoaded } from "../parts/loaded";
-import { More, usePages } from "../parts/more";
+import { More } from "../parts/more";
+import { type Paged, usePages } from "../parts/pages";
 import { Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
@@ -20,7 +21,7 @@ import { t } from "./texts";
 export default function Earnings() {
   const earned = useLoaded(() => call("earnings.get", {}), []);
   const account = useLoaded(payoutAccount, []);
-  const withdrawals = usePages<WithdrawalView>((cursor) => call("withdrawal.list", { cursor, limit: 20 }), []);
+  const withdrawals = usePages((cursor: string | null) => call("withdrawal.list", { cursor, limit: 20 }), []);
   const { value, error, reload } = earned;
   const changed = () => Promise.all([reload(), withdrawals.reload()]);
   return (
@@ -181,7 +182,7 @@ function Spend({ earned, changed }: { earned: EarningsView; changed: () => Promi
   );
 }
 
-function Withdrawals({ value, error, reload, more }: ReturnType<typeof usePages<WithdrawalView>>) {
+function Withdrawals({ items: value, error, reload, more }: Paged<WithdrawalView>) {
   return (
     <section class="card stack" aria-labelledby="withdrawals">
       <div class="row spread">

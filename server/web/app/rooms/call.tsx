@@ -9,6 +9,7 @@ import microphoneIcon from "../icons/microphone.svg";
 import microphoneOffIcon from "../icons/microphone-off.svg";
 import moreIcon from "../icons/more.svg";
 import screenIcon from "../icons/screen.svg";
+import { AttendancePanel } from "../lessons/panel";
 import { useSpeaking } from "../media/level";
 import { Icon } from "../parts/icon";
 import { connection } from "../server";
@@ -45,7 +46,7 @@ export function CallView({ live, isNew }: { live: LiveRoom; isNew: boolean }) {
   });
   if (state === null) return null;
   return (
-    <div class={`call ${panel === "chat" ? "with-chat" : ""}`}>
+    <div class={`call ${panel === "chat" ? "with-chat" : ""} ${isTalk ? "" : "with-lesson"}`}>
       <header class="call-head">
         <h1>{state.room.title}</h1>
         <p class="faint figures">{t().seats(state.people.length, state.room.cap)}</p>
@@ -56,6 +57,11 @@ export function CallView({ live, isNew }: { live: LiveRoom; isNew: boolean }) {
           </button>
         )}
       </header>
+      {!isTalk && (
+        <aside class="lesson card">
+          <AttendancePanel roomId={live.id} />
+        </aside>
+      )}
       <Stage live={live} />
       {panel === "chat" && <Chat live={live} close={close} />}
       <div class="notes">

@@ -23,9 +23,15 @@ export function Over({ live, why }: { live: LiveRoom; why: Why }) {
             {why === "elsewhere" ? t().goOnHere : t().back}
           </button>
         )}
-        <a class="button" href="/">
-          {t().talks}
-        </a>
+        {live.state.value === null || live.state.value.room.kind === "talk" ? (
+          <a class="button" href="/">
+            {t().talks}
+          </a>
+        ) : (
+          <a class="button" href={live.state.value.room.host === live.own ? "/teach/earnings" : "/holds"}>
+            {t().outcome}
+          </a>
+        )}
       </div>
     </Empty>
   );

@@ -133,6 +133,7 @@ const en = {
   back: "Come back",
   goOnHere: "Go on here",
   talks: "To the talks",
+  outcome: "What it means for the money",
   missing: "There is no such room",
   missingWhy: "The talk may be over, or a letter of the link is missing.",
   errors: {
@@ -269,6 +270,7 @@ const vi: typeof en = {
   back: "Quay lại",
   goOnHere: "Tiếp tục ở đây",
   talks: "Về danh sách phòng",
+  outcome: "Kết quả với số tiền",
   missing: "Không có phòng này",
   missingWhy: "Cuộc trò chuyện có thể đã kết thúc, hoặc liên kết bị thiếu ký tự.",
   errors: {

@@ -1,15 +1,15 @@
 /** The own holds, newest first: as student or as tutor. */
 import { instant, money } from "../format";
 import walletIcon from "../icons/wallet.svg";
-import { More, usePages } from "../parts/more";
+import { More } from "../parts/more";
+import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { call } from "../server";
-import type { HoldDetail } from "../wire";
 import { t } from "./texts";
 
 export default function Holds() {
-  const { value, error, reload, more } = usePages<HoldDetail>((cursor) => call("hold.list", { cursor, limit: 20 }), []);
+  const { items: value, error, reload, more } = usePages((cursor: string | null) => call("hold.list", { cursor, limit: 20 }), []);
   return (
     <>
       <Title>{t().holds}</Title>

@@ -4,7 +4,8 @@ import { useEffect, useState } from "preact/hooks";
 import { instant, money } from "../format";
 import walletIcon from "../icons/wallet.svg";
 import { useLoaded } from "../parts/loaded";
-import { More, usePages } from "../parts/more";
+import { More } from "../parts/more";
+import { type Paged, usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { call, subscribe } from "../server";
@@ -22,7 +23,7 @@ export default function Wallet() {
   const { query } = useLocation();
   const id = me.value?.id ?? "";
   const has = useLoaded(() => call("wallet.get", {}), [id]);
-  const entries = usePages<EntryView>((cursor) => call("wallet.entries", { cursor, limit: 20 }), [id]);
+  const entries = usePages((cursor: string | null) => call("wallet.entries", { cursor, limit: 20 }), [id]);
   useEffect(() => {
     const renew = () => void Promise.all([has.reload(), entries.reload()]);
     return subscribe(`user:${id}`, { onReset: () => undefined, onEvent: ({ ev }) => ev === "wallet.updated" && renew() });
@@ -75,7 +76,7 @@ function Sums({ has }: { has: WalletView }) {
   );
 }
 
-function Entries({ value, error, reload, more }: ReturnType<typeof usePages<EntryView>>) {
+function Entries({ items: value, error, reload, more }: Paged<EntryView>) {
   return (
     <section class="card stack" aria-labelledby="entries">
       <h2 id="entries">{t().entries}</h2>
