@@ -4,7 +4,6 @@ import asyncio
 import re
 from datetime import timedelta
 
-import pytest
 from playwright.async_api import Page, expect
 
 from rooms import receipts
