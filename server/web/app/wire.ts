@@ -2792,6 +2792,7 @@ export interface Users {
 /** The room is full; the seat comes as `seat.offered` on the caller's own channel. */
 export interface Waiting {
   queue: QueuePlace;
+  sub: Position;
 }
 
 /** What an administrator gives, or takes where it is negative. */
