@@ -69,9 +69,9 @@ async def findings_here(page: Page, axe: Axe, path: str) -> list[str]:
 
 
 async def take_pictures(page: Page, folder: Path, name: str) -> None:
-    """Picture a page at each width, under its address without ids."""
+    """Picture a page at each width, under its address; the first page is called `start`."""
     before = page.viewport_size
-    stem = re.sub(r"\W+", "-", ID.sub("", name)).strip("-")
+    stem = re.sub(r"\W+", "-", ID.sub("one", f"start{name}" if name.startswith("/ ") else name)).strip("-")
     for width, height in SIZES.items():
         await page.set_viewport_size({"width": width, "height": height})
         await page.screenshot(path=folder / f"{stem}-{width}.png", full_page=True)

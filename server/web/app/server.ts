@@ -155,6 +155,8 @@ async function byHttp<O extends Op>(op: O, d: Asked<O>, key?: string): Promise<A
   const token = op === "auth.refresh" ? null : await bearer();
   const request: RequestInit = {
     method,
+    // A refresh that dies with its page takes the new cookie along, and the old one works no more.
+    keepalive: op === "auth.refresh",
     headers: {
       ...(method === "POST" ? { "Content-Type": "application/json" } : {}),
       ...(token === null ? {} : { Authorization: `Bearer ${token}` }),
