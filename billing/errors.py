@@ -50,7 +50,7 @@ BillingError
 ├── TopUpRangeError           invalid     less or more than one top-up may bring
 ├── MethodNotFoundError       not_found   the person has no such saved card
 ├── PaymentMismatchError      conflict    Stripe's payment is not the one that was asked for; somebody must look
-├── UnsettledPaymentError     unavailable the payment succeeded and its balance transaction is not there yet
+├── UnsettledPaymentError     unavailable money of the payment is on its way, to Stripe's balance or back to the card
 ├── PaymentNotFoundError      not_found   no payment has this id
 ├── PaymentStateError         conflict    the payment's state does not allow this
 ├── RefundTooLargeError       conflict    more than is left of a hold; says what is left

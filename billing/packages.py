@@ -217,6 +217,7 @@ async def give_back(session: AsyncSession, package_id: UUID, lesson_id: UUID, *,
 async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> None:
     """Put a lesson that nobody gave back into the packages that pay for it, where that helps; its facts are frozen.
 
+    It helps nobody where the tutor is soon paid for what is not taken: that money goes back to the student (C-07).
     Called before its holds are locked: packages come first.
     """
     taken = select(Hold.source_id).where(
@@ -232,6 +233,8 @@ async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime
         .execution_options(populate_existing=True)
     )
     for package in found.all():
+        if await _is_soon_released(session, package, now):
+            continue
         if await _take_back(session, package, lesson_id, now):
             returned = PackageLessonReturned(
                 **_facts(package), lesson_id=lesson_id, remaining=package.remaining
@@ -340,6 +343,15 @@ async def _take_back(session: AsyncSession, package: Package, lesson_id: UUID, n
     await session.refresh(package)
     await _plan(session, package, await _terms(session, package))
     return True
+
+
+async def _is_soon_released(session: AsyncSession, package: Package, now: datetime) -> bool:
+    """Return whether the rest goes to the tutor before the student has the days of a warning to take it."""
+    if package.expires_at is None:
+        return False
+    terms = await _terms(session, package)
+    warning = timedelta(days=terms.package_warning_days)
+    return terms.package_expiry is PackageExpiry.RELEASE and package.expires_at - now <= warning
 
 
 async def _expire(session: AsyncSession, package: Package, terms: Policy, now: datetime) -> None:

@@ -41,7 +41,7 @@ class Principal(msgspec.Struct, frozen=True):
     role: Role
     name: str
     version: int
-    """Rises with every change of role, password or block; a token with an older one does not hold."""
+    """Rises with every change of role, password or block, and when they logged out everywhere; a token with an older one does not hold."""
 
     @property
     def is_admin(self) -> bool:

@@ -58,6 +58,7 @@ TABLE: Final[Mapping[str, type[msgspec.Struct]]] = {
     "package.bought": billing.PackageBought,
     "package.ending": billing.PackageEnding,
     "package.expired": billing.PackageExpired,
+    "package.lesson_returned": billing.PackageLessonReturned,
     "package.refunded": billing.PackageRefunded,
     "withdrawal.updated": WithdrawalUpdated,
     "dispute.updated": DisputeUpdated,

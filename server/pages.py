@@ -11,6 +11,7 @@ from msgspec import Meta
 from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
+from server import request
 from server.errors import BadRequestError, FieldError
 
 # F4-08: twenty fill a screen; a hundred are the most that one answer carries.
@@ -54,7 +55,14 @@ def position(cursor: str) -> tuple[datetime, UUID]:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         at, row_id = msgspec.json.decode(raw, type=tuple[Annotated[datetime, Meta(tz=True)], UUID])
     except (binascii.Error, ValueError):
-        raise BadRequestError(
-            "The cursor is not valid.", (FieldError("cursor", "must come from a list's next_cursor"),)
-        ) from None
+        raise invalid() from None
+    if not request.is_in_range(at):
+        raise invalid()
     return at, row_id
+
+
+def invalid() -> BadRequestError:
+    """Return the error of a cursor that is none of ours."""
+    return BadRequestError(
+        "The cursor is not valid.", (FieldError("cursor", "must come from a list's next_cursor"),)
+    )

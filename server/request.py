@@ -65,6 +65,11 @@ def check_values(request: msgspec.Struct) -> None:
             _refuse([FieldError(name, trouble)])
 
 
+def is_in_range(value: datetime) -> bool:
+    """Return whether a time with a zone is one that a column can hold and that can be moved."""
+    return _TIMES[0] <= value < _TIMES[1]
+
+
 def _trouble(value: object, depth: int = 0) -> str | None:
     if depth > DEPTH_MAX:
         return "This is nested too deep."
@@ -147,4 +152,4 @@ def _refuse(errors: list[FieldError]) -> NoReturn:
 def _trouble_of_time(value: datetime) -> str | None:
     if value.tzinfo is None:
         return "This time needs a zone, `Z` at best."
-    return None if _TIMES[0] <= value < _TIMES[1] else "This time is out of range."
+    return None if is_in_range(value) else "This time is out of range."

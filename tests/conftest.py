@@ -24,7 +24,7 @@ FIGURES = "figures"
 # Folders that are run first, the longest before the others.
 LONG = {
     name: place
-    for place, name in enumerate(("livekit", "simulation", "chaos", "browser", "client", "journeys", "load"))
+    for place, name in enumerate(("browser", "livekit", "simulation", "chaos", "client", "journeys", "load"))
 }
 
 
@@ -51,9 +51,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# Before xdist, which looks at the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the folders whose files take a minute or more: at the end, one of them would keep everybody waiting."""
+    """Begin with the folders whose files take a minute or more: at the end, one of them would keep everybody waiting.
+
+    A file is on one worker, and all that need a browser are: four people with video take what a core has.
+    """
     items.sort(key=lambda item: LONG.get(item.path.parent.name, len(LONG)))
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "browser" else item.path.as_posix()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

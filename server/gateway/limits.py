@@ -19,7 +19,8 @@ class Limits(msgspec.Struct, frozen=True):
     """The largest thing a client sends is a room.signal of 8 KiB or a course description of about 20; larger
     frames hold the loop for longer than the 0.5 ms that p99 may take."""
     first_frame_bytes: int = 4 * 1024
-    """Nobody is known before `connect`: a token (1 KiB) and a hundred positions fit, an attack by memory does not."""
+    """Nobody is known before `connect`: a token (1 KiB) and some thirty positions fit, an attack by memory does not.
+    Who follows more subscribes to the rest."""
     channels: int = 100
     """A person follows their own channel, a room and some conversations; 100 is what recovery reads in one round trip."""
     connections: int = 8

@@ -147,7 +147,12 @@ def locale_of(accept_language: str) -> str:
 
 def _page(text: Text, locale: str, *, picture: str = "", status: int = 200) -> Response[str]:
     html = _PAGE.format(locale=locale, title=escape(text.title), body=escape(text.body), picture=picture)
-    headers = {"content-security-policy": POLICY}
+    headers = {
+        "content-security-policy": POLICY,
+        "cache-control": "no-cache",
+        # Who looks at it gets the client's page (server/web/site.py).
+        "vary": "Accept, Accept-Language",
+    }
     return Response(html, media_type=MediaType.HTML, status_code=status, headers=headers)
 
 

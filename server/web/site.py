@@ -5,6 +5,7 @@ memory, compressed when it was made; a client that is made anew takes the old on
 """
 
 import asyncio
+import contextlib
 import re
 import signal
 import sys
@@ -139,8 +140,8 @@ class Site:
         encoding = next((name for name in _ENCODINGS.values() if name in accepted and name in contents), b"")
         own = [
             (b"content-type", _TYPES[Path(path).suffix]),
-            # The edge's CORS headers depend on the origin.
-            (b"vary", b"Accept-Encoding, Origin"),
+            # The edge's CORS headers depend on the origin; who does not look at a page may get something else there.
+            (b"vary", (b"Accept, " if path == PAGE else b"") + b"Accept-Encoding, Origin"),
             *([(b"content-encoding", encoding)] if encoding else []),
         ]
         await _send(scope, send, status, contents[encoding], own + headers)
@@ -174,16 +175,22 @@ def policy(settings: Settings) -> str:
 
 async def make() -> None:
     """Make the client if a source has changed; a failure goes to the log, and the API serves without it."""
-    if await asyncio.to_thread(build.is_current):
-        return
     command = embedded.dying_with_parent(signal.SIGTERM, sys.executable, "-m", build.__name__)
-    maker = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
+    try:
+        if await asyncio.to_thread(build.is_current):
+            return
+        maker = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+    except OSError as error:
+        log.exception("client_not_made", reason=str(error))
+        return
     try:
         _, said = await maker.communicate()
     except asyncio.CancelledError:
-        maker.terminate()
+        # It may have ended by itself.
+        with contextlib.suppress(ProcessLookupError):
+            maker.terminate()
         raise
     if maker.returncode:
         log.error("client_not_made", reason=said.decode(errors="replace").strip())

@@ -162,7 +162,7 @@ async def test_a_lesson_that_was_not_given_goes_back_to_its_package(
     package_id, lesson = await seller.sell(lessons=2, price=1_000, validity_days=30), uuid4()
     first = await seller.use(package_id, lesson)
     await seller.use(package_id)
-    await seller.passes(29 * DAY)
+    await seller.passes(23 * DAY - TICK)
 
     await seller.teach(lesson, **why)
     await seller.teach(lesson, **why)
@@ -181,12 +181,31 @@ async def test_a_lesson_that_went_back_ends_with_its_package(seller: Seller) -> 
     """While everything was taken nobody waited for the end; now somebody does."""
     package_id, lesson = await seller.sell(lessons=1, price=1_000, validity_days=30), uuid4()
     await seller.use(package_id, lesson)
-    await seller.passes(25 * DAY)
+    await seller.passes(20 * DAY)
     await seller.teach(lesson, tutor_attended_s=0)
 
-    await seller.passes(6 * DAY)
+    await seller.passes(11 * DAY)
 
     assert await seller.counts(package_id) == ("expired", 1, 0, 1)
+    assert await violations(seller.sessions) == []
+
+
+async def test_a_lesson_that_was_not_given_is_refunded_where_its_tutor_would_soon_be_paid_for_it(
+    seller: Seller,
+) -> None:
+    """The terms release what is left at the end: who did not come gets nothing by that (C-07)."""
+    package_id, lesson = await seller.sell(lessons=1, price=1_000, validity_days=30), uuid4()
+    await seller.use(package_id, lesson)
+    await seller.passes(23 * DAY)
+
+    await seller.teach(lesson, tutor_attended_s=0)
+    await seller.passes(30 * DAY)
+
+    async with seller.sessions() as session:
+        has = await wallet.balances(session, seller.tutor)
+    assert (has.earnings_pending, has.earnings_available) == (usd(0), usd(0))
+    assert await balance(seller.sessions, seller.student) == 1_000
+    assert "package.lesson_returned" not in await seller.told(package_id)
     assert await violations(seller.sessions) == []
 
 

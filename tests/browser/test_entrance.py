@@ -46,6 +46,8 @@ async def test_language_is_changed_in_the_settings_and_kept(enter: Enter) -> Non
     page = await enter("/register")
     await register(page, "an@example.org")
     await page.get_by_role("link", name="Settings").click()
+    # The page before, which stays until this one is there, has a choice of languages too.
+    await expect(page.get_by_role("heading", name="Settings", level=1)).to_be_visible()
 
     await page.get_by_label("Language").select_option("vi")
     await page.get_by_label("Time zone").select_option("Asia/Tokyo")

@@ -182,6 +182,7 @@ def _check(one: dict[str, Any], journal: dict[int, str | None], head: int) -> No
     if "passing" in name and not one["snapshots"]:
         return  # it went before it had seen anything
     assert (one["resets"], one["ends"]) == (0, []), name
+    assert len(one["snapshots"]) == 1, name
     (start,) = one["snapshots"]
     offs = [off for off, _ in one["events"]]
     assert offs == list(range(start + 1, start + 1 + len(offs))), name

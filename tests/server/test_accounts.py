@@ -535,6 +535,7 @@ class TestLogins:
         ended = await world.client.post("/api/v1/me/logins/end", headers=headers)
 
         assert ended.status_code == 200
+        assert "fourtalk_refresh=; Max-Age=0;" in ended.headers["set-cookie"]
         for tokens_ in (one, other):
             world.authenticator.forget(UUID(one["user"]["id"]))
             headers = {"Authorization": f"Bearer {tokens_['access_token']}"}

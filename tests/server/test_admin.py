@@ -1,5 +1,6 @@
 """What administrators see of the machinery, and do about it."""
 
+import base64
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -195,5 +196,8 @@ async def test_inbox_shows_deliveries_in_pages_and_which_of_them_wait(stage: Sta
     assert [one["id"] for one in first["items"] + rest["items"]] == ["evt_c", "evt_b", "evt_a"]
     assert [(one["id"], one["about"]) for one in waiting["items"]] == [("evt_b", "po_1")]
     assert (media["items"], rest["next_cursor"]) == ([], None)
-    with pytest.raises(BadRequestError):
-        await stage.do("admin.webhook.list", admin, provider="stripe", cursor="nonsense")
+    a_zero = base64.urlsafe_b64encode(b'["2026-03-01T12:00:00Z","evt\\u0000"]').decode()
+    too_early = base64.urlsafe_b64encode(b'["0001-01-01T00:00:00+23:59","evt"]').decode()
+    for cursor in ("nonsense", a_zero, too_early):
+        with pytest.raises(BadRequestError):
+            await stage.do("admin.webhook.list", admin, provider="stripe", cursor=cursor)

@@ -12,6 +12,7 @@ from rooms import published
 from server import events
 from server.commands import TABLE
 from server.features.notifications import reactions as notifications
+from server.features.packages import reactions as packages
 from server.features.wallet import reactions as wallet
 from server.gateway.dispatch import OWN_OPS
 from server.http import contract
@@ -85,6 +86,11 @@ def test_every_request_and_answer_says_what_it_is() -> None:
 def test_every_event_that_is_shown_has_its_row(root: Path) -> None:
     said = {ev for ev, _ in published.SHOWN.values()}
     said |= {*wallet.SHOWN.values(), *notifications.SHOWN.values()}
+    said |= {
+        str(kind.__struct_config__.tag)
+        for kind, reactions in packages.REACTIONS.items()
+        if packages.show in reactions
+    }
     for package in ("rooms", "server"):
         for path in (root / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):

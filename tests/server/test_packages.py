@@ -239,6 +239,8 @@ async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
     quote = await stage.do("package.quote", student, option_id=offered["id"])
     package = await stage.do("package.buy", student, option_id=offered["id"], terms=quote["terms"])
 
+    # What is told at one moment is listed in any order.
+    stage.parts.clock.pin(START + timedelta(hours=1))
     lesson, now = uuid4(), stage.parts.clock.now()
     async with stage.parts.sessions.begin() as session:
         await packages.use(session, UUID(package["id"]), lesson, opened_at=now, now=now)

@@ -37,6 +37,7 @@ async def test_link_of_a_talk_shows_what_it_is_and_its_picture(
 
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
+    assert (page.headers["cache-control"], page.headers["vary"]) == ("no-cache", "Accept, Accept-Language")
     assert "Coffee and verbs" in page.text
     assert "1 of 4 places" in page.text
     assert talk["code"] in page.text

@@ -10,10 +10,12 @@ import httpx
 import msgspec
 import pytest
 from litestar import Litestar, get
+from structlog.testing import capture_logs
 
 from server import config
 from server.http import problem
-from server.web.site import Site
+from server.web import build
+from server.web.site import Site, make
 
 PAGE = {"Accept": "text/html,*/*;q=0.8"}
 
@@ -62,6 +64,7 @@ async def test_link_is_a_page_for_people_and_a_text_for_what_draws_its_preview(d
         drawn = await client.get("/t/abc", headers={"Accept": "*/*"})
 
     assert "<script" in looked_at.text
+    assert "Accept," in looked_at.headers["vary"]
     # This API has no such page.
     assert drawn.status_code == 404
 
@@ -160,6 +163,18 @@ async def test_without_a_client_the_start_says_what_to_do_and_the_api_works(tmp_
     assert "uv run python -m server.web.build" in start.text
     assert start.headers["retry-after"]
     assert thing.json() == {"thing": "there"}
+
+
+async def test_sources_that_cannot_be_read_go_to_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_current() -> bool:
+        raise PermissionError("not for you")
+
+    monkeypatch.setattr(build, "is_current", is_current)
+
+    with capture_logs() as logs:
+        await make()
+
+    assert [(entry["event"], entry["reason"]) for entry in logs] == [("client_not_made", "not for you")]
 
 
 async def test_new_client_is_served_at_once_and_the_files_of_the_old_one_stay(dist: Path) -> None:

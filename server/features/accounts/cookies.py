@@ -12,10 +12,10 @@ from server.config import Settings
 from server.features.accounts.tokens import REFRESH_TTL
 
 NAME = "fourtalk_refresh"
-# The commands that answer with a refresh token, those that take one, and the one that ends it.
+# The commands that answer with a refresh token, those that take one, and those that end it.
 GIVES = frozenset({"auth.register", "auth.login", "auth.refresh", "me.update"})
 TAKES = frozenset({"auth.refresh", "auth.logout"})
-ENDS = frozenset({"auth.logout"})
+ENDS = frozenset({"auth.logout", "login.end_all"})
 
 REFERRAL = "fourtalk_referral"
 # Who looks at a link and makes up their mind within a month came by that link.

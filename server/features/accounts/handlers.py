@@ -115,7 +115,7 @@ async def update_me(ctx: Context, command: UpdateMe) -> UpdatedAccount:
 
 
 async def list_logins(ctx: Context, _command: ListLogins) -> Logins:
-    """Return where the caller is logged in."""
+    """Return where the caller is logged in: the hundred logins that were used last."""
     found = await tokens.sessions_of(ctx.session, ctx.user.user_id, wall=ctx.parts.clock.wall())
     return Logins(
         tuple(

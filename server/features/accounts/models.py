@@ -68,7 +68,7 @@ class User(Base):
     region: Mapped[str | None] = mapped_column(Text)
     """ISO 3166-1 alpha-2."""
     version: Mapped[int] = mapped_column(default=1)
-    """Rises with every change that ends older access tokens: role, password, block."""
+    """Rises with every change that ends older access tokens: role, password, block, logged out everywhere."""
     blocked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 

@@ -11,10 +11,12 @@ from sqlalchemy import Select, select, tuple_
 
 from billing.models import StripeEvent
 from rooms.models import MediaEvent
+from server import pages, request
 from server.context import Command, Context
-from server.errors import BadRequestError, FieldError
 from server.features.admin.messages import ListWebhooks, WebhookPage, WebhookView
 
+# PostgreSQL has no text with a zero in it.
+_Id = Annotated[str, Meta(pattern=r"^[^\0]+$")]
 _Rows = Select[Any, Any, Any, Any, Any, Any]
 """Id, type, what it is about; when it was made, came, and was handled."""
 
@@ -59,11 +61,12 @@ def _cursor(last: WebhookView) -> str:
 def _position(cursor: str) -> tuple[datetime, str]:
     try:
         raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
-        return msgspec.json.decode(raw, type=tuple[Annotated[datetime, Meta(tz=True)], str])
+        at, event_id = msgspec.json.decode(raw, type=tuple[Annotated[datetime, Meta(tz=True)], _Id])
     except (binascii.Error, ValueError):
-        raise BadRequestError(
-            "The cursor is not valid.", (FieldError("cursor", "must come from a list's next_cursor"),)
-        ) from None
+        raise pages.invalid() from None
+    if not request.is_in_range(at):
+        raise pages.invalid()
+    return at, event_id
 
 
 COMMANDS = (

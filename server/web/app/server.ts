@@ -36,10 +36,11 @@ export class Refused extends Error {
 export const connection = signal<State>(at("stopped"));
 
 let client: Client<Ops, Evs> | null = null;
-let bearer: () => Promise<string | null> = async () => null;
+type Bearer = (isRefused?: boolean) => Promise<string | null>;
+let bearer: Bearer = async () => null;
 
-/** Say who holds the access token: `session.ts`. */
-export function authenticateBy(token: () => Promise<string | null>): void {
+/** Say who holds the access token: `session.ts`. It is told when the server refused the one that it gave. */
+export function authenticateBy(token: Bearer): void {
   bearer = token;
 }
 
@@ -108,9 +109,12 @@ export function openSocket(userId: Id): void {
     url: `${location.origin.replace(/^http/, "ws")}/ws`,
     ticket: async () => {
       try {
-        return (await byHttp("auth.ticket", {})).ticket;
+        return await ticket();
       } catch (error) {
-        throw error instanceof Refused && error.code === "unauthorized" ? new SignedOut() : error;
+        if (!(error instanceof Refused) || (error.code !== "unauthorized" && error.code !== "token_expired")) throw error;
+        // Another role, or a new password, ends the access token before its time; the session may go on.
+        if ((await bearer(true)) === null) throw new SignedOut();
+        return ticket();
       }
     },
     token: async () => {
@@ -127,17 +131,22 @@ export function openSocket(userId: Id): void {
   });
 }
 
+async function ticket(): Promise<string> {
+  return (await byHttp("auth.ticket", {})).ticket;
+}
+
 export function closeSocket(): void {
   client?.close();
   client = null;
   become("stopped");
 }
 
-type Route = readonly ["GET" | "POST", string];
-const routes: Partial<Record<Op, Route>> = HTTP;
+type Route = readonly ["GET" | "PATCH" | "POST", string];
+// A new password brings a new refresh cookie, which only HTTP can set; so do what ends all sessions.
+const routes: Partial<Record<Op, Route>> = { ...HTTP, "me.update": ["PATCH", "/me"], "login.end_all": ["POST", "/me/logins/end"] };
 
 function isOverHttpOnly(op: Op): boolean {
-  return op.startsWith("auth.");
+  return op.startsWith("auth.") || op === "me.update" || op === "login.end_all";
 }
 
 async function byHttp<O extends Op>(op: O, d: Asked<O>, key?: string): Promise<Answer<O>> {
@@ -158,11 +167,11 @@ async function byHttp<O extends Op>(op: O, d: Asked<O>, key?: string): Promise<A
     // A refresh that dies with its page takes the new cookie along, and the old one works no more.
     keepalive: op === "auth.refresh",
     headers: {
-      ...(method === "POST" ? { "Content-Type": "application/json" } : {}),
+      ...(method === "GET" ? {} : { "Content-Type": "application/json" }),
       ...(token === null ? {} : { Authorization: `Bearer ${token}` }),
       ...(key === undefined ? {} : { "Idempotency-Key": key }),
     },
-    ...(method === "POST" ? { body: JSON.stringify(Object.fromEntries(rest)) } : {}),
+    ...(method === "GET" ? {} : { body: JSON.stringify(Object.fromEntries(rest)) }),
   };
   const address = `/api/v1${path}${method === "GET" && query.size > 0 ? `?${query}` : ""}`;
   const response = await fetch(address, request).catch(() => {
@@ -194,7 +203,9 @@ type FieldErrors = readonly { field: string; message: string }[];
 function refusal(error: unknown): unknown {
   if (!(error instanceof CallError)) return error;
   const data: { code?: ErrorCode; errors?: FieldErrors } = error.data ?? {};
-  const code = data.code ?? (error.name as ErrorCode);
+  // The client's own word for "no connection" is the server's for a door that is shut.
+  const isOffline = error.name === "not_available" && error.retryable;
+  const code = isOffline ? "offline" : (data.code ?? (error.name as ErrorCode));
   return new Refused(code, error.message, byField(data.errors ?? []), error.data ?? {}, error);
 }
 

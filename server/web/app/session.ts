@@ -49,7 +49,10 @@ export async function logOutEverywhere(): Promise<void> {
 export async function update(fields: Asked<"me.update">): Promise<void> {
   const answer: UpdatedAccount = await call("me.update", fields);
   const { access_token, expires_in_s, refresh_token: _, ...account } = answer;
-  if (access_token !== undefined && access_token !== null) keep(access_token, expires_in_s ?? 0);
+  if (access_token !== undefined && access_token !== null) {
+    keep(access_token, expires_in_s ?? 0);
+    tellTabs();
+  }
   know(account);
 }
 
@@ -64,7 +67,10 @@ export async function resume(): Promise<void> {
   }
 }
 
-authenticateBy(() => (kept.get("member") === null ? Promise.resolve(null) : accessToken()));
+authenticateBy((isRefused = false) => {
+  if (isRefused) token = null;
+  return kept.get("member") === null ? Promise.resolve(null) : accessToken();
+});
 tabs.addEventListener("message", () => void resume());
 
 function tellTabs(): void {

@@ -154,6 +154,7 @@ export interface Events {
   "package.bought": PackageBought;
   "package.ending": PackageEnding;
   "package.expired": PackageExpired;
+  "package.lesson_returned": PackageLessonReturned;
   "package.refunded": PackageRefunded;
   "participant.evicted": ParticipantEvicted;
   "participant.joined": Participant;
@@ -1584,6 +1585,17 @@ export interface PackageExpired {
 
 /** What becomes of the lessons of a package that nobody took (G-4). */
 export type PackageExpiry = "release" | "refund";
+
+/** A lesson that was paid from the package was not given, so it can be taken again. */
+export interface PackageLessonReturned {
+  type: "package.lesson_returned";
+  package_id: Id;
+  student_id: Id;
+  tutor_id: Id;
+  title: string;
+  lesson_id: Id;
+  remaining: number;
+}
 
 /** A page of packages. */
 export interface PackagePage {

@@ -1,4 +1,4 @@
 /** A path of this site, whatever a link says: nobody is sent elsewhere after the login. */
 export function ownPath(wanted: string | undefined): string {
-  return wanted !== undefined && /^\/(?![/\\])/.test(wanted) ? wanted : "/";
+  return wanted !== undefined && /^\/(?![/\\])\P{Cc}*$/u.test(wanted) ? wanted : "/";
 }

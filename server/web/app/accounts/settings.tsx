@@ -4,7 +4,7 @@ import { Choice } from "../parts/choice";
 import { Dialog } from "../parts/dialog";
 import { Field, Form, Select, Submit } from "../parts/form";
 import { useLoaded } from "../parts/loaded";
-import { Failure, Loading } from "../parts/states";
+import { Failure, Loading, words } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
 import { call, serverNow } from "../server";
@@ -130,7 +130,7 @@ function Sessions() {
           </ul>
         )}
         <div class="row">
-          <button type="button" class="button" onClick={() => void logOut()}>
+          <button type="button" class="button" onClick={() => void logOut().catch(tell)}>
             {t().logOut}
           </button>
           <button type="button" class="button danger" onClick={() => setAsking(true)}>
@@ -145,7 +145,7 @@ function Sessions() {
           isDangerous
           close={(confirmed) => {
             setAsking(false);
-            if (confirmed) void logOutEverywhere();
+            if (confirmed) void logOutEverywhere().catch(tell);
           }}
         >
           <p class="soft">{t().logOutEverywhereWhy}</p>
@@ -153,6 +153,10 @@ function Sessions() {
       )}
     </Section>
   );
+}
+
+function tell(error: unknown): void {
+  toast(words(error));
 }
 
 /** The zones that the browser knows, and the account's, whose name may be an older one. */

@@ -40,6 +40,7 @@ export class Devices {
 
   /** One question for both; if that fails each alone, so that a missing camera leaves the voice. */
   async open(): Promise<void> {
+    this.#isClosed = false;
     navigator.mediaDevices?.addEventListener("devicechange", this.#changed);
     const wanted: Source[] = this.isOn.camera.value ? ["microphone", "camera"] : ["microphone"];
     if (!(await this.#ask(wanted))) await this.#askEach(wanted);
@@ -78,13 +79,18 @@ export class Devices {
     // Whoever closes the browser's own question has changed their mind.
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: true }).catch(() => null);
     const track = stream?.getVideoTracks()[0] ?? null;
+    if (this.#isClosed) {
+      track?.stop();
+      return;
+    }
     track?.addEventListener("ended", () => {
       this.screen.value = null;
     });
     this.screen.value = track;
   }
 
-  close(): void {
+  /** Switch everything off until it is opened again: no light stays on after a call. */
+  rest(): void {
     this.#isClosed = true;
     navigator.mediaDevices?.removeEventListener("devicechange", this.#changed);
     for (const kind of ["microphone", "camera", "screen"] as const) {

@@ -13,16 +13,21 @@ export function useLoaded<T>(load: () => Promise<T>, keys: readonly unknown[]): 
   const [value, setValue] = useState<T>();
   const [error, setError] = useState<unknown>();
   const newest = useRef(0);
+  const shown = useRef<readonly unknown[]>(keys);
   const reload = useCallback(async () => {
     newest.current += 1;
     const own = newest.current;
     try {
       const found = await load();
       if (own !== newest.current) return;
+      shown.current = keys;
       setValue(found);
       setError(undefined);
     } catch (refused) {
-      if (own === newest.current) setError(refused);
+      if (own !== newest.current) return;
+      setError(refused);
+      // What was there for other keys is no answer to these.
+      if (shown.current !== keys) setValue(undefined);
     }
     // The keys say when `load` means something else.
   }, keys);

@@ -44,7 +44,7 @@ export const REACTIONS = ["👍", "👏", "😂", "❤️", "🎉", "🤔"] as c
 const SHOWN_EVERY_MS = 15_000;
 const REACTION_MS = 4_000;
 // A media server that starts again is back after a few seconds.
-const AGAIN_MS = 2_000;
+const AGAIN_MS = 3_000;
 // What a channel gives again reaches back so far.
 const RECALLED = 1_000;
 const PAGE = 200;
@@ -80,6 +80,10 @@ export class LiveRoom {
   #isLoading = false;
   #isOutdated = false;
   #isBanned = false;
+  /** Counts ends: an answer to a question of before says nothing any more. */
+  #turn = 0;
+  #isClosed = false;
+  #beginning = 0;
   #generation = 0;
   #mediaGeneration = 0;
 
@@ -105,12 +109,14 @@ export class LiveRoom {
 
   /** The page is left, and with it the room. */
   close(): void {
+    this.#turn += 1;
+    this.#isClosed = true;
     const { at } = this.phase.value;
     if (at === "inside" || at === "waiting" || at === "offered") void this.leave();
     for (const end of this.#ends) end();
     this.#unfollow();
     this.#hangUp();
-    this.devices.close();
+    this.devices.rest();
   }
 
   // --- Wishes ---
@@ -120,7 +126,10 @@ export class LiveRoom {
     this.isJoining.value = true;
     this.trouble.value = null;
     // Who was put out, or left, does not hear the room any more.
-    if (this.phase.value.at === "over") this.#follow();
+    if (this.phase.value.at === "over") {
+      this.#follow();
+      void this.devices.open();
+    }
     try {
       await this.#take(queue);
       // Two devices of one person in one call would talk to each other: the earlier one steps back.
@@ -138,7 +147,7 @@ export class LiveRoom {
     this.#end(this.phase.value.at === "inside" ? "left" : null);
     await call("room.leave", { room_id: this.id }).catch(() => undefined);
     // With the seat, or the place in the queue, the channel was given up too.
-    if (this.phase.value.at === "preview") this.#follow();
+    if (!this.#isClosed && this.phase.value.at === "preview") this.#follow();
   }
 
   async closeForAll(): Promise<void> {
@@ -182,6 +191,7 @@ export class LiveRoom {
 
   /** Fetch what the room is now, and what was said that is not known yet. */
   async #load(): Promise<void> {
+    if (this.#isClosed) return;
     if (this.#isLoading) {
       this.#isOutdated = true;
       return;
@@ -219,7 +229,7 @@ export class LiveRoom {
     await this.#begin(room);
     const { at } = this.phase.value;
     if (room.state === "closed") this.phase.value = { at: "over", why: at === "over" ? (this.phase.value as { why: Why }).why : "closed" };
-    else if (at === "loading" || this.#hasLapsed()) this.phase.value = { at: "preview" };
+    else if (at === "loading" || at === "refused" || this.#hasLapsed()) this.phase.value = { at: "preview" };
   }
 
   #hasLapsed(): boolean {
@@ -228,13 +238,24 @@ export class LiveRoom {
   }
 
   async #take(queue: boolean): Promise<void> {
+    const turn = this.#turn;
     const answer: Seated | Waiting = await call("room.join", { room_id: this.id, queue: queue || this.phase.value.at === "waiting" });
+    if (turn !== this.#turn) {
+      // The page was left meanwhile, and nobody else would give the seat back.
+      if (this.#isClosed) void call("room.leave", { room_id: this.id }).catch(() => undefined);
+      return;
+    }
     if ("queue" in answer) {
       this.phase.value = { at: "waiting", position: answer.queue.position };
       return;
     }
     await this.#begin(answer.room);
+    if (turn !== this.#turn) return;
     await this.#ring(answer);
+    if (turn !== this.#turn) {
+      this.#hangUp();
+      return;
+    }
     this.phase.value = { at: "inside" };
     this.#show();
   }
@@ -242,7 +263,12 @@ export class LiveRoom {
   async #begin(room: Seated["room"]): Promise<void> {
     const before = this.state.value;
     const since = Math.max(before?.off ?? 0, room.off - RECALLED);
-    this.state.value = await this.#recall(begin(room, before, serverNow()), since);
+    this.#beginning += 1;
+    try {
+      this.state.value = await this.#recall(begin(room, before, serverNow()), since);
+    } finally {
+      this.#beginning -= 1;
+    }
     const early = this.#early;
     this.#early = [];
     for (const event of early) this.#hear(event);
@@ -267,6 +293,11 @@ export class LiveRoom {
   #hear(event: Shown): void {
     if (event.off === undefined) {
       this.#hearPassing(event);
+      return;
+    }
+    // What comes while the snapshot is being completed goes on from it, not from what it replaces.
+    if (this.#beginning > 0) {
+      this.#early.push(event);
       return;
     }
     const state = this.state.value;
@@ -355,15 +386,17 @@ export class LiveRoom {
   }
 
   #end(why: Why | null): void {
+    this.#turn += 1;
     this.#hangUp();
-    void this.devices.shareScreen(false);
+    if (why === null) void this.devices.shareScreen(false);
+    else this.devices.rest();
     this.hasHandUp.value = false;
     this.phase.value = why === null ? { at: "preview" } : { at: "over", why };
   }
 
   #followEnd(end: "elsewhere" | "lost" | null): void {
     if (end === "elsewhere") this.#end("elsewhere");
-    else if (end === "lost") void this.#load();
+    else if (end === "lost") setTimeout(() => void this.#load(), AGAIN_MS);
   }
 
   // --- Around it ---
@@ -404,5 +437,5 @@ export class LiveRoom {
 
 /** Whether what failed may do better on the next connection, or in a moment. */
 function isPassing(code: Refused["code"]): boolean {
-  return code === "timeout_unknown_outcome" || code === "offline" || code === "overloaded";
+  return ["internal", "offline", "overloaded", "timeout_unknown_outcome", "too_many_requests"].includes(code);
 }

@@ -6,9 +6,10 @@ import { isFor, type PageProperties, type Route } from "../feature";
 import logo from "../icons/logo.svg";
 import { Bell } from "../notifications/bell";
 import { Icon } from "../parts/icon";
-import { Loading, Missing, NoAccess } from "../parts/states";
+import { Failure, Loading, Missing, NoAccess } from "../parts/states";
 import { Toasts } from "../parts/toast";
 import { PLACES, ROUTES } from "../routes";
+import { Refused } from "../server";
 import { me } from "../session";
 import { language, speak } from "../texts";
 import { Strip } from "./strip";
@@ -106,9 +107,14 @@ function Pages() {
   );
 }
 
+/** A page whose file did not come: the network is away, or a newer client has other files. */
+function Unloaded() {
+  return <Failure error={new Refused("offline", "the page could not be loaded")} again={() => location.reload()} />;
+}
+
 /** A page for whom it is meant; who is not logged in comes back to it after the login. */
 function guarded(route: Route) {
-  const Page = lazy(route.page);
+  const Page = lazy(() => route.page().catch(() => ({ default: Unloaded })));
   return function Guarded({ params }: PageProperties) {
     const { route: go, url } = useLocation();
     const account = me.value;
@@ -118,7 +124,7 @@ function guarded(route: Route) {
     }, [isGuest]);
     if (account === undefined && route.for !== "everybody") return <Loading heights={["3rem", "12rem"]} />;
     if (isGuest) return null;
-    return isFor(route.for, account) ? <Page params={params} /> : <NoAccess />;
+    return isFor(route.for, account) ? <Page key={account?.id ?? "guest"} params={params} /> : <NoAccess />;
   };
 }
 

@@ -15,7 +15,7 @@ const CODES: { [Name in keyof CloseCodes]?: CloseCodes[Name] } = {
 
 export function Strip() {
   const { status, since, closeCode } = connection.value;
-  const isAway = status === "offline" || (status === "stopped" && closeCode !== undefined);
+  const isAway = status === "offline" || (status !== "open" && closeCode !== undefined);
   const [isLate, setLate] = useState(false);
   useEffect(() => {
     setLate(false);

@@ -1,5 +1,5 @@
 /** Paying money in: an amount, a page of the payment provider or a saved card, and the way back. */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ownPath } from "../accounts/paths";
 import { money } from "../format";
 import { kept } from "../kept";
@@ -42,14 +42,17 @@ export function TopUp({ wanted, next }: Options) {
 function Pay({ past, cards, wanted, next }: Options & { past: TopUpPage; cards: readonly MethodView[] }) {
   // A missing amount below the least is topped up by the least.
   const first = wanted === undefined || !/^\d{1,9}$/.test(wanted) ? "" : (Math.max(Number(wanted), past.least.amount) / 100).toFixed(2);
-  const [amount, setAmount] = useState(first);
+  const [start, setStart] = useState({ amount: first, count: 0 });
   const [way, setWay] = useState(cards[0]?.id ?? HOSTED);
   const keyOf = useKeys();
+  const declines = useRef(0);
 
   async function pay({ amount: text }: Record<string, string>): Promise<void> {
     const asked =
       way === HOSTED ? { amount: amountOf(text, "amount"), way: "hosted" as const } : { amount: amountOf(text, "amount"), way: "saved" as const, method_id: way };
-    const made = await call("top_up.start", asked, { key: keyOf(asked) }).catch((error: unknown) => {
+    const made = await call("top_up.start", asked, { key: keyOf(asked, declines.current) }).catch((error: unknown) => {
+      // A card that was declined is tried anew at the next press; what nobody knows is asked again as it was.
+      if (error instanceof Refused && error.code === "card_declined") declines.current += 1;
       throw inWords(error, past);
     });
     kept.set("after_top_up", next === undefined ? null : ownPath(next));
@@ -64,14 +67,14 @@ function Pay({ past, cards, wanted, next }: Options & { past: TopUpPage; cards: 
       {past.test && <p class="notice">{t().testNote}</p>}
       <div class="row" role="group" aria-label={t().amounts}>
         {USUAL.map((dollars) => (
-          <button key={dollars} type="button" class="button" aria-pressed={amount === String(dollars)} onClick={() => setAmount(String(dollars))}>
+          <button key={dollars} type="button" class="button" onClick={() => setStart(({ count }) => ({ amount: String(dollars), count: count + 1 }))}>
             {money({ amount: dollars * 100, currency: "USD" })}
           </button>
         ))}
       </div>
       <div class="pair">
         {/* The amount of a button is a new start of the field. */}
-        <AmountField key={amount} name="amount" label={t().amount} hint={t().between(money(past.least), money(past.most))} defaultValue={amount} />
+        <AmountField key={start.count} name="amount" label={t().amount} hint={t().between(money(past.least), money(past.most))} defaultValue={start.amount} />
         {cards.length > 0 && (
           <Select
             name="way"

@@ -308,11 +308,15 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
           return;
         }
         one.turn = undefined;
-        // A lost connection is followed by another, which fetches anew.
-        this.#later(one.tries++, error.retryAfter, () => {
-          if (this.#listeners.get(ch)?.has(one) && !one.turn && this.#engine.isOpen && (join || one.held)) this.#fetch(one);
-          seated();
-        });
+        // Another connection fetches anew, but behind a shared worker this one goes on without having ended.
+        const again = (afterMs?: number) =>
+          this.#later(one.tries++, afterMs, () => {
+            const isWanted = this.#listeners.get(ch)?.has(one) && !one.turn && (join || one.held);
+            if (isWanted && !this.#engine.isOpen && this.state.status !== "stopped") return again();
+            if (isWanted && this.#engine.isOpen) this.#fetch(one);
+            seated();
+          });
+        again(error.retryAfter);
       },
     );
   }

@@ -232,6 +232,26 @@ test("a tab that comes back and asks for more than there is begins anew", async 
   expect(frozen!.seen).toEqual(["snapshot", "reset", "snapshot"]);
 });
 
+test("a snapshot that a cut has lost is fetched on the next connection, which a tab does not see begin", async () => {
+  const [first] = await tabs(2);
+  listen(first!, { load: () => first!.client.call("room.get", {}) });
+  await pass();
+  socket().answer("subscribe", sub(10));
+  await pass();
+  expect(socket().asked("room.get")).toHaveLength(1);
+  socket().drop();
+  // Longer than a tab waits before it tries again, and still no connection.
+  await pass(600);
+  for (let tries = 0; !socket().isNew && tries < 20; tries++) await pass(500);
+  await pass(2_000);
+  socket().admit({ [ROOM]: sub(10, { recovered: true }) });
+  await pass(3_000);
+  socket().answer("room.get", { off: 10 });
+  await pass();
+
+  expect(first!.seen).toEqual(["snapshot"]);
+});
+
 test("the seat is taken again after a cut, by the tab that has it", async () => {
   const [first] = await tabs(2);
   listen(first!, { join: () => first!.client.call("room.join", { room_id: "r" }) });
