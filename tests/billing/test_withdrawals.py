@@ -361,7 +361,8 @@ async def test_whatever_happens_at_once_no_cent_is_lost_and_nobody_waits_in_a_ri
         for _ in range(400 if full else 25):
             await refused(dice.choice(deeds)())
 
-    await asyncio.gather(*(live() for _ in range(6)))
+    # Where six wait for each other on a busy core, one may wait for longer than a command may.
+    await asyncio.gather(*(live() for _ in range(6 if full else 3)))
 
     assert asked
     assert await violations(earner.sessions) == []

@@ -48,18 +48,26 @@ def stripe_mock_bin(in_ci: bool) -> Path:
 @pytest.fixture(scope="session")
 def stripe_mock(stripe_mock_bin: Path) -> Iterator[str]:
     """The address of a running mock."""
-    port = free_port()
-    command = [str(stripe_mock_bin), "-http-addr", f"127.0.0.1:{port}", "-strict-version-check=false"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            until = time.monotonic() + START_TIMEOUT_S
-            while not _answers(port):
-                assert process.poll() is None, "stripe-mock ended"
-                assert time.monotonic() < until, "stripe-mock does not answer"
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    process, port = _started(stripe_mock_bin)
+    with process:
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+
+
+def _started(binary: Path) -> tuple[subprocess.Popen[bytes], int]:
+    until = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < until:
+        port = free_port()
+        command = [str(binary), "-http-addr", f"127.0.0.1:{port}", "-strict-version-check=false"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Somebody else may take the port first: then it ends, and another one is tried.
+        while process.poll() is None and time.monotonic() < until:
+            if _answers(port):
+                return process, port
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+    pytest.fail("stripe-mock does not answer")
 
 
 def _answers(port: int) -> bool:
