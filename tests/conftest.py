@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Valkey for every test: started once per worker in a folder of its own, a fresh database each."""
+"""Real PostgreSQL and Valkey for every test: started once per worker in a folder of its own, a database for each module."""
 
 import atexit
 import os
