@@ -12,10 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import ledger_file, seals
 from billing.money import Money
 from rooms import receipts
-from server import bench, checks, config, log, run, seed
+from server import checks, config, log, run, seed
 from server.clock import Clock
 from server.context import Role
-from server.demo import play
 from server.embedded import DataDirBusyError, EmbeddedError
 from server.errors import ServerError
 from server.features.accounts import registration
@@ -146,6 +145,8 @@ def _serve(settings: config.Settings, options: argparse.Namespace) -> int:
 
 
 def _demo(_: config.Settings, options: argparse.Namespace) -> int:
+    from server.demo import play
+
     return play.play(as_json=options.json)
 
 
@@ -204,6 +205,8 @@ def _check(settings: config.Settings, options: argparse.Namespace) -> int:
 
 
 def _bench_money(_: config.Settings, options: argparse.Namespace) -> int:
+    from server import bench
+
     return bench.money(rounds=options.rounds, purchases=options.purchases, as_json=options.json)
 
 

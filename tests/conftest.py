@@ -12,7 +12,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from server import db, embedded, migrate
@@ -139,7 +138,7 @@ def template(servers: embedded.Embedded) -> str:
 def _template(servers: embedded.Embedded) -> str:
     import asyncio
 
-    asyncio.run(_execute(servers, f"create database {TEMPLATE}"))
+    asyncio.run(_execute(_maintenance(servers), f"create database {TEMPLATE}"))
     migrate.upgrade(embedded.database_url(servers.sockets, TEMPLATE))
     return TEMPLATE
 
@@ -153,11 +152,11 @@ def fresh_database(
     @asynccontextmanager
     async def fresh() -> AsyncIterator[str]:
         name = f"test_{uuid.uuid4().hex}"
-        await _execute(servers, f"create database {name} template {template}")
+        await _execute(_maintenance(servers), f"create database {name} template {template}")
         try:
             yield embedded.database_url(servers.sockets, name)
         finally:
-            await _execute(servers, f"drop database {name} with (force)")
+            await _execute(_maintenance(servers), f"drop database {name} with (force)")
 
     return fresh
 
@@ -168,7 +167,7 @@ async def database_url(
 ) -> AsyncIterator[str]:
     """The URL of a migrated database: the module's, emptied, or where its module says `OWN_DATABASE`, a fresh one."""
     if shared_database is not None:
-        await _empty(shared_database)
+        await _execute(shared_database, EMPTY)
         yield shared_database
         return
     async with fresh_database() as url:
@@ -190,9 +189,9 @@ def module_database(servers: embedded.Embedded, template: str) -> Iterator[str]:
     import asyncio
 
     name = f"test_{uuid.uuid4().hex}"
-    asyncio.run(_execute(servers, f"create database {name} template {template}"))
+    asyncio.run(_execute(_maintenance(servers), f"create database {name} template {template}"))
     yield embedded.database_url(servers.sockets, name)
-    asyncio.run(_execute(servers, f"drop database {name} with (force)"))
+    asyncio.run(_execute(_maintenance(servers), f"drop database {name} with (force)"))
 
 
 @pytest.fixture
@@ -248,15 +247,12 @@ end$$
 """
 
 
-async def _empty(url: str) -> None:
-    engine = db.create_engine(url)
-    async with engine.begin() as connection:
-        await connection.execute(text(EMPTY))
-    await engine.dispose()
+def _maintenance(servers: embedded.Embedded) -> str:
+    return embedded.database_url(servers.sockets, "postgres")
 
 
-async def _execute(servers: embedded.Embedded, statement: str) -> None:
-    connection = await asyncpg.connect(host=str(servers.sockets), user=embedded.USER, database="postgres")
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
         await connection.execute(statement)
     finally:

@@ -2,11 +2,11 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import datetime
 from importlib import resources
 
-import msgspec
 from fpdf import FPDF
+
+from server.integrations.sheet import Sheet
 
 # A4, in mm and points.
 _MARGIN = 18
@@ -18,23 +18,6 @@ _FONT = "Be Vietnam Pro"
 # Knows the letters of Vietnamese; of the rest of Unicode a PDF shows empty boxes.
 _FONTS = "fontpkg_be_vietnam_pro"
 _FILES = {"": "BeVietnamPro-Regular.ttf", "B": "BeVietnamPro-Bold.ttf"}
-
-
-class Sheet(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands on a paper."""
-
-    language: str
-    issuer: str
-    title: str
-    facts: tuple[tuple[str, str], ...]
-    """What, and what of it."""
-    heading: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    widths: tuple[int, ...] = ()
-    """Of the columns, in mm; 174 in all. The last ones that `numbers` counts are amounts and stand on the right."""
-    numbers: int = 0
-    notes: tuple[str, ...] = ()
-    issued_at: datetime
 
 
 class _Paper(FPDF):

@@ -51,6 +51,7 @@ from tests.billing.world import (
     NOW,
     PLANNED_S,
     Sessions,
+    at_once,
     balance,
     buy,
     earnings,
@@ -86,7 +87,7 @@ async def shop(sessions: Sessions) -> AsyncIterator[Shop]:
 
 async def answers(deeds: Sequence[Awaitable[object]]) -> list[object]:
     """Do all at once; a refusal is an answer, anything else is a fault."""
-    found = await asyncio.gather(*deeds, return_exceptions=True)
+    found = await at_once(deeds)
     for one in found:
         if isinstance(one, BaseException) and not isinstance(one, BillingError):
             raise one

@@ -1,6 +1,9 @@
 """People, money and lessons for the tests of billing."""
 
+import asyncio
+from collections.abc import Awaitable, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -14,8 +17,10 @@ from billing.messages import Event
 from billing.models import HoldId, OwnerId, PackageExpiry, SourceKind
 from billing.money import Money
 from billing.policy import Policy, Tier
+from server import db
 
 Sessions = async_sessionmaker[AsyncSession]
+T = TypeVar("T")
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PLANNED_S = 5_400
@@ -54,6 +59,20 @@ def owner() -> OwnerId:
 
 def usd(amount: int) -> Money:
     return Money(amount, "USD")
+
+
+async def at_once(deeds: Iterable[Awaitable[T]]) -> list[T | BaseException]:
+    """Do all at once, as many as the pool has connections, and return what came of each.
+
+    On a busy machine the others would wait for a connection longer than a command may, which is no race.
+    """
+    connections = asyncio.Semaphore(db.POOL_SIZE + db.POOL_OVERFLOW)
+
+    async def done(deed: Awaitable[T]) -> T:
+        async with connections:
+            return await deed
+
+    return await asyncio.gather(*map(done, deeds), return_exceptions=True)
 
 
 def new_hold(

