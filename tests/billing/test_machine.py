@@ -36,7 +36,7 @@ from server import db
 from tests.billing.town import TABLE, Town
 from tests.billing.world import NOW, PLANNED_S, Sessions, end, facts, new_hold, owner, usd
 
-EXAMPLES = 15
+EXAMPLES = 8
 STEPS = 50
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ Enter = Callable[..., Awaitable[Page]]
 CHROMIUM = os.environ.pop("FOURTALK_CHROMIUM", None) or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-# Nothing of the browser's own traffic, and cameras that need no device. Ten pictures a second are enough to see that they
+# Nothing of the browser's own traffic, and cameras that need no device. Five pictures a second are enough to see that they
 # move; four people who send each other twenty keep two cores busy.
 FLAGS = [
     "--no-sandbox",
@@ -28,7 +28,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-features=Translate,OptimizationHints,MediaRouter",
     "--no-first-run",
-    "--use-fake-device-for-media-stream=fps=10",
+    "--use-fake-device-for-media-stream=fps=5",
     "--use-fake-ui-for-media-stream",
 ]
 # Playwright's 5 s are too few where two cores also run a server, a database, three more people's video and the other tests.

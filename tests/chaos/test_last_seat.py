@@ -70,7 +70,7 @@ async def test_a_talk_never_seats_more_than_four(
     *,
     full: bool,
 ) -> None:
-    people, rounds = (1000, 200) if full else (100, 2)
+    people, rounds = (1000, 200) if full else (100, 1)
     servers = [
         Server(tmp_path / name, database_url=database_url, redis_url=redis_url) for name in ("one", "two")
     ]

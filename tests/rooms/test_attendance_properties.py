@@ -150,7 +150,7 @@ def is_over(session: str, second: int, facts: list[Evidence], starts: dict[str, 
 
 
 @given(visits(), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_it_says_what_the_evidence_proves(world: list[Visit], dice: random.Random) -> None:
     heard = lose(webhooks(world), dice)
     looked = polls(world, [time for time in ALL_POLLS if dice.random() > 0.3])

@@ -24,7 +24,7 @@ from tests.simulation.life import INDEX, STUDENT, Databases, Theatre
 from tests.simulation.live_rooms import LiveRooms
 
 # The short form ends within a minute on two busy cores; the long form takes more than 20,000 steps.
-SHORT, LONG = (2, 50), (290, 100)
+SHORT, LONG = (1, 60), (290, 100)
 
 
 class Product(LiveRooms):
