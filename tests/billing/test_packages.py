@@ -177,6 +177,28 @@ async def test_a_lesson_that_was_not_given_goes_back_to_its_package(
     assert await violations(seller.sessions) == []
 
 
+async def test_late_evidence_that_a_lesson_which_went_back_was_given_is_for_people(seller: Seller) -> None:
+    """Its hold pays for another lesson by then, and may be in review for both."""
+    package_id, lesson, again = await seller.sell(lessons=1), uuid4(), uuid4()
+    hold_id = await seller.use(package_id, lesson)
+    await seller.teach(lesson, tutor_attended_s=0)
+
+    given = await seller.hears_late(lesson, attended_s=PLANNED_S)
+    await seller.use(package_id, again)
+    await seller.teach(again, attended_s=0)
+    seller.now = NOW + 8 * DAY
+    other = await seller.hears_late(again, attended_s=PLANNED_S)
+    both = await seller.in_review()
+    sound = await violations(seller.sessions)
+    not_given = await seller.hears_late(lesson, attended_s=PLANNED_S, tutor_attended_s=1)
+
+    assert given == other == settlement.Reconsidered(to_review=(hold_id,))
+    assert both == {(hold_id, lesson, 0), (hold_id, again, 0)}
+    assert not_given == settlement.Reconsidered()
+    assert await seller.in_review() == {(hold_id, again, 0)}
+    assert sound == await violations(seller.sessions) == []
+
+
 async def test_a_lesson_that_went_back_ends_with_its_package(seller: Seller) -> None:
     """While everything was taken nobody waited for the end; now somebody does."""
     package_id, lesson = await seller.sell(lessons=1, price=1_000, validity_days=30), uuid4()
