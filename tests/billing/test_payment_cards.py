@@ -34,7 +34,7 @@ from billing.stripe_objects import BalanceTransaction, Dispute, Refund
 from server.integrations.stripe_fake.disputes import FEE as DISPUTE_FEE
 from server.integrations.stripe_fake.fake import Fault
 from tests.billing.booker import FAR, PRICE, SOON, WORDS, Booker
-from tests.billing.world import PLANNED_S, Sessions, balance, events, fund, usd, violations
+from tests.billing.world import PLANNED_S, Sessions, balance, blocked, events, fund, usd, violations
 
 FEE = PRICE * 29 // 1000 + 30
 TUTOR, PLATFORM = 3_000, 7_000
@@ -811,6 +811,25 @@ async def test_what_failed_refunds_bring_back_is_ours_only_as_far_as_we_bore_the
     assert lost == {"platform_expense": -5_000}
     assert found == [{"platform_expense": -1_000}, {"wallet": 2_000}]
     assert (await events(booker.sessions)).count("card_refund.failed") == 1
+    assert await violations(booker.sessions) == []
+
+
+async def test_a_refund_that_fails_while_its_payment_is_lost_waits_for_what_we_bear(booker: Booker) -> None:
+    told = Told(booker, await captured(booker))
+    async with booker.sessions.begin() as session:
+        await told.asked(session)
+        await told.answered(session, "succeeded")
+
+    async with booker.sessions() as first, booker.sessions() as second, asyncio.TaskGroup() as tasks:
+        await card_disputes.apply(first, told.dispute("lost"), now=booker.now)
+        failing = tasks.create_task(told.answered(second, "failed"))
+        await blocked(booker.sessions)
+        await first.commit()
+        await failing
+        await second.commit()
+
+    async with booker.sessions() as session:
+        assert await told.moved(session) == {}
     assert await violations(booker.sessions) == []
 
 

@@ -1,5 +1,6 @@
 """People, money and lessons for the tests of billing."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -188,6 +189,16 @@ async def events(sessions: Sessions) -> list[str]:
     for row in rows:
         msgspec.convert(row.data, Event)
     return [row.type for row in rows]
+
+
+async def blocked(sessions: Sessions) -> None:
+    """Wait until some transaction of this database waits for another."""
+    waits = text(
+        "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    async with asyncio.timeout(5), sessions() as session:
+        while await session.scalar(waits) is None:
+            await session.rollback()
 
 
 async def violations(sessions: Sessions) -> list[str]:
