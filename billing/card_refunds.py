@@ -7,9 +7,13 @@ It leaves the wallet when it is asked for (`card_refund` has it), and our books 
 when it leaves our balance there. Banks may refuse it for weeks after that: then it comes back, into the wallet. The
 refund at Stripe is known by our id in its metadata, so whichever comes first, our answer or Stripe's event, is written
 down once, and a call whose answer was lost is looked for before it is made under another key.
+
+Where a bank took the same payment, its customer has that money already: of a refund that fails, what we bore of the loss
+is ours, and only the rest goes into the wallet.
 """
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,15 +27,20 @@ from billing.errors import NotByCardError, PaymentMismatchError, StripeAwayError
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import CardRefundFailed, WalletChanged
 from billing.models import (
+    PLATFORM,
     AccountKind,
     AuthorizationStatus,
     CardAuthorization,
+    CardDispute,
     CardRefund,
     CardRefundStatus,
+    Journal,
     JournalKind,
     OwnerId,
     Payment,
     PaymentReason,
+    StripeEntry,
+    Transfer,
 )
 from billing.money import Money
 from billing.stripe_api import StripeApi
@@ -88,7 +97,7 @@ async def ask(session: AsyncSession, payment: Payment, amount: int, *, key: str,
         asked_at=now,
     )
     wallet = AccountKey(AccountKind.WALLET, row.student_id, row.currency)
-    row.ask_journal = await _post(session, row, "ask", wallet, _reserved(row), now)
+    row.ask_journal = await _post(session, row, "ask", [(wallet, _reserved(row), amount)], now)
     session.add(row)
     await session.flush()
     outbox.record(session, WalletChanged(OwnerId(row.student_id), row.currency), at=now)
@@ -153,7 +162,10 @@ async def apply(session: AsyncSession, refund_id: UUID, found: Refund, *, now: d
         raise PaymentMismatchError(found.id, "amount, or is another refund")
     if row.status == CardRefundStatus.ASKED and found.balance_transaction is not None:
         movement = _movement(found, found.balance_transaction, -found.amount, "refund")
-        row.sent_journal = await _book(session, row, "sent", movement, _reserved(row), now)
+        row.sent_journal = await _post(
+            session, row, "sent", [(_reserved(row), stripe_entries.at_stripe(row.currency), row.amount)], now
+        )
+        stripe_entries.record(session, row.sent_journal, movement)
         row.refund, row.status = found.id, CardRefundStatus.SENT
         await session.flush()
         crashpoint("card_refund.sent")
@@ -188,27 +200,76 @@ async def _take_another_key(sessions: async_sessionmaker[AsyncSession], refund_i
 async def _fail(
     session: AsyncSession, row: CardRefund, failure: str, movement: BalanceTransaction | None, now: datetime
 ) -> None:
-    """Put the money back into the wallet: it never left us, or it came back to our balance at Stripe."""
+    """Give the money back to whom it belongs: it never left us, or it came back to our balance at Stripe."""
     wallet = AccountKey(AccountKind.WALLET, row.student_id, row.currency)
-    if movement is None:
-        row.back_journal = await _post(session, row, "back", _reserved(row), wallet, now)
-    else:
-        row.back_journal = await _book(session, row, "back", movement, wallet, now)
-    row.status, row.failure = CardRefundStatus.FAILED, failure
-    payment = await session.get_one(Payment, row.payment_id)
-    money = Money(row.amount, row.currency)
-    event = CardRefundFailed(
-        payment_id=payment.id,
-        lesson_id=payment.lesson_id,
-        student_id=OwnerId(payment.student_id),
-        tutor_id=OwnerId(payment.tutor_id),
-        amount=Money(payment.amount, payment.currency),
-        reason=PaymentReason.CARD_FAILED,
-        refunded=money,
+    expense = AccountKey(AccountKind.PLATFORM_EXPENSE, PLATFORM, row.currency)
+    giver = _reserved(row) if movement is None else stripe_entries.at_stripe(row.currency)
+    await ledger.accounts(session, (giver, wallet, expense))
+    # Whoever covers a loss has these locked: what was borne is known from here on.
+    await ledger.locked(session, (giver, wallet, expense))
+    ours = min(row.amount, await _borne(session, row))
+    theirs = row.amount - ours
+    row.back_journal = await _post(
+        session, row, "back", [(giver, expense, ours), (giver, wallet, theirs)], now
     )
-    outbox.record(session, event, at=now)
+    if movement is not None:
+        stripe_entries.record(session, row.back_journal, movement)
+    row.status, row.failure = CardRefundStatus.FAILED, failure
+    if theirs:
+        payment = await session.get_one(Payment, row.payment_id)
+        event = CardRefundFailed(
+            payment_id=payment.id,
+            lesson_id=payment.lesson_id,
+            student_id=OwnerId(payment.student_id),
+            tutor_id=OwnerId(payment.tutor_id),
+            amount=Money(payment.amount, payment.currency),
+            reason=PaymentReason.CARD_FAILED,
+            refunded=Money(theirs, row.currency),
+        )
+        outbox.record(session, event, at=now)
     outbox.record(session, WalletChanged(OwnerId(row.student_id), row.currency), at=now)
     crashpoint("card_refund.returned")
+
+
+async def _borne(session: AsyncSession, row: CardRefund) -> int:
+    """Return what we bore of this payment's lost disputes, less what failed refunds of it brought us back.
+
+    A loss is ours only as far as nothing of the payer could bear it, so what did not reach them by a refund has reached
+    them by their bank.
+    """
+    query = (
+        select(CardDispute.id)
+        .join(StripeEntry, StripeEntry.source == CardDispute.charge)
+        .join(CardAuthorization, CardAuthorization.journal_id == StripeEntry.journal_id)
+        .where(
+            CardAuthorization.id == row.authorization_id,
+            CardDispute.owner_id == row.student_id,
+            CardDispute.covered > 0,
+        )
+    )
+    lost = (await session.scalars(query)).all()
+    if not lost:
+        return 0
+    keys = [
+        AccountKey(kind, PLATFORM, row.currency)
+        for kind in (AccountKind.PLATFORM_EXPENSE, AccountKind.STRIPE_DISPUTED)
+    ]
+    ids = await ledger.accounts(session, keys)
+    expense, disputed = (ids[key] for key in keys)
+    amount = cast(func.coalesce(func.sum(Transfer.amount), 0), BigInteger)
+    borne = await session.scalar(
+        select(amount)
+        .join(Journal, Journal.id == Transfer.journal_id)
+        .where(
+            Transfer.debit_account == expense, Transfer.credit_account == disputed, Journal.ref_id.in_(lost)
+        )
+    )
+    back = await session.scalar(
+        select(amount)
+        .join(CardRefund, CardRefund.back_journal == Transfer.journal_id)
+        .where(CardRefund.payment_id == row.payment_id, Transfer.credit_account == expense)
+    )
+    return (borne or 0) - (back or 0)
 
 
 def _reserved(row: CardRefund) -> AccountKey:
@@ -216,24 +277,16 @@ def _reserved(row: CardRefund) -> AccountKey:
 
 
 async def _post(
-    session: AsyncSession, row: CardRefund, step: str, giver: AccountKey, taker: AccountKey, now: datetime
-) -> int:
-    ids = await ledger.accounts(session, (giver, taker))
-    leg = Leg(ids[giver], ids[taker], Money(row.amount, row.currency))
-    return (await ledger.post(session, _order(row, step, now), [leg])).journal_id
-
-
-async def _book(
     session: AsyncSession,
     row: CardRefund,
     step: str,
-    movement: BalanceTransaction,
-    other: AccountKey,
+    moves: Sequence[tuple[AccountKey, AccountKey, int]],
     now: datetime,
 ) -> int:
-    journal_id = await stripe_entries.post(session, _order(row, step, now), movement, other=other)
-    assert journal_id is not None, "a step is written down once, under the lock of its refund"
-    return journal_id
+    moves = [move for move in moves if move[2]]
+    ids = await ledger.accounts(session, [key for giver, taker, _ in moves for key in (giver, taker)])
+    legs = [Leg(ids[giver], ids[taker], Money(amount, row.currency)) for giver, taker, amount in moves]
+    return (await ledger.post(session, _order(row, step, now), legs)).journal_id
 
 
 def _order(row: CardRefund, step: str, now: datetime) -> Order:

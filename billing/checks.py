@@ -262,7 +262,7 @@ CHECKS = (
         join lesson_facts f on f.lesson_id = s.lesson_id
         left join lesson_presence a
           on a.lesson_id = f.lesson_id and a.version = f.version and a.student_id = h.student_id
-        left join hold_review r on r.hold_id = h.id
+        left join hold_review r on r.hold_id = h.id and r.lesson_id = s.lesson_id
         cross join lateral (
           select case when f.cancelled then h.amount
                       when h.source_kind = 'booking' then case when f.tutor_attended_s > 0 then 0 else h.amount end
@@ -274,6 +274,27 @@ CHECKS = (
           and not exists (select from hold_settlement n where n.hold_id = s.hold_id and n.number > s.number)
           and not exists (select from lesson_facts n where n.lesson_id = f.lesson_id and n.version > f.version)
           and r.to_student is distinct from nullif(d.to_student, s.to_student)
+        """,
+    ),
+    Check(
+        "return_is_heard",
+        "Late evidence says that a lesson which went back to its package was given, and nobody is told, or without need.",
+        """
+        select b.hold_id, b.lesson_id, f.version, d.to_student as asked, r.to_student as noted
+        from package_return b
+        join hold h on h.id = b.hold_id
+        join policy p on p.version = h.policy_version
+        join lesson_facts f on f.lesson_id = b.lesson_id
+        left join lesson_presence a
+          on a.lesson_id = f.lesson_id and a.version = f.version and a.student_id = h.student_id
+        left join hold_review r on r.hold_id = b.hold_id and r.lesson_id = b.lesson_id
+        cross join lateral (
+          select case when f.cancelled or f.tutor_absent then h.amount
+                      when coalesce(a.attended_s, 0) * 100 >= p.attendance_percent * f.total_s then 0
+                      else h.amount end as to_student
+        ) d
+        where not exists (select from lesson_facts n where n.lesson_id = f.lesson_id and n.version > f.version)
+          and r.to_student is distinct from nullif(d.to_student, h.amount)
         """,
     ),
     Check(

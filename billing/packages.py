@@ -43,6 +43,7 @@ from billing.models import (
     Package,
     PackageExpiry,
     PackageOption,
+    PackageReturn,
     PackageStatus,
     Settlement,
     SourceKind,
@@ -211,7 +212,7 @@ async def give_back(session: AsyncSession, package_id: UUID, lesson_id: UUID, *,
         LessonOverError: The lesson is over: its attendance decides.
     """
     await ledger.lock_lessons(session, [lesson_id], shared=True)
-    return await _take_back(session, await locked(session, package_id), lesson_id, now)
+    return await _take_back(session, await locked(session, package_id), lesson_id, now) is not None
 
 
 async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> None:
@@ -235,11 +236,24 @@ async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime
     for package in found.all():
         if await _is_soon_released(session, package, now):
             continue
-        if await _take_back(session, package, lesson_id, now):
+        hold_id = await _take_back(session, package, lesson_id, now)
+        if hold_id is not None:
+            session.add(PackageReturn(lesson_id=lesson_id, hold_id=hold_id, returned_at=now))
             returned = PackageLessonReturned(
                 **_facts(package), lesson_id=lesson_id, remaining=package.remaining
             )
             outbox.record(session, returned, at=now)
+
+
+async def returned(session: AsyncSession, lesson_id: UUID) -> Sequence[Hold]:
+    """Return the holds that `return_lesson` put back; what is read of them here never changes."""
+    rows = await session.scalars(
+        select(Hold)
+        .join(PackageReturn, PackageReturn.hold_id == Hold.id)
+        .where(PackageReturn.lesson_id == lesson_id)
+        .order_by(Hold.id)
+    )
+    return rows.all()
 
 
 async def refund_rest(
@@ -333,16 +347,18 @@ async def locked(session: AsyncSession, package_id: UUID) -> Package:
     return package
 
 
-async def _take_back(session: AsyncSession, package: Package, lesson_id: UUID, now: datetime) -> bool:
+async def _take_back(
+    session: AsyncSession, package: Package, lesson_id: UUID, now: datetime
+) -> HoldId | None:
     """Put a lesson back into its locked package, unless the package is over or the lesson's hold is settled."""
     is_over = package.expires_at is not None and now >= package.expires_at
     if is_over or package.status not in (PackageStatus.ACTIVE, PackageStatus.EXHAUSTED):
-        return False
-    if await holds.put_back(session, package.id, lesson_id) is None:
-        return False
-    await session.refresh(package)
-    await _plan(session, package, await _terms(session, package))
-    return True
+        return None
+    hold_id = await holds.put_back(session, package.id, lesson_id)
+    if hold_id is not None:
+        await session.refresh(package)
+        await _plan(session, package, await _terms(session, package))
+    return hold_id
 
 
 async def _is_soon_released(session: AsyncSession, package: Package, now: datetime) -> bool:

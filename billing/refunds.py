@@ -121,7 +121,7 @@ async def give_back(
         known={},
     )
     # People decided; what late evidence asked for is answered.
-    await session.execute(delete(Review).where(Review.hold_id == hold_id))
+    await session.execute(delete(Review).where(Review.hold_id == hold_id, Review.lesson_id == hold.lesson_id))
     given = GivenBack(
         hold_id=HoldId(hold_id),
         number=latest.number + 1,

@@ -117,8 +117,8 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     """Judge a settled lesson again by evidence that came late.
 
     No hold changes. A different outcome within the risk window is an adjustment, a journal of its own; outside of
-    it, or where the money is gone, the hold is noted for review. What an admin decided or a cancellation gave back
-    stays.
+    it, where the money is gone, or where the lesson went back to its package, the hold is noted for review. What an
+    admin decided or a cancellation gave back stays.
 
     Raises:
         LessonNotSettledError: The lesson's holds wait for their settlement, or it never ended.
@@ -137,29 +137,30 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     booked = {payment.hold_id: payment for payment in await payment_moves.of_lesson(session, facts.lesson_id)}
     for hold, latest in await _settled_holds(session, facts.lesson_id):
         assert latest.threshold_percent is not None, "facts decided it, so it has a threshold"
-        decision = judge(
-            hold,
-            latest.threshold_percent,
-            attended_s=facts.students.get(OwnerId(hold.student_id), Presence(0)).attended_s,
-            tutor_attended_s=facts.tutor_attended_s,
-            total_s=facts.total_s,
-            tutor_absent=facts.tutor_absent,
-            cancelled=facts.cancelled,
-        )
+        decision = _judged(hold, latest.threshold_percent, facts)
         payment = booked.get(hold.id)
         if decision.to_student == latest.to_student:
-            await session.execute(delete(Review).where(Review.hold_id == hold.id))
+            await _close_review(session, hold, facts.lesson_id)
         elif (payment is None or payment_moves.may_follow(payment, decision.to_student)) and await _adjust(
             session, hold, latest, decision, version, now
         ):
-            await session.execute(delete(Review).where(Review.hold_id == hold.id))
+            await _close_review(session, hold, facts.lesson_id)
             if payment is not None:
                 await payment_moves.follow(
                     session, payment, Wish(reason=PaymentReason.LATE_EVIDENCE), actor=ACTOR, now=now
                 )
             adjusted.append(HoldId(hold.id))
         else:
-            await _note_for_review(session, hold, decision, version, now)
+            await _note_for_review(session, hold, facts.lesson_id, decision, version, now)
+            to_review.append(HoldId(hold.id))
+    returned = await packages.returned(session, facts.lesson_id)
+    terms = await policy.versions(session, {hold.policy_version for hold in returned})
+    for hold in returned:
+        decision = _judged(hold, terms[hold.policy_version].attendance_percent, facts)
+        if decision.to_student == hold.amount:
+            await _close_review(session, hold, facts.lesson_id)
+        else:
+            await _note_for_review(session, hold, facts.lesson_id, decision, version, now)
             to_review.append(HoldId(hold.id))
     return Reconsidered(tuple(adjusted), tuple(to_review))
 
@@ -313,15 +314,32 @@ async def _adjust(
     return True
 
 
+def _judged(hold: Hold, threshold_percent: int, facts: LessonFacts) -> Decision:
+    return judge(
+        hold,
+        threshold_percent,
+        attended_s=facts.students.get(OwnerId(hold.student_id), Presence(0)).attended_s,
+        tutor_attended_s=facts.tutor_attended_s,
+        total_s=facts.total_s,
+        tutor_absent=facts.tutor_absent,
+        cancelled=facts.cancelled,
+    )
+
+
+async def _close_review(session: AsyncSession, hold: Hold, lesson_id: UUID) -> None:
+    await session.execute(delete(Review).where(Review.hold_id == hold.id, Review.lesson_id == lesson_id))
+
+
 async def _note_for_review(
-    session: AsyncSession, hold: Hold, decision: Decision, version: int, now: datetime
+    session: AsyncSession, hold: Hold, lesson_id: UUID, decision: Decision, version: int, now: datetime
 ) -> None:
     noted = {"facts_version": version, "to_student": decision.to_student, "opened_at": now}
     await session.execute(
         upsert(Review)
-        .values(hold_id=hold.id, lesson_id=hold.lesson_id, **noted)
-        .on_conflict_do_update(index_elements=[Review.hold_id], set_=noted)
+        .values(hold_id=hold.id, lesson_id=lesson_id, **noted)
+        .on_conflict_do_update(index_elements=[Review.hold_id, Review.lesson_id], set_=noted)
     )
+    log.warning("late_evidence_for_review", hold_id=str(hold.id), lesson_id=str(lesson_id))
 
 
 async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, Settlement]]:

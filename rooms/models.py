@@ -51,6 +51,7 @@ class Room(Base):
         Index("ix_room_seated", "id", postgresql_where=text("seated > 0")),
         # What administrators look at all the time, among all the rooms that there ever were.
         Index("ix_room_open", "created_at", "id", postgresql_where=text("state <> 'closed'")),
+        Index("ix_room_closed", "created_at", "id", postgresql_where=text("state = 'closed'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -182,6 +183,7 @@ class MediaEvent(Base):
             "room_id",
             postgresql_where=text("read_at IS NULL"),
         ),
+        Index("ix_media_event_recorded_at_event_id", "recorded_at", "event_id"),
     )
 
     event_id: Mapped[str] = mapped_column(primary_key=True)

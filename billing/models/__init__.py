@@ -45,6 +45,7 @@ from billing.models.packages import (
     SESSIONS_MOST,
     Package,
     PackageOption,
+    PackageReturn,
     PackageStatus,
 )
 from billing.models.papers import Paper, PaperCount, PaperKind
@@ -138,6 +139,7 @@ __all__ = [
     "Package",
     "PackageExpiry",
     "PackageOption",
+    "PackageReturn",
     "PackageStatus",
     "Paper",
     "PaperCount",

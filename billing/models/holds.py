@@ -270,7 +270,11 @@ class Settlement(Base):
 
 
 class Review(Base):
-    """A hold whose late evidence disagrees with its settlement, outside the risk window: people decide."""
+    """Late evidence of a lesson that disagrees with what became of a hold, and cannot adjust it: people decide.
+
+    It was settled outside the risk window, or went back to its package; then it may pay for another lesson by now, and be
+    in review for both.
+    """
 
     __tablename__ = "hold_review"
     __table_args__ = (
@@ -279,8 +283,8 @@ class Review(Base):
     )
 
     hold_id: Mapped[UUID] = mapped_column(ForeignKey(Hold.id), primary_key=True)
-    lesson_id: Mapped[UUID]
+    lesson_id: Mapped[UUID] = mapped_column(primary_key=True)
     facts_version: Mapped[int] = mapped_column(Integer)
     to_student: Mapped[int]
-    """What the late evidence would give back."""
+    """What the late evidence would leave the student of the hold's money."""
     opened_at: Mapped[datetime]

@@ -5,10 +5,19 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, Integer, text
+from sqlalchemy import (
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from billing.models.base import Base, one_of
+from billing.models.holds import FactsRow, Hold
 from billing.models.terms import PolicyRow
 
 # More lessons than this in one package are a slip; each is a hold of its own.
@@ -129,3 +138,21 @@ class Package(Base):
     warned_at: Mapped[datetime | None]
     """When the student was reminded of this end; empty again once it moves."""
     ended_at: Mapped[datetime | None]
+
+
+class PackageReturn(Base):
+    """A lesson that was not given, by its facts, and went back to its package. Append-only.
+
+    The hold forgets the lesson, so that it can be taken again; evidence that comes later is judged by this.
+    """
+
+    __tablename__ = "package_return"
+    __table_args__ = (
+        CheckConstraint("facts_version = 1", name="first_version"),
+        ForeignKeyConstraint(["lesson_id", "facts_version"], [FactsRow.lesson_id, FactsRow.version]),
+    )
+
+    lesson_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hold_id: Mapped[UUID] = mapped_column(ForeignKey(Hold.id), primary_key=True)
+    facts_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    returned_at: Mapped[datetime]

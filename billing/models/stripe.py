@@ -145,6 +145,7 @@ class StripeEvent(Base):
         CheckConstraint("length(id) between 1 and 255", name="id_length"),
         CheckConstraint("length(digest) = 32", name="digest_length"),
         Index(None, "received_at", "id", postgresql_where=text("handled_at is null")),
+        Index("ix_stripe_event_all", "received_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)

@@ -47,14 +47,14 @@ def build() -> bool:
     """
     if is_current():
         return False
-    with _alone():
+    with _alone() as lock:
         # Whoever had the lock may have done it.
         if is_current():
             return False
         wanted = _fingerprint(_sources())
-        _install(tools=False)
+        _install(lock, tools=False)
         fresh = WEB / "dist.new"
-        _run(str(_node()), "bundle.mjs", fresh.name, timeout_s=_BUNDLE_TIMEOUT_S)
+        _run(str(_node()), "bundle.mjs", fresh.name, lock=lock, timeout_s=_BUNDLE_TIMEOUT_S)
         (fresh / ".stamp").write_text(wanted)
         shutil.rmtree(DIST, ignore_errors=True)
         fresh.rename(DIST)
@@ -71,8 +71,8 @@ def is_current() -> bool:
 
 def check() -> int:
     """Check types and run the unit tests; return the exit code."""
-    with _alone():
-        _install(tools=True)
+    with _alone() as lock:
+        _install(lock, tools=True)
     node = str(_node())
     for tool in (("typescript/bin/tsc",), ("vitest/vitest.mjs", "run", "--dir", "app")):
         code = subprocess.run([node, f"node_modules/{tool[0]}", *tool[1:]], cwd=WEB, check=False).returncode
@@ -83,8 +83,8 @@ def check() -> int:
 
 def watch() -> int:
     """Bundle at every change, until stopped; return the exit code."""
-    with _alone():
-        _install(tools=False)
+    with _alone() as lock:
+        _install(lock, tools=False)
     return subprocess.run([str(_node()), "bundle.mjs", "dist", "--watch"], cwd=WEB, check=False).returncode
 
 
@@ -101,7 +101,7 @@ def _fingerprint(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _install(*, tools: bool) -> None:
+def _install(lock: int, *, tools: bool) -> None:
     """Bring `node_modules` to what the lock says; `tools` are what only checks and tests need."""
     wanted = _fingerprint(WEB / name for name in _LOCKED)
     stamp = WEB / "node_modules" / ".stamp"
@@ -120,6 +120,7 @@ def _install(*, tools: bool) -> None:
         "--fetch-retries=1",
         "--fetch-retry-mintimeout=1000",
         "--fetch-timeout=20000",
+        lock=lock,
         timeout_s=_INSTALL_TIMEOUT_S,
     )
     stamp.write_text(f"{wanted} tools" if tools else wanted)
@@ -150,10 +151,21 @@ def _wheel() -> Path | None:
     return Path(folders[0]) if folders else None
 
 
-def _run(*command: str, timeout_s: float) -> None:
+def _run(*command: str, lock: int, timeout_s: float) -> None:
+    """Run a tool to its end; it holds the lock too, since it goes on where we are killed.
+
+    Raises:
+        NotBuiltError: It failed, or did not come to an end.
+    """
     try:
         done = subprocess.run(
-            command, cwd=WEB, timeout=timeout_s, capture_output=True, text=True, check=False
+            command,
+            cwd=WEB,
+            timeout=timeout_s,
+            capture_output=True,
+            text=True,
+            check=False,
+            pass_fds=(lock,),
         )
     except subprocess.TimeoutExpired:
         raise NotBuiltError(f"no answer within {timeout_s:.0f} s: {' '.join(command[2:])}") from None
@@ -171,11 +183,14 @@ def _reason(output: str) -> str:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Let one process after the other make the client of this checkout."""
+def _alone() -> Iterator[int]:
+    """Let one process after the other make the client of this checkout; give the descriptor that has the lock.
+
+    The lock is free once every process that has the descriptor is gone.
+    """
     with (WEB / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """A tutor who earned something, and everything that pays out, each at the word of the test."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -102,16 +103,21 @@ class Earner:
         self, hold_id: UUID, amount: int | None = None, *, key: str | None = None, reason: str = NOTE
     ) -> GivenBack:
         async with self.sessions.begin() as session:
-            return await refunds.give_back(
-                session,
-                hold_id,
-                amount=None if amount is None else Money(amount),
-                cause=Cause.REFUND,
-                actor=f"admin:{self.admin}",
-                reason=reason,
-                key=key or str(uuid4()),
-                now=self.now,
-            )
+            return await self.gives_back(hold_id, amount, key=key, reason=reason)(session)
+
+    def gives_back(
+        self, hold_id: UUID, amount: int | None = None, *, key: str | None = None, reason: str = NOTE
+    ) -> Callable[[AsyncSession], Awaitable[GivenBack]]:
+        return lambda session: refunds.give_back(
+            session,
+            hold_id,
+            amount=None if amount is None else Money(amount),
+            cause=Cause.REFUND,
+            actor=f"admin:{self.admin}",
+            reason=reason,
+            key=key or str(uuid4()),
+            now=self.now,
+        )
 
     async def move(self, giver: AccountKey, taker: AccountKey, amount: int) -> None:
         async with self.sessions.begin() as session:

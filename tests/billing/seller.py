@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import select, text
 
-from billing import jobs, packages, policy
-from billing.models import Hold, HoldId, OwnerId, Package, PackageOption
+from billing import jobs, packages, policy, settlement
+from billing.models import Hold, HoldId, OwnerId, Package, PackageOption, Review
 from billing.policy import Changes
 from tests.billing.world import NOW, PLANNED_S, Sessions, end, facts, fund, owner
 
@@ -94,6 +94,18 @@ class Seller:
         """Hold a lesson to its end."""
         known = facts(lesson_id, {self.student: attended_s}, tutor_id=self.tutor, ended_at=self.now, **more)
         await end(self.sessions, known, now=self.now)
+
+    async def hears_late(self, lesson_id: UUID, *, attended_s: int, **more: Any) -> settlement.Reconsidered:
+        """Evidence of a lesson comes after its settlement."""
+        known = facts(lesson_id, {self.student: attended_s}, tutor_id=self.tutor, **more)
+        async with self.sessions.begin() as session:
+            return await settlement.reconsider(session, known, now=self.now)
+
+    async def in_review(self) -> set[tuple[UUID, UUID, int]]:
+        """Which hold for which lesson, and what its student would keep."""
+        query = select(Review.hold_id, Review.lesson_id, Review.to_student)
+        async with self.sessions() as session:
+            return {(row.hold_id, row.lesson_id, row.to_student) for row in await session.execute(query)}
 
     async def passes(self, by: timedelta) -> None:
         """Let time pass, and do what falls due meanwhile, each at its own moment."""

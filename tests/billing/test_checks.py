@@ -66,10 +66,11 @@ FAULTS = {
         """
         insert into lesson_facts (lesson_id, version, tutor_id, planned_s, total_s, tutor_attended_s, tutor_absent,
           cancelled, absence_percent, ended_at, evidence, digest, recorded_at)
-        select lesson_id, 2, tutor_id, planned_s, total_s, 0, true, cancelled, absence_percent, ended_at, evidence,
-          digest, recorded_at from lesson_facts
+        select lesson_id, 9, tutor_id, planned_s, total_s, 0, true, cancelled, absence_percent, ended_at, evidence,
+          digest, recorded_at from lesson_facts where version = 1
         """,
     ],
+    "return_is_heard": ["delete from hold_review"],
     "payment_follows_hold": ["update payment set refunded = refunded + 1"],
     "payment_refunds": ["delete from payment_refund"],
     "payment_is_newest": [
@@ -131,8 +132,12 @@ async def lived(sessions: Sessions) -> None:
         step = await shop.start(came)
         await shop.fake.pay(step.top_up.checkout_id or "")
         await shop.refresh(step.top_up.id)
-    seller = Seller(sessions)
-    await seller.use(await seller.sell())
+    seller, not_given = Seller(sessions), uuid4()
+    package_id = await seller.sell()
+    await seller.use(package_id)
+    await seller.use(package_id, not_given)
+    await seller.teach(not_given, tutor_attended_s=0)
+    await seller.hears_late(not_given, attended_s=PLANNED_S)
     earner = Earner(sessions)
     await earner.teach(3_000)
     await earner.teach(1_000, kind=SourceKind.BOOKING)

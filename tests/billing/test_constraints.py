@@ -162,6 +162,7 @@ async def stage(sessions: Sessions) -> Stage:
             "to_student": 1,
             "opened_at": NOW,
         },
+        "package_return": {"hold_id": held, "lesson_id": lesson, "returned_at": NOW},
         "job": {"kind": "x", "key": "new", "payload": "{}", "run_at": NOW},
         "top_up": {
             "id": uuid4(),
@@ -613,6 +614,9 @@ BAD: dict[str, tuple[str, Row]] = {
     "fk_hold_review_hold_id": ("hold_review", {"hold_id": UUID(int=1)}),
     "fk_hold_review_lesson_id_facts_version": ("hold_review", {"facts_version": 9}),
     "ck_hold_review_part_not_negative": ("hold_review", {"to_student": -1}),
+    "fk_package_return_hold_id": ("package_return", {"hold_id": SOMEBODY}),
+    "fk_package_return_lesson_id_facts_version": ("package_return", {"lesson_id": SOMEBODY}),
+    "ck_package_return_first_version": ("package_return", {"facts_version": 2}),
     "pk_top_up": ("top_up", {"id": "<top_up>"}),
     "uq_top_up_owner_id_key": ("top_up", {"owner_id": "<payer>", "key": "k"}),
     "fk_top_up_journal_id": ("top_up", {"journal_id": 7, "payment_id": "pi_1", **ENDED}),
@@ -1023,8 +1027,9 @@ ELSEWHERE = {
     "uq_payment_event_payment_id_seq_to_state": "seq is the key already; the three are there to be referred to",
     "ck_payment_state_known": "a state that is none ends no event, and fits no amounts",
     "ck_payment_captured_by_hold": "test_a_captured_payment_has_a_hold",
-    "pk_settle_due": "test_a_lesson_is_due_once",
-    "pk_hold_review": "test_a_hold_is_in_review_once",
+    "pk_settle_due": "test_a_key_is_taken_once",
+    "pk_hold_review": "test_a_key_is_taken_once",
+    "pk_package_return": "test_a_key_is_taken_once",
 }
 
 
@@ -1064,7 +1069,16 @@ async def test_a_bad_row_is_refused_by_its_constraint(sessions: Sessions, stage:
 
 
 @pytest.mark.parametrize(
-    "table", ["ledger_request", "settle_due", "hold_review", "stripe_entry", "stripe_event", "stripe_finding"]
+    "table",
+    [
+        "ledger_request",
+        "settle_due",
+        "hold_review",
+        "package_return",
+        "stripe_entry",
+        "stripe_event",
+        "stripe_finding",
+    ],
 )
 async def test_a_key_is_taken_once(sessions: Sessions, stage: Stage, table: str) -> None:
     async with sessions() as session:
@@ -1184,6 +1198,7 @@ GUARDED = [
     ("APPEND_ONLY", "update hold_settlement set to_tutor = 0"),
     ("APPEND_ONLY", "delete from hold_settlement"),
     ("APPEND_ONLY", "truncate hold_settlement cascade"),
+    ("APPEND_ONLY", "truncate package_return"),
     ("TOP_UP_GUARD", "delete from top_up"),
     ("TOP_UP_GUARD", "update top_up set amount = 1"),
     ("APPEND_ONLY", "truncate top_up"),

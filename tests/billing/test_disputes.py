@@ -15,21 +15,30 @@ from billing.disputes import Claim
 from billing.errors import (
     AlreadyDisputedError,
     BillingError,
-    DisputeNotFoundError,
     DisputeStateError,
     DisputeTooLateError,
     HoldNotFoundError,
     HoldNotSettledError,
     NothingToDisputeError,
-    ReasonTooShortError,
-    RefundTooLargeError,
 )
 from billing.ledger import AccountKey
 from billing.models import AccountKind, DisputeReason, DisputeStatus, OwnerId, SourceKind
 from billing.money import Money
 from tests.billing.earner import EXPENSE, RISK, Earner
 from tests.billing.test_refunds import sell
-from tests.billing.world import PLANNED_S, Sessions, buy, events, facts, fund, new_hold, owner, violations
+from tests.billing.world import (
+    PLANNED_S,
+    Deed,
+    Sessions,
+    buy,
+    events,
+    facts,
+    fund,
+    new_hold,
+    owner,
+    refusals,
+    violations,
+)
 
 OPEN, UPHELD, REFUNDED = DisputeStatus
 WHERE = (
@@ -55,15 +64,27 @@ async def doubt(earner: Earner, hold_id: UUID) -> UUID:
         return (await disputes.begin(session, hold_id, claim, now=earner.now)).id
 
 
-async def uphold(earner: Earner, dispute_id: UUID, notes: str = NOTES) -> None:
-    async with earner.sessions.begin() as session:
-        await disputes.uphold(session, dispute_id, admin_id=earner.admin, notes=notes, now=earner.now)
+def upheld(earner: Earner, dispute_id: UUID, notes: str = NOTES) -> Deed:
+    return lambda session: disputes.uphold(
+        session, dispute_id, admin_id=earner.admin, notes=notes, now=earner.now
+    )
 
 
-async def refund(earner: Earner, dispute_id: UUID, amount: int | None = None, notes: str = NOTES) -> None:
+def refunded(earner: Earner, dispute_id: UUID, amount: int | None = None, notes: str = NOTES) -> Deed:
     money = None if amount is None else Money(amount)
+    return lambda session: disputes.refund(
+        session, dispute_id, money, admin_id=earner.admin, notes=notes, now=earner.now
+    )
+
+
+async def uphold(earner: Earner, dispute_id: UUID) -> None:
     async with earner.sessions.begin() as session:
-        await disputes.refund(session, dispute_id, money, admin_id=earner.admin, notes=notes, now=earner.now)
+        await upheld(earner, dispute_id)(session)
+
+
+async def refund(earner: Earner, dispute_id: UUID, amount: int | None = None) -> None:
+    async with earner.sessions.begin() as session:
+        await refunded(earner, dispute_id, amount)(session)
 
 
 async def refused(deed: Awaitable[object]) -> type[BillingError] | None:
@@ -238,23 +259,18 @@ async def test_a_decision_needs_notes_a_dispute_and_no_more_than_is_left(earner:
     dispute_id = await earner.dispute(hold_id)
     await earner.give_back(hold_id, 6_000)
 
-    refusals = [
-        await refused(uphold(earner, dispute_id, notes="no")),
-        await refused(refund(earner, dispute_id, notes="no")),
-        await refused(uphold(earner, uuid4())),
-        await refused(refund(earner, uuid4())),
-        await refused(refund(earner, dispute_id, 4_001)),
-    ]
+    codes = await refusals(
+        earner.sessions,
+        upheld(earner, dispute_id, notes="no"),
+        refunded(earner, dispute_id, notes="no"),
+        upheld(earner, uuid4()),
+        refunded(earner, uuid4()),
+        refunded(earner, dispute_id, 4_001),
+    )
     await refund(earner, dispute_id, 4_000)
     again = [await refused(uphold(earner, dispute_id)), await refused(refund(earner, dispute_id))]
 
-    assert refusals == [
-        ReasonTooShortError,
-        ReasonTooShortError,
-        DisputeNotFoundError,
-        DisputeNotFoundError,
-        RefundTooLargeError,
-    ]
+    assert codes == ["reason_too_short"] * 2 + ["dispute_not_found"] * 2 + ["refund_too_large"]
     assert again == [DisputeStateError, DisputeStateError]
     assert await earner.has(*WHERE) == [10_000, 0, 0, 0, 0, 0]
     assert await violations(earner.sessions) == []

@@ -1,15 +1,25 @@
 """A booking paid by card: authorised in time, captured once, released or sent back, wherever somebody dies."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import card_disputes, card_payments, card_refunds, payments, reconciliation
+from billing import (
+    card_disputes,
+    card_payments,
+    card_refunds,
+    checks,
+    maturity,
+    payments,
+    reconciliation,
+)
 from billing.errors import (
     InsufficientFundsError,
     NotByCardError,
@@ -18,11 +28,13 @@ from billing.errors import (
     StripeAwayError,
     UnsettledPaymentError,
 )
-from billing.models import PaymentMethod, PaymentReason, PaymentState
+from billing.models import CardRefund, PaymentMethod, PaymentReason, PaymentState
+from billing.payment_moves import Wish
+from billing.stripe_objects import BalanceTransaction, Dispute, Refund
 from server.integrations.stripe_fake.disputes import FEE as DISPUTE_FEE
 from server.integrations.stripe_fake.fake import Fault
-from tests.billing.booker import FAR, PRICE, SOON, Booker
-from tests.billing.world import PLANNED_S, Sessions, balance, events, fund, usd
+from tests.billing.booker import FAR, PRICE, SOON, WORDS, Booker
+from tests.billing.world import PLANNED_S, Sessions, balance, blocked, events, fund, usd, violations
 
 FEE = PRICE * 29 // 1000 + 30
 TUTOR, PLATFORM = 3_000, 7_000
@@ -32,6 +44,8 @@ PENDING, AUTHORIZED, CAPTURED, VOIDED = "PENDING", "AUTHORIZED", "CAPTURED", "VO
 REFUNDED = "REFUNDED"
 # Longer than Stripe keeps a key.
 FORGOTTEN = timedelta(hours=30)
+RISK = timedelta(days=7)
+BACK_TO_CARD = 4_000
 
 
 @pytest.fixture
@@ -632,6 +646,191 @@ async def test_a_loss_waits_for_a_refund_that_is_on_its_way_to_the_card(booker: 
     assert [one.status for one in await booker.refunds()] == ["failed"]
     assert await booker.balances() == {"stripe": FEE + DISPUTE_FEE}
     await booker.checked()
+
+
+class Told:
+    """A captured payment of which some was refunded, and what Stripe says of it next, in whatever order."""
+
+    def __init__(self, booker: Booker, payment_id: UUID) -> None:
+        [charge] = booker.at_stripe("charge")
+        self.booker, self.payment_id, self.charge = booker, payment_id, charge["id"]
+
+    def movement(self, name: str, amount: int) -> BalanceTransaction:
+        created = int(self.booker.now.timestamp())
+        return BalanceTransaction(
+            id=f"txn_{name}",
+            amount=amount,
+            fee=0,
+            net=amount,
+            currency="usd",
+            created=created,
+            available_on=created,
+            status="available",
+            type="adjustment",
+            reporting_category="dispute",
+            source="dp_1",
+        )
+
+    def dispute(self, status: str, amount: int = PRICE) -> Dispute:
+        taken = [self.movement("taken", -amount)]
+        return Dispute(
+            id="dp_1",
+            status=status,
+            amount=amount,
+            currency="usd",
+            created=int(self.booker.now.timestamp()),
+            reason="fraudulent",
+            charge=self.charge,
+            payment_intent=None,
+            balance_transactions=[*taken, self.movement("given", amount)] if status == "won" else taken,
+            metadata={},
+        )
+
+    async def moved(self, session: AsyncSession) -> dict[str, int]:
+        """Sums by kind of account, without our balance at Stripe and what the capture cost."""
+        query = "select kind, sum(balance)::bigint from ledger_account group by kind"
+        found: dict[str, int] = dict((await session.execute(text(query))).all())
+        found["platform_expense"] += FEE
+        return {kind: amount for kind, amount in found.items() if amount and kind != "stripe"}
+
+    async def asked(self, session: AsyncSession, amount: int = BACK_TO_CARD, *, key: str = "k") -> None:
+        wish = Wish(amount=usd(amount), to_card=True, reason=PaymentReason.GOODWILL, words=WORDS, key=key)
+        await payments.refund(session, self.payment_id, wish, actor="admin:1", now=self.booker.now)
+
+    async def answered(self, session: AsyncSession, status: str, *, of: int = BACK_TO_CARD) -> None:
+        """What Stripe says of the refund of this amount; it has moved nothing unless it was sent before it failed."""
+        row = (await session.scalars(select(CardRefund).where(CardRefund.amount == of))).one()
+        is_sent = status == "succeeded" or row.refund is not None
+        found = Refund(
+            id=f"re_{of}",
+            status=status,
+            amount=of,
+            currency="usd",
+            created=int(self.booker.now.timestamp()),
+            charge=self.charge,
+            payment_intent=None,
+            balance_transaction=f"txn_out_{of}" if is_sent else None,
+            failure_balance_transaction=f"txn_back_{of}" if is_sent and status == "failed" else None,
+            metadata={},
+        )
+        await card_refunds.apply(session, row.id, found, now=self.booker.now)
+
+
+SENT_THEN_FAILED = ("asked", "succeeded", "failed")
+REFUSED = ("asked", "failed")
+# Those that these orders could break; all others cost more than they would find here.
+WATCHED = (
+    "card_refund_is_reserved",
+    "disputed_at_stripe",
+    "frozen_is_disputed",
+    "payment_follows_hold",
+    "stripe_is_told",
+)
+
+
+@pytest.mark.parametrize(
+    ("end", "matured", "left"),
+    [
+        # What was refunded is the payer's, and the rest is divided.
+        ("won", False, {"wallet": 4_000, "earnings_pending": 1_800, "platform_revenue": 4_200}),
+        # The payer has everything from their bank: nobody else has anything, or we bear what the tutor keeps.
+        ("lost", False, {}),
+        ("lost", True, {"earnings": 1_800, "platform_revenue": 4_200, "platform_expense": -6_000}),
+    ],
+)
+async def test_a_refund_that_fails_and_a_dispute_end_the_same_in_every_order(
+    booker: Booker, end: str, matured: bool, left: dict[str, int]
+) -> None:
+    payment_id = await captured(booker)
+    told = Told(booker, payment_id)
+    if matured:
+        booker.passes(RISK)
+        async with booker.sessions.begin() as session:
+            await maturity.mature(session, await booker.hold(payment_id), now=booker.now)
+    ends: dict[tuple[str, ...], dict[str, int]] = {}
+    broken: set[str] = set()
+    watched = [check for check in checks.CHECKS if check.name in WATCHED]
+
+    async def step(session: AsyncSession, name: str, way: tuple[str, ...]) -> None:
+        if name == "asked":
+            await told.asked(session)
+        elif name in ("succeeded", "failed"):
+            await told.answered(session, name)
+        # At each step somebody looks: what is lost waits for a refund that is asked for.
+        dispute = end if end in way else "needs_response" if "opened" in way else None
+        if dispute is not None:
+            with contextlib.suppress(UnsettledPaymentError):
+                async with session.begin_nested():
+                    await card_disputes.apply(session, told.dispute(dispute), now=booker.now)
+
+    async def walk(session: AsyncSession, way: tuple[str, ...], *sides: tuple[str, ...]) -> None:
+        """Go on in every order; what orders begin with is done once for all of them, and undone behind them."""
+        if not any(sides):
+            ends[way] = await told.moved(session)
+            if way[-1] == "failed":
+                broken.update(violation.name for violation in await checks.run(session, watched))
+        for side in sides:
+            if not side:
+                continue
+            if side[0] == "asked" and end == "lost" and end in way and not matured:
+                # The loss has given the whole lesson back already.
+                continue
+            savepoint = await session.begin_nested()
+            await step(session, side[0], (*way, side[0]))
+            later = (side[1:] if one is side else one for one in sides)
+            await walk(session, (*way, side[0]), *later)
+            await savepoint.rollback()
+            session.expire_all()
+
+    async with booker.sessions() as session:
+        for refund in (SENT_THEN_FAILED, REFUSED):
+            await walk(session, (), refund, ("opened", end))
+
+    assert {way: has for way, has in ends.items() if has != left} == {}
+    assert broken == set()
+    assert len(ends) == (14 if (end, matured) == ("lost", False) else 16)
+
+
+async def test_what_failed_refunds_bring_back_is_ours_only_as_far_as_we_bore_the_loss(booker: Booker) -> None:
+    payment_id = await captured(booker)
+    told = Told(booker, payment_id)
+    async with booker.sessions.begin() as session:
+        for amount in (4_000, 3_000):
+            await told.asked(session, amount, key=str(amount))
+            await told.answered(session, "succeeded", of=amount)
+        # The lesson bears 3,000 of it, and we 5,000.
+        await card_disputes.apply(session, told.dispute("lost", 8_000), now=booker.now)
+        lost = await told.moved(session)
+
+    found = []
+    for amount in (4_000, 3_000):
+        async with booker.sessions.begin() as session:
+            await told.answered(session, "failed", of=amount)
+            found.append(await told.moved(session))
+
+    assert lost == {"platform_expense": -5_000}
+    assert found == [{"platform_expense": -1_000}, {"wallet": 2_000}]
+    assert (await events(booker.sessions)).count("card_refund.failed") == 1
+    assert await violations(booker.sessions) == []
+
+
+async def test_a_refund_that_fails_while_its_payment_is_lost_waits_for_what_we_bear(booker: Booker) -> None:
+    told = Told(booker, await captured(booker))
+    async with booker.sessions.begin() as session:
+        await told.asked(session)
+        await told.answered(session, "succeeded")
+
+    async with booker.sessions() as first, booker.sessions() as second, asyncio.TaskGroup() as tasks:
+        await card_disputes.apply(first, told.dispute("lost"), now=booker.now)
+        failing = tasks.create_task(told.answered(second, "failed"))
+        await blocked(booker.sessions)
+        await first.commit()
+        await failing
+        await second.commit()
+
+    async with booker.sessions() as session:
+        assert await told.moved(session) == {}
+    assert await violations(booker.sessions) == []
 
 
 async def test_what_was_spent_meanwhile_cannot_go_back_to_the_card(booker: Booker) -> None:

@@ -1,6 +1,7 @@
 """A whole journal is undone at most once, and only where nothing else would have to know."""
 
 import asyncio
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -12,9 +13,7 @@ from billing.errors import (
     AlreadyReversedError,
     IdempotencyMismatchError,
     InsufficientFundsError,
-    JournalNotFoundError,
     NotReversibleError,
-    ReasonTooShortError,
 )
 from billing.models import Journal, JournalKind, OwnerId, Reversal
 from tests.billing.earner import Earner
@@ -31,6 +30,7 @@ from tests.billing.world import (
     fund,
     new_hold,
     owner,
+    refusals,
     usd,
     violations,
 )
@@ -153,10 +153,15 @@ def test_what_holds_withdrawals_and_stripe_know_of_is_never_undone_here() -> Non
 async def test_nothing_is_undone_without_a_reason_or_a_journal(sessions: Sessions) -> None:
     _, journal_id = await given(sessions)
 
-    with pytest.raises(ReasonTooShortError, match=" 10 "):
-        await undo(sessions, journal_id, reason="oops")
-    with pytest.raises(JournalNotFoundError):
-        await undo(sessions, 7)
+    codes = await refusals(
+        sessions,
+        *(
+            partial(reversal.reverse, journal_id=wanted, actor="admin:1", reason=reason, key="1", now=NOW)
+            for wanted, reason in ((journal_id, "oops"), (7, REASON))
+        ),
+    )
+
+    assert codes == ["reason_too_short", "journal_not_found"]
 
 
 async def test_the_database_takes_no_reversal_that_is_not_the_mirror(sessions: Sessions) -> None:

@@ -1,26 +1,46 @@
 """People, money and lessons for the tests of billing."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import checks, holds, settlement, wallet
+from billing.errors import BillingError, ReasonTooShortError
 from billing.facts import Interval, LessonFacts, Presence
 from billing.holds import NewHold
 from billing.messages import Event
-from billing.models import HoldId, OwnerId, PackageExpiry, SourceKind
+from billing.models import REASON_LEAST, HoldId, OwnerId, PackageExpiry, SourceKind
 from billing.money import Money
 from billing.policy import Policy, Tier
 from server import db
 
 Sessions = async_sessionmaker[AsyncSession]
 T = TypeVar("T")
+Deed = Callable[[AsyncSession], Awaitable[object]]
+
+# Where money is, what became of it, what people decided, and what follows from it.
+TELLING = (
+    "ledger_account",
+    "ledger_journal",
+    "hold",
+    "hold_settlement",
+    "hold_freeze",
+    "dispute",
+    "withdrawal",
+    "package",
+    "payment",
+    "payment_refund",
+    "policy",
+    "outbox",
+    "job",
+)
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PLANNED_S = 5_400
@@ -188,6 +208,37 @@ async def events(sessions: Sessions) -> list[str]:
     return [row.type for row in rows]
 
 
+async def blocked(sessions: Sessions) -> None:
+    """Wait until some transaction of this database waits for another."""
+    waits = text(
+        "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    async with asyncio.timeout(5), sessions() as session:
+        while await session.scalar(waits) is None:
+            await session.rollback()
+
+
 async def violations(sessions: Sessions) -> list[str]:
     async with sessions() as session:
         return [violation.name for violation in await checks.run(session)]
+
+
+async def refusals(sessions: Sessions, *deeds: Deed) -> list[str]:
+    """The codes by which these are refused; each has written nothing then, before its transaction is undone."""
+    codes = []
+    for deed in deeds:
+        async with sessions() as session:
+            before = await _everything(session)
+            with pytest.raises(BillingError) as refused:
+                await deed(session)
+            await session.flush()
+            assert await _everything(session) == before
+        if isinstance(refused.value, ReasonTooShortError):
+            assert refused.value.least == REASON_LEAST
+        codes.append(refused.value.code)
+    return codes
+
+
+async def _everything(session: AsyncSession) -> list[str]:
+    rows = "select coalesce(string_agg(r::text, chr(10) order by r::text), '') from {} r"
+    return list(await session.scalars(text(" union all ".join(rows.format(table) for table in TELLING))))

@@ -15,6 +15,7 @@ from rooms.messages import SeatStatus
 from rooms.models import Node, RoomEvent, RoomOwner
 from rooms.ownership import Leases
 from rooms.registry import ASK_TIMEOUT_S, Registry
+from tests.billing.world import blocked
 from tests.rooms.kit import (
     ANN,
     FAST,
@@ -87,16 +88,6 @@ async def test_two_nodes_that_claim_at_once_agree_on_one_owner(sessions: Session
     found = waiting.result()[room_id]
     assert isinstance(found, ownership.Elsewhere)
     assert found.node_id == here
-
-
-async def blocked(sessions: Sessions) -> None:
-    """Wait until some transaction of this database waits for another."""
-    waits = text(
-        "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    )
-    async with asyncio.timeout(5), sessions() as session:
-        while await session.scalar(waits) is None:
-            await session.rollback()
 
 
 async def test_a_living_nodes_room_stays_where_it_is(sessions: Sessions, clock: Clock) -> None:

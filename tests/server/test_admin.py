@@ -16,6 +16,7 @@ from server import runner
 from server.audit import AuditEntry
 from server.context import Principal, Role
 from server.errors import BadRequestError, ForbiddenError, NotFoundError
+from tests.server.plans import planned, recorded
 from tests.server.stage import Connection, Stage
 
 NOW = datetime(2030, 1, 7, 12, tzinfo=UTC)
@@ -201,3 +202,31 @@ async def test_inbox_shows_deliveries_in_pages_and_which_of_them_wait(stage: Sta
     for cursor in ("nonsense", a_zero, too_early):
         with pytest.raises(BadRequestError):
             await stage.do("admin.webhook.list", admin, provider="stripe", cursor=cursor)
+
+
+# --- Plans ------------------------------------------------------------------------------------------------
+
+
+async def test_a_list_of_what_there_ever_was_comes_from_an_index_in_its_order(stage: Stage) -> None:
+    [admin] = await stage.people(1, Role.ADMIN)
+    engine = stage.parts.sessions.kw["bind"]
+    lists: list[tuple[str, dict[str, Any]]] = [
+        ("admin.webhook.list", {"provider": "livekit"}),
+        ("admin.webhook.list", {"provider": "livekit", "waiting": True}),
+        ("admin.webhook.list", {"provider": "stripe"}),
+        ("admin.webhook.list", {"provider": "stripe", "waiting": True}),
+        ("admin.room.list", {}),
+        ("admin.room.list", {"state": "closed"}),
+    ]
+
+    steps = []
+    for name, wish in lists:
+        with recorded(engine) as asked:
+            await stage.do(name, admin, **wish)
+        pages = [one for one in asked if "LIMIT" in one.statement]
+        steps.append(
+            {step["Node Type"] async for step in planned(engine, pages, avoiding=("seqscan", "sort"))}
+        )
+
+    assert all("Limit" in found for found in steps)
+    assert not set().union(*steps) & {"Seq Scan", "Bitmap Heap Scan", "Sort", "Incremental Sort"}

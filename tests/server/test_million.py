@@ -4,19 +4,17 @@ The short form fills a twentieth of that, which is enough for the planner to sho
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID, uuid4
 
-import msgspec
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from rooms import ownership
 from server.context import Principal, Role
 from tests.conftest import FIGURES
+from tests.server.plans import Asked, planned, recorded
 from tests.server.stage import Stage
 
 TALKS, TALKS_FULL = 50_000, 1_000_000
@@ -82,44 +80,10 @@ FILL = (
 Sessions = async_sessionmaker[AsyncSession]
 
 
-class Asked(msgspec.Struct, frozen=True):
-    statement: str
-    values: tuple[Any, ...]
-
-
-@contextmanager
-def recorded(engine: AsyncEngine) -> Iterator[list[Asked]]:
-    """Write down what the database is asked."""
-    asked: list[Asked] = []
-
-    def note(_: object, __: object, statement: str, values: Any, *___: object) -> None:
-        if statement.lstrip().lower().startswith(("select", "with")):
-            asked.append(Asked(statement, tuple(values)))
-
-    event.listen(engine.sync_engine, "before_cursor_execute", note)
-    try:
-        yield asked
-    finally:
-        event.remove(engine.sync_engine, "before_cursor_execute", note)
-
-
 async def walked(engine: AsyncEngine, asked: Sequence[Asked]) -> set[str]:
     """Return the big tables that the plans of these questions read from end to end."""
-    found: set[str] = set()
-    async with engine.connect() as connection:
-        raw = (await connection.get_raw_connection()).driver_connection
-        assert raw is not None, "the connection is open"
-        for one in asked:
-            plan = await raw.fetchval(f"explain (format json) {one.statement}", *one.values)
-            found |= {table for table in _seq_scans(plan[0]["Plan"]) if table in BIG}
-    return found
-
-
-def _seq_scans(plan: dict[str, Any]) -> Iterator[str]:
-    if plan["Node Type"] == "Seq Scan":
-        yield plan["Relation Name"]
-    for part in plan.get("Plans", ()):
-        yield from _seq_scans(part)
+    nodes = [node async for node in planned(engine, asked)]
+    return {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} & BIG
 
 
 @pytest.mark.timeout(900)
