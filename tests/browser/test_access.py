@@ -16,7 +16,7 @@ from tests.browser.test_admin import log_in_as_admin
 from tests.browser.test_entrance import register
 from tests.browser.test_learning import log_in
 from tests.journeys import school
-from tests.journeys.people import PASSWORD, town
+from tests.journeys.people import PASSWORD, Person, town
 from tests.journeys.product import Product
 
 AXE = build.WEB / "node_modules" / "axe-core" / "axe.min.js"
@@ -211,33 +211,61 @@ async def test_talk_is_found_and_led_by_keyboard_and_axe_finds_nothing_in_it(
     assert found == []
 
 
-async def test_axe_finds_nothing_where_lessons_are_sold_and_paid(
+async def test_axe_finds_nothing_where_lessons_are_sold_held_and_paid(
     enter: Enter, product: Product, axe: Axe
 ) -> None:
+    async def entered(person: Person) -> Page:
+        page = await enter("/login?next=/settings", viewport=PHONE)
+        await log_in(page, person.email)
+        await page.wait_for_url(f"{product.base}/settings")
+        return page
+
     async with town(product) as people:
         admin, student = await people.admin(), await people.register("Lan")
         lesson = await school.offer(people, admin)
         bought = await school.sell(lesson, admin, student)
-        await school.attend(people, lesson, {student: 80})
+        await people.go_to(lesson.minute(-5))
+        for person in (lesson.tutor, student):
+            await person.connect()
+            await person.join(lesson.room_id)
+        await people.go_to(lesson.minute(30))
+        desk = await entered(lesson.tutor)
+        found = await end_and_think_better_of_it(desk, axe, lesson.room_id)
+        await people.go_to(lesson.minute(80))
         await school.over(people, lesson)
-        hold = bought["holds"][0]["id"]
-        pages = {
-            student: (f"/courses/{lesson.course_id}", "/learning", "/wallet", "/holds", f"/holds/{hold}"),
-            lesson.tutor: (
-                "/teach/courses",
-                "/teach/courses/new",
-                f"/teach/courses/{lesson.course_id}",
-                "/teach/earnings",
-            ),
-        }
-        found = []
-        for person, paths in pages.items():
-            page = await enter("/login?next=/settings", viewport=PHONE)
-            await log_in(page, person.email)
-            await page.wait_for_url(f"{product.base}/settings")
-            found += await in_both_languages(page, axe, *paths)
+
+        found += await in_both_languages(
+            desk,
+            axe,
+            "/teach/courses",
+            "/teach/courses/new",
+            f"/teach/courses/{lesson.course_id}",
+            "/teach/earnings",
+        )
+        found += await in_both_languages(
+            await entered(student),
+            axe,
+            f"/courses/{lesson.course_id}",
+            "/learning",
+            "/wallet",
+            "/holds",
+            f"/holds/{bought['holds'][0]['id']}",
+        )
 
     assert found == []
+
+
+async def end_and_think_better_of_it(page: Page, axe: Axe, room_id: str) -> list[str]:
+    """Have a tutor come into their lesson and see what it would cost to end it."""
+    await walk(page, f"/rooms/{room_id}")
+    await page.get_by_role("button", name="Join", exact=True).click()
+    await page.get_by_role("button", name="End the lesson").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog.get_by_role("listitem")).to_have_text("Lan Tester$100.00 paid out")
+    await expect(dialog.get_by_role("definition")).to_have_text(["$30.00", "$70.00", "$0.00"])
+    found = await findings_here(page, axe, "end of a lesson")
+    await keyboard.shut(page)
+    return found
 
 
 async def test_axe_finds_nothing_where_operators_work(enter: Enter, product: Product, axe: Axe) -> None:
