@@ -40,6 +40,7 @@ from billing.models import (
 )
 from billing.money import Money
 from billing.payment_moves import Wish
+from billing.policy import Policy
 from billing.releases import Release
 
 log = structlog.get_logger()
@@ -56,6 +57,14 @@ class Settled(msgspec.Struct, frozen=True):
     lesson_id: UUID
     released: tuple[HoldId, ...]
     refunded: tuple[HoldId, ...]
+
+
+class Foreseen(msgspec.Struct, frozen=True):
+    """What would become of one hold."""
+
+    student_id: OwnerId
+    amount: Money
+    decision: Decision
 
 
 class Reconsidered(msgspec.Struct, frozen=True):
@@ -83,6 +92,17 @@ async def settle(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> Se
     """Release or refund every open hold of a lesson; return None if the lesson is not due (any more)."""
     claimed = await session.scalar(delete(Due).where(Due.lesson_id == lesson_id).returning(Due.lesson_id))
     return None if claimed is None else await _settle(session, lesson_id, now)
+
+
+async def foresee(session: AsyncSession, facts: LessonFacts) -> Sequence[Foreseen]:
+    """Return what `settle` would do with each open hold of a lesson if these were its facts. Nothing is written."""
+    held = select(Hold).where(Hold.lesson_id == facts.lesson_id, Hold.status == HoldStatus.HELD)
+    holds = (await session.scalars(held.order_by(Hold.id))).all()
+    attended = {student_id: presence.attended_s for student_id, presence in facts.students.items()}
+    return [
+        Foreseen(OwnerId(hold.student_id), Money(hold.amount, hold.currency), decision)
+        for hold, _, decision in await _decided(session, holds, facts, attended)
+    ]
 
 
 async def sweep(sessions: async_sessionmaker[AsyncSession], now: datetime) -> int:
@@ -240,22 +260,9 @@ async def _release(
     now: datetime,
 ) -> tuple[tuple[HoldId, ...], tuple[HoldId, ...]]:
     """Settle the holds of a lesson in one journal."""
-    terms = await policy.versions(session, {hold.policy_version for hold in holds})
     decided = [
-        Release(
-            hold,
-            judge(
-                hold,
-                terms[hold.policy_version].attendance_percent,
-                attended_s=attended.get(hold.student_id, 0),
-                tutor_attended_s=facts.tutor_attended_s,
-                total_s=facts.total_s,
-                tutor_absent=facts.tutor_absent,
-                cancelled=facts.cancelled,
-            ),
-            releases.risk_until(terms[hold.policy_version], hold, now),
-        )
-        for hold in holds
+        Release(hold, decision, releases.risk_until(terms, hold, now))
+        for hold, terms, decision in await _decided(session, holds, facts, attended)
     ]
     order = Order(
         kind=JournalKind.SETTLEMENT,
@@ -269,6 +276,32 @@ async def _release(
         at=now,
     )
     return await releases.settle(session, decided, order, reason=facts.reason, facts_version=FROZEN)
+
+
+async def _decided(
+    session: AsyncSession,
+    holds: Sequence[Hold],
+    facts: FactsRow | LessonFacts,
+    attended: Mapping[OwnerId, int] | Mapping[UUID, int],
+) -> Sequence[tuple[Hold, Policy, Decision]]:
+    """Return with each hold the terms it was placed under, and what they make of the facts."""
+    terms = await policy.versions(session, {hold.policy_version for hold in holds})
+    return [
+        (
+            hold,
+            terms[hold.policy_version],
+            judge(
+                hold,
+                terms[hold.policy_version].attendance_percent,
+                attended_s=attended.get(OwnerId(hold.student_id), 0),
+                tutor_attended_s=facts.tutor_attended_s,
+                total_s=facts.total_s,
+                tutor_absent=facts.tutor_absent,
+                cancelled=facts.cancelled,
+            ),
+        )
+        for hold in holds
+    ]
 
 
 async def _adjust(

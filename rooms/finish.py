@@ -7,6 +7,7 @@ process dies between the two, the adopting node asks again, and the sweeper asks
 
 import math
 import time
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -184,12 +185,33 @@ def lesson_facts(state: State, assessed: m.Assessed) -> facts.LessonFacts:
                 "tutor": {"intervals": tutor.intervals, "confidence": tutor.confidence} if tutor else None,
             }
         ),
-        students={
-            student: _presence(person)
-            for identity, person in people.items()
-            if (student := _owner_id(identity)) is not None
-        },
+        students=_presences(people.values()),
     )
+
+
+def facts_if_ended(room: m.Snapshot, shown: m.AttendanceView, *, at: datetime) -> facts.LessonFacts:
+    """Return what billing would be told of a lesson that its tutor ended now, while it runs. Pure."""
+    assert room.starts_at is not None, "a lesson has its time"
+    assert room.ends_at is not None, "a lesson has its time"
+    assert room.host is not None, "a lesson has its tutor"
+    people = {person.user_id: person for person in shown.people}
+    tutor = people.pop(room.host, None)
+    return facts.LessonFacts(
+        lesson_id=room.id,
+        tutor_id=OwnerId(UUID(room.host)),
+        planned_s=shown.scheduled_s,
+        total_s=times.total_s(room.starts_at, room.ends_at, ended_by_tutor_at=at),
+        tutor_attended_s=tutor.attended_s if tutor else 0,
+        tutor_absent=tutor is None or not tutor.reached,
+        ended_at=at,
+        students=_presences(people.values()),
+    )
+
+
+def _presences(people: Iterable[AttendanceRow]) -> dict[OwnerId, facts.Presence]:
+    return {
+        student: _presence(person) for person in people if (student := _owner_id(person.user_id)) is not None
+    }
 
 
 def _owner_id(identity: Identity) -> OwnerId | None:

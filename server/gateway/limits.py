@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from rooms import seats
+
 
 class Rate(msgspec.Struct, frozen=True):
     """So many a second in the long run, so many at once."""
@@ -55,6 +57,8 @@ class Limits(msgspec.Struct, frozen=True):
     """A reader that takes nothing for this long is closed; with the grace below it is gone within 10 s (PROTOCOL 3)."""
     close_s: float = 2.0
     """Time for the close frame to arrive and be answered, then the transport is aborted."""
+    seat_grace_s: float = seats.GRACE.total_seconds()
+    """The rooms' own: clients count down to it, and give the seat of a closed tab up after it."""
     errors: int = 20
     """A broken client must not spin; a form that is filled in badly makes some errors, not twenty in `errors_s`."""
     errors_s: float = 10.0
@@ -108,6 +112,7 @@ class Limits(msgspec.Struct, frozen=True):
             "queue_bytes": self.queue_bytes,
             "queue_messages": self.queue_messages,
             "op_s": self.op_s,
+            "seat_grace_s": self.seat_grace_s,
             "rates": {
                 "ops": self.ops,
                 "chat.send": self.chat_send,

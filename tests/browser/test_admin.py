@@ -25,6 +25,9 @@ async def test_operator_approves_a_tutor_and_watches_a_talk_live(enter: Enter, p
     tutor = await enter("/register")
     await tutor.get_by_text("teach", exact=True).click()
     await register(tutor, "thuy@example.org")
+    await tutor.get_by_role("link", name="Teaching").click()
+    waits = tutor.get_by_text("You are waiting for approval.")
+    await expect(waits).to_be_visible()
     page = await enter("/login?next=/admin/tutors")
     async with town(product) as found:
         await log_in_as_admin(page, found)
@@ -34,6 +37,7 @@ async def test_operator_approves_a_tutor_and_watches_a_talk_live(enter: Enter, p
     await page.get_by_role("dialog").get_by_role("button", name="Approve").click()
 
     await expect(waiting).to_have_count(0)
+    await expect(waits).to_have_count(0)
     await tutor.get_by_role("link", name="Notifications, 1 unread").click()
     told = tutor.get_by_role("main").get_by_role("listitem")
     await expect(told).to_have_count(1)

@@ -256,6 +256,7 @@ async def test_things_of_other_people_stay_theirs(product: Product) -> None:
             ("course.session.cancel", {**session, **reason}, 103),
             ("room.get", {"room_id": lesson.room_id}, 103),
             ("room.attendance", {"room_id": lesson.room_id}, 103),
+            ("room.end_preview", {"room_id": lesson.room_id}, 103),
             ("room.join", {"room_id": lesson.room_id}, 103),
             ("room.close", {"room_id": room_id}, 103),
             ("room.kick", {"room_id": room_id, "user_id": owner.id}, 103),

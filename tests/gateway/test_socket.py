@@ -27,6 +27,7 @@ async def test_connect_says_who_where_and_within_which_limits(node: Node) -> Non
     assert connected["ping_s"] == 25
     assert connected["pong_s"] == 10
     assert connected["limits"]["frame_bytes"] == 32_768
+    assert connected["limits"]["seat_grace_s"] == 30
     assert connected["limits"]["rates"]["ops"] == {"per_s": 20.0, "burst": 40}
     assert connected["subs"] == {
         f"user:{user}": {"epoch": "e1", "off": 0, "recovered": False, "events": [], "more": False}

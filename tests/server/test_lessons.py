@@ -15,7 +15,7 @@ from rooms.registry import Registry
 from server import config
 from server.bridge import Doors, RoomHistory
 from server.context import Parts, Principal, Role
-from server.errors import BadRequestError, ForbiddenError, NotFoundError, OverloadedError
+from server.errors import BadRequestError, ConflictError, ForbiddenError, NotFoundError, OverloadedError
 from server.features.accounts.tokens import Authenticator
 from server.features.lessons import access, media
 from server.features.lessons.handlers import UnknownChannelError
@@ -321,6 +321,47 @@ async def test_attendance_is_the_tutors_and_a_student_sees_only_the_own(stage: S
     assert [row["user_id"] for row in own["people"]] == [str(lesson.students[0].user_id)]
     assert own["people"][0]["attended_s"] == 30 * 60
     assert own["scheduled_s"] == 90 * 60
+
+
+async def test_preview_of_an_early_end_says_what_the_end_does(stage: Stage) -> None:
+    clock = stage.parts.clock
+    clock.pin(clock.now())
+    lesson = await stage.sell_lesson(students=3)
+    short, long, _absent = lesson.students
+    with pytest.raises(ConflictError):
+        await stage.do("room.end_preview", lesson.tutor, room_id=lesson.room_id)
+    clock.pin(lesson.starts_at)
+    for person in (lesson.tutor, short, long):
+        await stage.do("room.join", person, room_id=lesson.room_id, connection=Connection())
+    clock.pin(lesson.starts_at + timedelta(minutes=5))
+    await stage.do("room.leave", short, room_id=lesson.room_id)
+    clock.pin(lesson.starts_at + timedelta(minutes=17))
+    too_early = await stage.do("room.end_preview", lesson.tutor, room_id=lesson.room_id)
+    clock.pin(lesson.starts_at + timedelta(minutes=24))
+    # No socket is behind these connections: that they say goodbye shows until when they were there.
+    for person in (lesson.tutor, long):
+        await stage.do("room.leave", person, room_id=lesson.room_id)
+
+    seen = await stage.do("room.end_preview", lesson.tutor, room_id=lesson.room_id)
+
+    # Of 90 planned minutes the tutor has to give 18; of 24 given ones a student needs 4:48.
+    assert (too_early["tutor_absent"], too_early["to_students"]["amount"]) == (True, 30_000)
+    assert (seen["tutor_absent"], seen["left_s"]) == (False, 66 * 60)
+    assert {one["user_id"]: one["released"] for one in seen["students"]} == {
+        str(one.user_id): one in (short, long) for one in lesson.students
+    }
+    with pytest.raises(ForbiddenError):
+        await stage.do("room.end_preview", long, room_id=lesson.room_id)
+    await stage.do("room.close", lesson.tutor, room_id=lesson.room_id)
+    clock.pin(lesson.starts_at + timedelta(minutes=26))
+    await stage.parts.rooms.run_due(clock.now())
+    holds = [await stage.do("hold.get", lesson.admin, hold_id=hold_id) for hold_id in lesson.holds.values()]
+    for sum_of, part in (
+        ("to_tutor", "tutor_share"),
+        ("to_platform", "platform_share"),
+        ("to_students", "refunded"),
+    ):
+        assert seen[sum_of]["amount"] == sum(hold[part]["amount"] for hold in holds)
 
 
 async def test_attendance_is_kept_of_lessons_only(stage: Stage) -> None:

@@ -8,17 +8,21 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import func, select
 
-from rooms import messages as m
-from rooms.messages import Identity, RoomKind, Snapshot
+from billing import settlement
+from billing.money import Money
+from rooms import finish, messages as m
+from rooms.messages import Identity, RoomKind, RoomStatus, Snapshot
 from rooms.models import RoomSeat
 from server.context import Command, Context, Question
-from server.errors import BadRequestError, FieldError, ForbiddenError, ServerError
+from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, ServerError
+from server.features.accounts.models import names_of
 from server.features.lessons import access, media
 from server.features.lessons.messages import (
     CloseRoom,
     DeleteChat,
     EditChat,
     Ended,
+    EndPreview,
     GetAttendance,
     GetRoom,
     JoinRoom,
@@ -28,6 +32,7 @@ from server.features.lessons.messages import (
     MessageRef,
     Noted,
     Position,
+    PreviewEnd,
     QueuePlace,
     ReadChat,
     Said,
@@ -36,6 +41,7 @@ from server.features.lessons.messages import (
     ShowMediaState,
     Signal,
     SignalShown,
+    StudentIfEnded,
     Waiting,
 )
 from server.gateway.protocol import Publication, encode
@@ -184,6 +190,41 @@ async def get_attendance(ctx: Context, command: GetAttendance) -> m.AttendanceVi
     return msgspec.structs.replace(shown, people=own)
 
 
+async def preview_end(ctx: Context, command: PreviewEnd) -> EndPreview:
+    """Return what ending a running lesson now would mean for the money; for its tutor and admins.
+
+    Raises:
+        NotFoundError: There is no such room.
+        ForbiddenError: It is a lesson of others.
+        ConflictError: It does not run.
+    """
+    found = await access.standing(ctx.parts, command.room_id, ctx.user.user_id)
+    if found.role != "tutor" and not ctx.user.is_admin:
+        raise ForbiddenError("Only the tutor of a lesson may do this.")
+    room = await ctx.parts.rooms.snapshot(command.room_id)
+    if found.kind is RoomKind.TALK or room.state is not RoomStatus.LIVE:
+        raise ConflictError("Only a lesson that runs can be ended.")
+    shown = await ctx.parts.rooms.ask(command.room_id, m.ReadAttendance())
+    assert isinstance(shown, m.AttendanceView), "attendance is asked for"
+    known = finish.facts_if_ended(room, shown, at=ctx.now)
+    async with ctx.parts.sessions() as session:
+        foreseen = await settlement.foresee(session, known)
+        names = await names_of(session, [one.student_id for one in foreseen])
+    return EndPreview(
+        left_s=known.planned_s - known.total_s,
+        tutor_absent=known.tutor_absent,
+        to_tutor=Money(sum(one.decision.to_tutor for one in foreseen)),
+        to_platform=Money(sum(one.decision.to_platform for one in foreseen)),
+        to_students=Money(sum(one.decision.to_student for one in foreseen)),
+        students=tuple(
+            StudentIfEnded(
+                one.student_id, names[one.student_id], one.amount, released=one.decision.to_student == 0
+            )
+            for one in foreseen
+        ),
+    )
+
+
 def send_chat(ctx: Context, command: SendChat) -> Question:
     """Say something in a room."""
     return Question(_room_of(command), m.SendChat(_me(ctx), command.text, ctx.key), Said)
@@ -282,6 +323,14 @@ COMMANDS = (
         get_attendance,
         method="GET",
         path="/rooms/{room_id}/attendance",
+        live=True,
+    ),
+    Command(
+        "room.end_preview",
+        PreviewEnd,
+        preview_end,
+        method="GET",
+        path="/rooms/{room_id}/end-preview",
         live=True,
     ),
     Command("room.signal", Signal, signal, live=True),

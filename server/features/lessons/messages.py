@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Raw
 
+from billing.money import Money
 from rooms.messages import ChatMessage, Identity, SeatView, Snapshot
 
 # The rules of a room's chat know the longest text; this keeps a whole frame from being called one.
@@ -64,6 +65,35 @@ class GetAttendance(msgspec.Struct, frozen=True):
     """Who was in a lesson how long."""
 
     room_id: UUID
+
+
+class PreviewEnd(msgspec.Struct, frozen=True):
+    """What it would mean for the money to end a running lesson now."""
+
+    room_id: UUID
+
+
+class StudentIfEnded(msgspec.Struct, frozen=True):
+    """What would become of one student's money."""
+
+    user_id: UUID
+    name: str
+    price: Money
+    released: bool
+    """It is paid out to tutor and platform; otherwise it goes back whole."""
+
+
+class EndPreview(msgspec.Struct, frozen=True):
+    """What would become of everybody's money. Whoever stays away a moment longer may change it."""
+
+    left_s: int
+    """Of the planned time."""
+    tutor_absent: bool
+    """The tutor was not there for long enough, so everybody is refunded."""
+    to_tutor: Money
+    to_platform: Money
+    to_students: Money
+    students: tuple[StudentIfEnded, ...]
 
 
 class SendChat(msgspec.Struct, frozen=True):

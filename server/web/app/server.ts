@@ -102,6 +102,12 @@ export function serverNow(): number {
   return client?.serverNow() ?? Date.now();
 }
 
+/** How long the server keeps the seat of somebody whose connection is gone; undefined before the first connection. */
+export function seatGraceMs(): number | undefined {
+  const { seat_grace_s } = client?.limits ?? {};
+  return seat_grace_s === undefined ? undefined : seat_grace_s * 1000;
+}
+
 /** Connect as somebody; all tabs of one browser that do share one connection. */
 export function openSocket(userId: Id): void {
   closeSocket();

@@ -56,6 +56,11 @@ export async function update(fields: Asked<"me.update">): Promise<void> {
   know(account);
 }
 
+/** Fetch the own account again: somebody else has changed it. */
+export async function renew(): Promise<void> {
+  know(await call("me.get", {}));
+}
+
 /** Take up the session of an earlier visit or of another tab, if there is one. */
 export async function resume(): Promise<void> {
   token = null;

@@ -104,6 +104,7 @@ export interface Operations {
   "refresh": { d: ProtocolRefresh; ok: Refreshed };
   "room.attendance": { d: GetAttendance; ok: AttendanceView };
   "room.close": { d: CloseRoom; ok: Ended };
+  "room.end_preview": { d: PreviewEnd; ok: EndPreview };
   "room.get": { d: GetRoom; ok: Snapshot };
   "room.join": { d: JoinRoom; ok: Seated | Waiting };
   "room.kick": { d: KickFromRoom; ok: Ended };
@@ -762,6 +763,16 @@ export interface EditChat {
 
 /** Log out everywhere, here too: every token ends, and every socket. */
 export interface EndLogins {
+}
+
+/** What would become of everybody's money. Whoever stays away a moment longer may change it. */
+export interface EndPreview {
+  left_s: number;
+  tutor_absent: boolean;
+  to_tutor: Money;
+  to_platform: Money;
+  to_students: Money;
+  students: readonly StudentIfEnded[];
 }
 
 /** It is so now. */
@@ -1927,6 +1938,11 @@ export interface PresenceDiff {
   full?: boolean;
 }
 
+/** What it would mean for the money to end a running lesson now. */
+export interface PreviewEnd {
+  room_id: Id;
+}
+
 /** Ask what a period would have been under other terms; without times, the last thirty days. */
 export interface PreviewPolicy {
   changes: Changes;
@@ -2633,6 +2649,14 @@ export interface StatementView {
   opening: Money;
   closing: Money;
   items: readonly StatementLine[];
+}
+
+/** What would become of one student's money. */
+export interface StudentIfEnded {
+  user_id: Id;
+  name: string;
+  price: Money;
+  released: boolean;
 }
 
 /** Follow a channel, from a known position on or from now. */

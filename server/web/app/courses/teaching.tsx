@@ -1,11 +1,13 @@
 /** A tutor's own courses, in every state. */
+import { useEffect } from "preact/hooks";
 import { money } from "../format";
 import teachingIcon from "../icons/teaching.svg";
 import { More } from "../parts/more";
 import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
-import { call } from "../server";
+import { call, subscribe } from "../server";
+import { me, renew } from "../session";
 import { t } from "./texts";
 
 export default function Teaching() {
@@ -26,6 +28,7 @@ export default function Teaching() {
       >
         {t().teaching}
       </Title>
+      <Approval />
       <section class="courses" aria-label={t().teaching}>
         {value === undefined ? (
           error === undefined ? <Loading heights={["8rem", "8rem"]} /> : <Failure error={error} again={reload} />
@@ -58,4 +61,15 @@ export default function Teaching() {
       </section>
     </>
   );
+}
+
+/** What has to happen before one may sell. */
+function Approval() {
+  const { id, tutor_status } = me.value ?? {};
+  useEffect(() => {
+    // Without an answer what is known stays.
+    const look = () => void renew().catch(() => undefined);
+    return subscribe(`user:${id ?? ""}`, { onReset: look, onEvent: ({ ev }) => ev === "notification.created" && look() });
+  }, [id]);
+  return <div role="status">{tutor_status && tutor_status !== "approved" && <p class="notice">{tutor_status === "rejected" ? t().rejected : t().waits}</p>}</div>;
 }

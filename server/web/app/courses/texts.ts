@@ -103,6 +103,8 @@ const en = {
   // Teaching
   teaching: "Teaching",
   newCourse: "New course",
+  waits: "You are waiting for approval. You can write courses; they go on sale once you are approved.",
+  rejected: "You were not approved as a tutor. Why stands in your notifications.",
   earnings: "Earnings",
   noCourses: "You have no course yet",
   noCoursesWhy: "Write down what you teach, give its sessions a date, and publish it.",
@@ -256,6 +258,8 @@ const vi: typeof en = {
 
   teaching: "Giảng dạy",
   newCourse: "Khóa học mới",
+  waits: "Bạn đang chờ duyệt. Bạn có thể soạn khóa học; khóa học được bán sau khi bạn được duyệt.",
+  rejected: "Bạn chưa được duyệt làm giáo viên. Lý do có trong thông báo của bạn.",
   earnings: "Thu nhập",
   noCourses: "Bạn chưa có khóa học nào",
   noCoursesWhy: "Hãy mô tả điều bạn dạy, xếp lịch các buổi rồi đăng khóa học.",

@@ -3,19 +3,23 @@
  * and a mark at what is needed, the tutor everybody's, and the button that ends the lesson.
  */
 import { useEffect, useRef, useState } from "preact/hooks";
+import { money } from "../format";
 import { Answers, Modal } from "../parts/dialog";
 import { Form, Submit } from "../parts/form";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading } from "../parts/states";
 import { toast } from "../parts/toast";
-import { call, serverNow, subscribe } from "../server";
+import { call, subscribe } from "../server";
 import { me } from "../session";
-import type { AttendanceRow, AttendanceView, Id, Snapshot } from "../wire";
+import type { AttendanceRow, AttendanceView, EndPreview, Id } from "../wire";
 import { t } from "./texts";
 
 const minutes = (seconds: number) => Math.floor(seconds / 60);
 // Nobody who lacks a second should read that nothing is missing.
 const minutesUp = (seconds: number) => Math.ceil(seconds / 60);
+
+// Nobody's minute is longer; who reads the dialog sees it change.
+const FORESEEN_EVERY_MS = 10_000;
 
 // The server tells of each person about once a minute; what it told counts over what was fetched before.
 type Told = Readonly<Record<string, Pick<AttendanceRow, "attended_s" | "required_s" | "reached">>>;
@@ -62,7 +66,7 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
       <h2 id="attendance">{t().attendance}</h2>
       {isTutor ? <Everybody people={people.filter(({ user_id }) => user_id !== tutor)} names={names.current} /> : <Own row={people.find(({ user_id }) => user_id === me.value?.id)} scheduled={seen.scheduled_s} />}
       {seen.frozen && <p class="faint">{t().final}</p>}
-      {isTutor && room.state === "live" && <End room={room} people={people} />}
+      {isTutor && room.state === "live" && <End roomId={roomId} />}
     </section>
   );
 }
@@ -139,37 +143,72 @@ function Everybody({ people, names }: { people: readonly AttendanceRow[]; names:
   );
 }
 
-function End({ room, people }: { room: Snapshot; people: readonly AttendanceRow[] }) {
+function End({ roomId }: { roomId: Id }) {
   const [isAsking, setAsking] = useState(false);
-  const own = people.find(({ user_id }) => user_id === room.host);
-  const students = people.filter(({ user_id }) => user_id !== room.host);
-  const left = room.ends_at === null ? 0 : (Date.parse(room.ends_at) - serverNow()) / 1000;
-  const lacking = own === undefined || own.reached ? 0 : own.required_s - own.attended_s;
-  async function end(): Promise<void> {
-    await call("room.close", { room_id: room.id });
-    toast(t().ended);
-    setAsking(false);
-  }
   return (
     <>
       <button type="button" class="button danger start" onClick={() => setAsking(true)}>
         {t().end}
       </button>
-      {isAsking && (
-        <Modal title={t().endSure} close={() => setAsking(false)}>
-          {left > 0 && <p class="soft">{t().endEarly(minutesUp(left))}</p>}
-          <p class="soft">{t().endPaid(students.filter(({ reached }) => reached).length, students.length)}</p>
-          {lacking > 0 && (
-            <p class="alert" role="alert">
-              {t().endTutor(minutesUp(lacking))}
-            </p>
-          )}
-          <Form submit={end}>
-            <Answers close={() => setAsking(false)}>
-              <Submit isDangerous>{t().end}</Submit>
-            </Answers>
-          </Form>
-        </Modal>
+      {isAsking && <Ending roomId={roomId} close={() => setAsking(false)} />}
+    </>
+  );
+}
+
+/** What it means for whose money, by the server's word; as long as the question stands, time goes on. */
+function Ending({ roomId, close }: { roomId: Id; close: () => void }) {
+  const { value, error, reload } = useLoaded(() => call("room.end_preview", { room_id: roomId }), [roomId]);
+  useEffect(() => {
+    const timer = setInterval(() => void reload(), FORESEEN_EVERY_MS);
+    return () => clearInterval(timer);
+  }, [reload]);
+  async function end(): Promise<void> {
+    await call("room.close", { room_id: roomId });
+    toast(t().ended);
+    close();
+  }
+  return (
+    <Modal title={t().endSure} close={close}>
+      {value !== undefined ? <Foreseen value={value} /> : error === undefined ? <Loading heights={["9rem"]} /> : <Failure error={error} again={reload} />}
+      <Form submit={end}>
+        <Answers close={close}>
+          <Submit isDangerous>{t().end}</Submit>
+        </Answers>
+      </Form>
+    </Modal>
+  );
+}
+
+function Foreseen({ value: { left_s, tutor_absent, to_tutor, to_platform, to_students, students } }: { value: EndPreview }) {
+  return (
+    <>
+      {left_s > 0 && <p class="soft">{t().endEarly(minutesUp(left_s))}</p>}
+      {tutor_absent && (
+        <p class="alert" role="alert">
+          {t().endTutor}
+        </p>
+      )}
+      <dl class="foreseen">
+        {([[t().toYou, to_tutor], [t().toPlatform, to_platform], [t().toStudents, to_students]] as const).map(([name, sum]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd class="figures">{money(sum)}</dd>
+          </div>
+        ))}
+      </dl>
+      {students.length === 0 ? (
+        <p class="soft">{t().nothingHeld}</p>
+      ) : (
+        // A list that scrolls has to be reached by keyboard.
+        // oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+        <ul class="foreseen" tabIndex={0} aria-label={t().students}>
+          {students.map(({ user_id, name, price, released }) => (
+            <li key={user_id}>
+              <span>{name}</span>
+              <span class="figures soft">{(released ? t().paysYou : t().getsBack)(money(price))}</span>
+            </li>
+          ))}
+        </ul>
       )}
     </>
   );

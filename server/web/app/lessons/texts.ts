@@ -22,8 +22,14 @@ const en = {
   end: "End the lesson",
   endSure: "End the lesson now?",
   endEarly: (left: number) => `${left} minutes are left. Whoever is here is measured against the shorter time.`,
-  endPaid: (n: number, all: number) => `${n} of ${all} students have been here long enough by the planned time.`,
-  endTutor: (missing: number) => `You yourself lack ${missing} minutes: ended now, the lesson counts as not given and everybody gets the money back.`,
+  endTutor: "You yourself were not here long enough: ended now, the lesson counts as not given and everybody gets the money back.",
+  toYou: "To you",
+  toPlatform: "To the platform",
+  toStudents: "Back to students",
+  students: "Students",
+  paysYou: (price: string) => `${price} paid out`,
+  getsBack: (price: string) => `${price} back`,
+  nothingHeld: "No money depends on it.",
   ended: "The lesson is ended.",
 };
 
@@ -49,8 +55,14 @@ const vi: typeof en = {
   end: "Kết thúc buổi học",
   endSure: "Kết thúc buổi học ngay?",
   endEarly: (left) => `Còn ${left} phút. Người có mặt sẽ được tính theo thời lượng ngắn hơn.`,
-  endPaid: (n, all) => `${n}/${all} học viên đã có mặt đủ lâu theo thời lượng dự kiến.`,
-  endTutor: (missing) => `Chính bạn còn thiếu ${missing} phút: nếu kết thúc ngay, buổi học coi như không diễn ra và mọi người được hoàn tiền.`,
+  endTutor: "Chính bạn chưa có mặt đủ lâu: nếu kết thúc ngay, buổi học coi như không diễn ra và mọi người được hoàn tiền.",
+  toYou: "Bạn nhận",
+  toPlatform: "Nền tảng nhận",
+  toStudents: "Hoàn cho học viên",
+  students: "Học viên",
+  paysYou: (price) => `trả ${price}`,
+  getsBack: (price) => `hoàn ${price}`,
+  nothingHeld: "Không có khoản tiền nào phụ thuộc vào việc này.",
   ended: "Buổi học đã kết thúc.",
 };
 

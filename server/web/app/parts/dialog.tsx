@@ -1,6 +1,7 @@
 /** A question that has to be answered before anything else: the browser's own dialog, which keeps and gives back the focus. */
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
+import { giveFocusBack } from "./focus";
 import { t } from "./texts";
 
 interface Options {
@@ -12,11 +13,22 @@ interface Options {
   close: (confirmed: boolean) => void;
 }
 
+/** Opens a dialog for as long as it is in the page, with the focus in it. */
+export function useModal(): RefObject<HTMLDialogElement | null> {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    // A dialog that goes with its page's part gives the focus back to nobody by itself.
+    const before = document.activeElement;
+    dialog.current?.showModal();
+    return () => giveFocusBack(before);
+  }, []);
+  return dialog;
+}
+
 /** Open for as long as it is in the page. */
 export function Dialog({ title, confirm, isDangerous = false, children, close }: Options) {
-  const dialog = useRef<HTMLDialogElement>(null);
+  const dialog = useModal();
   const heading = useId();
-  useEffect(() => dialog.current?.showModal(), []);
   return (
     <dialog class="dialog" ref={dialog} aria-labelledby={heading} onClose={() => close(dialog.current?.returnValue === "yes")}>
       <form method="dialog">
@@ -37,16 +49,8 @@ export function Dialog({ title, confirm, isDangerous = false, children, close }:
 
 /** A dialog that stays until what it asks for is answered: with a form inside, and a way out. */
 export function Modal({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
-  const dialog = useRef<HTMLDialogElement>(null);
+  const dialog = useModal();
   const heading = useId();
-  useEffect(() => {
-    // A dialog that goes with its page's part gives the focus back to nobody by itself.
-    const before = document.activeElement;
-    dialog.current?.showModal();
-    return () => {
-      if (before instanceof HTMLElement) before.focus();
-    };
-  }, []);
   return (
     <dialog class="dialog" ref={dialog} aria-labelledby={heading} onClose={close}>
       <div class="stack">

@@ -1,16 +1,23 @@
 /** Keys of what must happen once. */
-import { useRef } from "preact/hooks";
+import { useState } from "preact/hooks";
+
+type KeyOf = (...asked: readonly unknown[]) => string;
 
 /**
- * A key for each thing that is asked while a dialog is open: whoever presses twice, or again after the connection broke,
- * asks for the same; who changed the amount asks for something else.
+ * A key for each thing that is asked: whoever presses twice, or again after the connection broke, asks for the same; who
+ * changed the amount asks for something else.
  */
-export function useKeys(): (...asked: readonly unknown[]) => string {
-  const keys = useRef(new Map<string, string>());
+export function keys(): KeyOf {
+  const known = new Map<string, string>();
   return (...asked) => {
     const name = JSON.stringify(asked);
-    const key = keys.current.get(name) ?? crypto.randomUUID();
-    keys.current.set(name, key);
+    const key = known.get(name) ?? crypto.randomUUID();
+    known.set(name, key);
     return key;
   };
+}
+
+/** The same while a dialog is open. */
+export function useKeys(): KeyOf {
+  return useState(keys)[0];
 }

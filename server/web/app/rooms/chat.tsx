@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { zone } from "../format";
 import closeIcon from "../icons/close.svg";
 import sendIcon from "../icons/send.svg";
+import { giveFocusBack } from "../parts/focus";
 import { Icon } from "../parts/icon";
 import { language } from "../texts";
 import type { LiveRoom } from "./live";
@@ -18,7 +19,11 @@ export function Chat({ live, close }: { live: LiveRoom; close: () => void }) {
   const field = useRef<HTMLInputElement>(null);
   const lines = state?.lines ?? [];
   const unsent = live.unsent.value;
-  useEffect(() => field.current?.focus(), []);
+  useEffect(() => {
+    const before = document.activeElement;
+    field.current?.focus();
+    return () => giveFocusBack(before);
+  }, []);
   useEffect(() => log.current?.lastElementChild?.scrollIntoView({ block: "end" }), [lines.length, unsent.length]);
 
   function send(event: SubmitEvent): void {

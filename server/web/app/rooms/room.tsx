@@ -1,8 +1,9 @@
 /** A room: the look into it, the call, and what is left of it. */
 import { useLocation } from "preact-iso";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { PageProperties } from "../feature";
 import missing from "../icons/missing.svg";
+import { giveFocusBack } from "../parts/focus";
 import { Empty, Failure, Loading, NoAccess } from "../parts/states";
 import { me } from "../session";
 import { Refused } from "../server";
@@ -34,6 +35,12 @@ function Room({ id, own }: { id: string; own: string }) {
   }, []);
 
   const phase = live.phase.value;
+  const before = useRef(phase.at);
+  useEffect(() => {
+    // What was pressed is gone with what was there before.
+    if (before.current !== "loading") giveFocusBack(null);
+    before.current = phase.at;
+  }, [phase.at]);
   switch (phase.at) {
     case "loading":
       return <Loading heights={["2.5rem", "18rem", "3rem"]} />;

@@ -1,14 +1,14 @@
 /** Something to look at over the call, with a cross; the browser keeps the focus in it and gives it back. */
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef } from "preact/hooks";
+import { useId } from "preact/hooks";
 import closeIcon from "../icons/close.svg";
+import { useModal } from "../parts/dialog";
 import { Icon } from "../parts/icon";
 import { t } from "./texts";
 
 export function Sheet({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
-  const dialog = useRef<HTMLDialogElement>(null);
+  const dialog = useModal();
   const heading = useId();
-  useEffect(() => dialog.current?.showModal(), []);
   return (
     <dialog class="dialog sheet" ref={dialog} aria-labelledby={heading} onClose={close}>
       <form method="dialog">

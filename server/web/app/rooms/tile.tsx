@@ -6,6 +6,7 @@ import microphoneOffIcon from "../icons/microphone-off.svg";
 import type { Remote } from "../media/call";
 import { useSpeaking } from "../media/level";
 import { Icon } from "../parts/icon";
+import { seatGraceMs } from "../server";
 import { useSecondsLeft } from "./countdown";
 import { t } from "./texts";
 
@@ -16,9 +17,6 @@ export function startSound(): void {
   isSilenced.value = false;
   for (const video of document.querySelectorAll("video")) void video.play();
 }
-
-// What the server gives somebody who vanished (DESIGN: seats); it sends no end of it.
-const GRACE_MS = 30_000;
 
 export function Picture({ stream, isOwn = false, isShown, label }: { stream: MediaStream | null; isOwn?: boolean; isShown: boolean; label: string }) {
   const video = useRef<HTMLVideoElement>(null);
@@ -84,7 +82,8 @@ export function Tile({ name, isOwn = false, isHost, stream, sound, isSeen, isHea
 }
 
 function Away({ since }: { since: number }) {
-  return <p class="state-of figures">{t().reconnecting(useSecondsLeft(since + GRACE_MS))}</p>;
+  // Whoever knows that somebody is away has been connected.
+  return <p class="state-of figures">{t().reconnecting(useSecondsLeft(since + (seatGraceMs() ?? 0)))}</p>;
 }
 
 function initials(name: string): string {

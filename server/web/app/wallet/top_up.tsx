@@ -1,17 +1,17 @@
 /** Paying money in: an amount, a page of the payment provider or a saved card, and the way back. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { ownPath } from "../accounts/paths";
 import { money } from "../format";
 import { kept } from "../kept";
 import { amountOf, AmountField } from "../parts/amount";
 import { Form, Select, Submit } from "../parts/form";
-import { useKeys } from "../parts/keys";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading, words } from "../parts/states";
 import { toast } from "../parts/toast";
 import { call, Refused, subscribe } from "../server";
 import { me } from "../session";
 import type { MethodView, TopUpPage, TopUpView } from "../wire";
+import { orders } from "./order";
 import { t } from "./texts";
 
 const USUAL = [10, 25, 50, 100];
@@ -44,15 +44,12 @@ function Pay({ past, cards, wanted, next }: Options & { past: TopUpPage; cards: 
   const first = wanted === undefined || !/^\d{1,9}$/.test(wanted) ? "" : (Math.max(Number(wanted), past.least.amount) / 100).toFixed(2);
   const [start, setStart] = useState({ amount: first, count: 0 });
   const [way, setWay] = useState(cards[0]?.id ?? HOSTED);
-  const keyOf = useKeys();
-  const declines = useRef(0);
+  const [order] = useState(orders);
 
   async function pay({ amount: text }: Record<string, string>): Promise<void> {
     const asked =
       way === HOSTED ? { amount: amountOf(text, "amount"), way: "hosted" as const } : { amount: amountOf(text, "amount"), way: "saved" as const, method_id: way };
-    const made = await call("top_up.start", asked, { key: keyOf(asked, declines.current) }).catch((error: unknown) => {
-      // A card that was declined is tried anew at the next press; what nobody knows is asked again as it was.
-      if (error instanceof Refused && error.code === "card_declined") declines.current += 1;
+    const made = await order(asked).catch((error: unknown) => {
       throw inWords(error, past);
     });
     kept.set("after_top_up", next === undefined ? null : ownPath(next));

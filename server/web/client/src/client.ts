@@ -2,7 +2,7 @@
 import type { Backoff } from "./backoff.ts";
 import { Engine, type Link, type State } from "./engine.ts";
 import { directLink, sharedLink } from "./link.ts";
-import { CallError, NOT_AVAILABLE, type Published, UNKNOWN_OUTCOME, notAvailable, passes } from "./wire.ts";
+import { CallError, type Connected, NOT_AVAILABLE, type Published, UNKNOWN_OUTCOME, notAvailable, passes } from "./wire.ts";
 
 /** Operations by name: what they take and what they answer. Generated types of the server fit in. */
 export type OpMap = Record<string, { d: any; ok: any }>;
@@ -130,6 +130,11 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
 
   get state(): State {
     return this.#engine.state;
+  }
+
+  /** The server's numbers; undefined before the first connection. */
+  get limits(): Connected["limits"] | undefined {
+    return this.#engine.connected?.limits;
   }
 
   /** Milliseconds of the Unix epoch, at the server. */

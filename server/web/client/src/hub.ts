@@ -22,8 +22,6 @@ const BEAT_S = 10;
 const SUPPLY_MS = 5_000;
 /** As long as a tab waits for an answer. */
 const TIMEOUT_MS = 10_000;
-/** The server's own grace for a seat whose connection is gone: a reload of the page takes less. */
-const GRACE_MS = 30_000;
 /** Going from page to page leaves no tab for a moment. */
 const IDLE_MS = 10_000;
 const PAGE = 200;
@@ -138,7 +136,8 @@ export class Hub {
     this.#greetings.delete(session);
     for (const ch of session.followed.keys()) this.#engine.unfollow(ch);
     session.followed.clear();
-    for (const ch of session.rooms) setTimeout(() => this.#leave(ch), GRACE_MS);
+    // As the server does with a seat whose connection is gone: a reload of the page takes less.
+    for (const ch of session.rooms) setTimeout(() => this.#leave(ch), this.#engine.connected!.limits.seat_grace_s * 1000);
     if (this.#sessions.size > 0) return;
     clearInterval(this.#beat);
     this.#beat = undefined;

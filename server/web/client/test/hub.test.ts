@@ -279,14 +279,14 @@ test("the seat of a tab that is closed is given up after the grace, one that is 
   };
   await join(first!);
   first!.client.close();
-  await pass(29_000);
+  await pass(19_000);
   await join(second!);
   await pass(2_000);
   expect(socket().asked("room.leave")).toEqual([]);
 
   tab(); // somebody keeps the worker alive
   second!.client.close();
-  for (let s = 0; s < 31; s++) {
+  for (let s = 0; s < 21; s++) {
     await pass(1_000);
     socket().say({});
   }

@@ -64,7 +64,7 @@ export class FakeSocket implements Socket {
       server_time: Date.now(),
       ping_s: 25,
       pong_s: 10,
-      limits: { frame_bytes: 32_768 },
+      limits: { frame_bytes: 32_768, seat_grace_s: 20 },
       subs: { [ME]: own, ...subs },
       ...more,
     });
