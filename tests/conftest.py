@@ -13,6 +13,8 @@ import asyncpg
 import pytest
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from xdist.remote import Producer  # type: ignore[import-untyped]  # it has no types
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from server import db, embedded, migrate
 from server.clock import Clock
@@ -50,17 +52,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# Before xdist, which looks at the groups.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the folders whose files take a minute or more: at the end, one of them would keep everybody waiting.
-
-    A file is on one worker, and all that need a browser are: four people with video take what a core has.
-    """
+    """Begin with the folders whose files take a minute or more: at the end, one of them would keep everybody waiting."""
     items.sort(key=lambda item: LONG.get(item.path.parent.name, len(LONG)))
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "browser" else item.path.as_posix()))
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """A file is on one worker, and all that need a browser are: four people with video take what a core has."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "browser" if file.startswith("tests/browser/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
+    """Divide the tests among the workers; pytest 9.2 keeps xdist's own groups from its scheduler."""
+    return _ByFile(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
