@@ -96,8 +96,7 @@ async def ask(session: AsyncSession, payment: Payment, amount: int, *, key: str,
         status=CardRefundStatus.ASKED,
         asked_at=now,
     )
-    wallet = AccountKey(AccountKind.WALLET, row.student_id, row.currency)
-    row.ask_journal = await _post(session, row, "ask", [(wallet, _reserved(row), amount)], now)
+    row.ask_journal = await _post(session, row, "ask", [(_wallet(row), _reserved(row), amount)], now)
     session.add(row)
     await session.flush()
     outbox.record(session, WalletChanged(OwnerId(row.student_id), row.currency), at=now)
@@ -160,6 +159,8 @@ async def apply(session: AsyncSession, refund_id: UUID, found: Refund, *, now: d
         found.id,
     ):
         raise PaymentMismatchError(found.id, "amount, or is another refund")
+    if found.status in LOST:
+        await _lock_accounts(session, row)
     if row.status == CardRefundStatus.ASKED and found.balance_transaction is not None:
         movement = _movement(found, found.balance_transaction, -found.amount, "refund")
         row.sent_journal = await _post(
@@ -201,12 +202,9 @@ async def _fail(
     session: AsyncSession, row: CardRefund, failure: str, movement: BalanceTransaction | None, now: datetime
 ) -> None:
     """Give the money back to whom it belongs: it never left us, or it came back to our balance at Stripe."""
-    wallet = AccountKey(AccountKind.WALLET, row.student_id, row.currency)
-    expense = AccountKey(AccountKind.PLATFORM_EXPENSE, PLATFORM, row.currency)
+    await _lock_accounts(session, row)
+    wallet, expense = _wallet(row), _expense(row)
     giver = _reserved(row) if movement is None else stripe_entries.at_stripe(row.currency)
-    await ledger.accounts(session, (giver, wallet, expense))
-    # Whoever covers a loss has these locked: what was borne is known from here on.
-    await ledger.locked(session, (giver, wallet, expense))
     ours = min(row.amount, await _borne(session, row))
     theirs = row.amount - ours
     row.back_journal = await _post(
@@ -227,8 +225,18 @@ async def _fail(
             refunded=Money(theirs, row.currency),
         )
         outbox.record(session, event, at=now)
-    outbox.record(session, WalletChanged(OwnerId(row.student_id), row.currency), at=now)
+        outbox.record(session, WalletChanged(OwnerId(row.student_id), row.currency), at=now)
     crashpoint("card_refund.returned")
+
+
+async def _lock_accounts(session: AsyncSession, row: CardRefund) -> None:
+    """Lock all that any step of a failure touches, before the first one posts.
+
+    Whoever covers a loss has these locked: what was borne is known from here on.
+    """
+    keys = (_reserved(row), stripe_entries.at_stripe(row.currency), _wallet(row), _expense(row))
+    await ledger.accounts(session, keys)
+    await ledger.locked(session, keys)
 
 
 async def _borne(session: AsyncSession, row: CardRefund) -> int:
@@ -270,6 +278,14 @@ async def _borne(session: AsyncSession, row: CardRefund) -> int:
         .where(CardRefund.payment_id == row.payment_id, Transfer.credit_account == expense)
     )
     return (borne or 0) - (back or 0)
+
+
+def _wallet(row: CardRefund) -> AccountKey:
+    return AccountKey(AccountKind.WALLET, row.student_id, row.currency)
+
+
+def _expense(row: CardRefund) -> AccountKey:
+    return AccountKey(AccountKind.PLATFORM_EXPENSE, PLATFORM, row.currency)
 
 
 def _reserved(row: CardRefund) -> AccountKey:

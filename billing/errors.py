@@ -11,6 +11,8 @@ BillingError
 ├── HoldNotHeldError          conflict    the hold was released or refunded already
 ├── HoldNotSettledError       conflict    the hold is still held: nobody got its money yet
 ├── RefundTooLargeError       conflict    more than is left of a hold; says what is left
+├── ReviewNotFoundError       not_found   there is none, or its evidence agrees with the settlement by now
+├── ReviewClosedError         conflict    somebody has looked at it already
 ├── DisputeNotFoundError      not_found
 ├── AlreadyDisputedError      conflict    a hold is disputed once
 ├── DisputeTooLateError       conflict    says until when it could be disputed
@@ -193,6 +195,26 @@ class RefundTooLargeError(BillingError):
     def __init__(self, rest: Money) -> None:
         super().__init__(f"No more than {rest} can be given back.")
         self.rest = rest
+
+
+class ReviewNotFoundError(BillingError):
+    """No review has this id."""
+
+    kind = "not_found"
+    code = "review_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such review.")
+
+
+class ReviewClosedError(BillingError):
+    """Somebody has looked at it already."""
+
+    kind = "conflict"
+    code = "review_closed"
+
+    def __init__(self) -> None:
+        super().__init__("This review is closed.")
 
 
 class DisputeNotFoundError(BillingError):

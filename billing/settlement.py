@@ -11,11 +11,10 @@ from uuid import UUID
 import msgspec
 import structlog
 from sqlalchemy import delete, func, insert, select
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import divisions, ledger, maturity, outbox, packages, payment_moves, policy, releases
+from billing import divisions, ledger, maturity, outbox, packages, payment_moves, policy, releases, reviews
 from billing.crashpoints import crashpoint
 from billing.divisions import Division
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
@@ -34,7 +33,6 @@ from billing.models import (
     PaymentMethod,
     PaymentReason,
     PresenceRow,
-    Review,
     Settlement,
     SourceKind,
 )
@@ -95,8 +93,13 @@ async def settle(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> Se
 
 
 async def foresee(session: AsyncSession, facts: LessonFacts) -> Sequence[Foreseen]:
-    """Return what `settle` would do with each open hold of a lesson if these were its facts. Nothing is written."""
+    """Return what `settle` would do with each open hold of a lesson if these were its facts. Nothing is written.
+
+    Of packages only those that are paid: a lesson that was not given goes back to its package.
+    """
     held = select(Hold).where(Hold.lesson_id == facts.lesson_id, Hold.status == HoldStatus.HELD)
+    if facts.tutor_absent or facts.cancelled:
+        held = held.where(Hold.source_kind != SourceKind.PACKAGE_SLICE)
     holds = (await session.scalars(held.order_by(Hold.id))).all()
     attended = {student_id: presence.attended_s for student_id, presence in facts.students.items()}
     return [
@@ -160,27 +163,31 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
         decision = _judged(hold, latest.threshold_percent, facts)
         payment = booked.get(hold.id)
         if decision.to_student == latest.to_student:
-            await _close_review(session, hold, facts.lesson_id)
+            await reviews.forget(session, hold, facts.lesson_id)
         elif (payment is None or payment_moves.may_follow(payment, decision.to_student)) and await _adjust(
             session, hold, latest, decision, version, now
         ):
-            await _close_review(session, hold, facts.lesson_id)
+            await reviews.forget(session, hold, facts.lesson_id)
             if payment is not None:
                 await payment_moves.follow(
                     session, payment, Wish(reason=PaymentReason.LATE_EVIDENCE), actor=ACTOR, now=now
                 )
             adjusted.append(HoldId(hold.id))
         else:
-            await _note_for_review(session, hold, facts.lesson_id, decision, version, now)
+            await reviews.note(
+                session, hold, facts.lesson_id, decision.to_student, facts_version=version, now=now
+            )
             to_review.append(HoldId(hold.id))
     returned = await packages.returned(session, facts.lesson_id)
     terms = await policy.versions(session, {hold.policy_version for hold in returned})
     for hold in returned:
         decision = _judged(hold, terms[hold.policy_version].attendance_percent, facts)
         if decision.to_student == hold.amount:
-            await _close_review(session, hold, facts.lesson_id)
+            await reviews.forget(session, hold, facts.lesson_id)
         else:
-            await _note_for_review(session, hold, facts.lesson_id, decision, version, now)
+            await reviews.note(
+                session, hold, facts.lesson_id, decision.to_student, facts_version=version, now=now
+            )
             to_review.append(HoldId(hold.id))
     return Reconsidered(tuple(adjusted), tuple(to_review))
 
@@ -357,22 +364,6 @@ def _judged(hold: Hold, threshold_percent: int, facts: LessonFacts) -> Decision:
         tutor_absent=facts.tutor_absent,
         cancelled=facts.cancelled,
     )
-
-
-async def _close_review(session: AsyncSession, hold: Hold, lesson_id: UUID) -> None:
-    await session.execute(delete(Review).where(Review.hold_id == hold.id, Review.lesson_id == lesson_id))
-
-
-async def _note_for_review(
-    session: AsyncSession, hold: Hold, lesson_id: UUID, decision: Decision, version: int, now: datetime
-) -> None:
-    noted = {"facts_version": version, "to_student": decision.to_student, "opened_at": now}
-    await session.execute(
-        upsert(Review)
-        .values(hold_id=hold.id, lesson_id=lesson_id, **noted)
-        .on_conflict_do_update(index_elements=[Review.hold_id, Review.lesson_id], set_=noted)
-    )
-    log.warning("late_evidence_for_review", hold_id=str(hold.id), lesson_id=str(lesson_id))
 
 
 async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, Settlement]]:

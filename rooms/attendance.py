@@ -42,7 +42,8 @@ RETURN_AFTER_OUTAGE = timedelta(seconds=120)
 # LiveKit repeats a webhook 1, 3, 7 and 15 s after the first try, so while we were away for less than this none
 # was lost and silence still means that nothing happened.
 LOSES_NOTHING = timedelta(seconds=15)
-# The seat grace: a seat waits this long for its person after the last socket is gone (DESIGN §4).
+# The seat grace: a seat waits this long for its person after the last socket is gone (DESIGN §4). A phone that changes
+# from Wi-Fi to mobile is back within it; longer keeps a place from others for nothing.
 SEAT_GRACE = timedelta(seconds=30)
 # Gateways tell every 5 s who is seen, so the last frame of a lost socket may be known this much too early.
 BEAT = timedelta(seconds=5)

@@ -8,6 +8,7 @@ number of their devices.
 from datetime import datetime, timedelta
 
 from rooms import errors, messages as m, published, waiting
+from rooms.attendance import SEAT_GRACE
 from rooms.messages import ConnectionId, Identity, RoomStatus, SeatStatus
 from rooms.state import Seat, State
 from rooms.turn import Turn
@@ -15,8 +16,7 @@ from rooms.turn import Turn
 # A token lives 60 s and LiveKit forgives another 60 s; until then a late client may still appear on it
 # (realtime.md 3.4). Shorter would let two people use one place, longer keeps an unused place from others.
 JOINING = timedelta(seconds=120)
-# A phone that changes from Wi-Fi to mobile is back within 30 s; longer keeps a place from others for nothing.
-GRACE = timedelta(seconds=30)
+GRACE = SEAT_GRACE
 # Several devices that enter LiveKit at once as the same person throw each other out for 30 to 45 s (measured), in steps
 # of its own 15 s of patience with a half-open connection; one that has not entered by then will not.
 ENTERING = timedelta(seconds=15)

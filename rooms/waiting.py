@@ -10,14 +10,15 @@ from typing import Literal
 import msgspec
 
 from rooms import errors, messages as m, published
+from rooms.attendance import SEAT_GRACE
 from rooms.messages import ConnectionId, Identity
 from rooms.state import State, Waiting
 from rooms.turn import Turn
 
 # Long enough to see the offer and press a button, short enough for the next in the queue (DESIGN §4).
 OFFER = timedelta(seconds=20)
-# As for seats (rooms.seats.GRACE).
-GRACE = timedelta(seconds=30)
+# As for seats.
+GRACE = SEAT_GRACE
 # Four people rarely leave often enough for the fiftieth to get in; a longer queue only costs each turn.
 QUEUE_MAX = 50
 

@@ -6,7 +6,7 @@ import sys
 
 def main() -> int:
     """Load the product, and run the command of the command line."""
-    # Nothing of what is loaded is ever garbage, and looking for it there takes a sixth of the start.
+    # Nothing of what is loaded is ever garbage, and looking for it there takes as long as loading it.
     gc.disable()
     from server import cli
 

@@ -8,6 +8,8 @@ from billing.models.base import (
     NAMING_CONVENTION,
     PLATFORM,
     REASON_LEAST,
+    WORDS_LEAST,
+    WORDS_MOST,
     Base,
     HoldId,
     Outbox,
@@ -17,8 +19,6 @@ from billing.models.base import (
 from billing.models.disputes import (
     CARD_DISPUTE_ARROWS,
     DISPUTE_ARROWS,
-    WORDS_LEAST,
-    WORDS_MOST,
     CardDispute,
     CardDisputeStatus,
     Dispute,

@@ -25,6 +25,8 @@ PLATFORM = OwnerId(UUID(int=0))
 
 # Shortest reason an admin may give for moving money (PROTOCOL §2).
 REASON_LEAST = 10
+# B-08d: what a student writes of a dispute, and what whoever decides answers.
+WORDS_LEAST, WORDS_MOST = 10, 2_000
 
 
 def one_of(column: str, words: type[StrEnum]) -> CheckConstraint:

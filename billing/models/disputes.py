@@ -15,11 +15,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.models.base import REASON_LEAST, Base, one_of
+from billing.models.base import REASON_LEAST, WORDS_LEAST, WORDS_MOST, Base, one_of
 from billing.models.holds import Hold, Settlement
-
-# B-08d: what a student writes, and what whoever decides answers.
-WORDS_LEAST, WORDS_MOST = 10, 2_000
 
 
 class DisputeStatus(StrEnum):

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.models.base import REASON_LEAST, Base, one_of
+from billing.models.base import REASON_LEAST, WORDS_MOST, Base, one_of
 from billing.models.ledger import Account, Journal
 from billing.models.terms import PolicyRow
 
@@ -280,11 +280,25 @@ class Review(Base):
     __table_args__ = (
         ForeignKeyConstraint(["lesson_id", "facts_version"], [FactsRow.lesson_id, FactsRow.version]),
         CheckConstraint("to_student >= 0", name="part_not_negative"),
+        CheckConstraint(
+            "(closed_at is null) = (closed_by is null) and (closed_at is null) = (notes is null)",
+            name="closed_whole",
+        ),
+        CheckConstraint(
+            f"notes is null or length(notes) between {REASON_LEAST} and {WORDS_MOST}", name="notes_length"
+        ),
+        UniqueConstraint("id", name="uq_hold_review_id"),
+        Index(None, "opened_at", "id"),
     )
 
     hold_id: Mapped[UUID] = mapped_column(ForeignKey(Hold.id), primary_key=True)
     lesson_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(server_default=func.gen_random_uuid())
     facts_version: Mapped[int] = mapped_column(Integer)
     to_student: Mapped[int]
     """What the late evidence would leave the student of the hold's money."""
     opened_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    closed_by: Mapped[UUID | None]
+    notes: Mapped[str | None]
+    """The word with which somebody closed it."""

@@ -614,6 +614,11 @@ BAD: dict[str, tuple[str, Row]] = {
     "fk_hold_review_hold_id": ("hold_review", {"hold_id": UUID(int=1)}),
     "fk_hold_review_lesson_id_facts_version": ("hold_review", {"facts_version": 9}),
     "ck_hold_review_part_not_negative": ("hold_review", {"to_student": -1}),
+    "ck_hold_review_closed_whole": ("hold_review", {"closed_at": NOW}),
+    "ck_hold_review_notes_length": (
+        "hold_review",
+        {"closed_at": NOW, "closed_by": uuid4(), "notes": "too short"},
+    ),
     "fk_package_return_hold_id": ("package_return", {"hold_id": SOMEBODY}),
     "fk_package_return_lesson_id_facts_version": ("package_return", {"lesson_id": SOMEBODY}),
     "ck_package_return_first_version": ("package_return", {"facts_version": 2}),
@@ -1029,6 +1034,7 @@ ELSEWHERE = {
     "ck_payment_captured_by_hold": "test_a_captured_payment_has_a_hold",
     "pk_settle_due": "test_a_key_is_taken_once",
     "pk_hold_review": "test_a_key_is_taken_once",
+    "uq_hold_review_id": "test_a_key_is_taken_once",
     "pk_package_return": "test_a_key_is_taken_once",
 }
 

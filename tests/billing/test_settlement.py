@@ -6,8 +6,14 @@ import msgspec
 import pytest
 from sqlalchemy import select, text
 
-from billing import hold_views, holds, settlement, wallet
-from billing.errors import HoldNotHeldError, LessonNotSettledError
+from billing import hold_views, holds, reviews, settlement, wallet
+from billing.errors import (
+    HoldNotHeldError,
+    LessonNotSettledError,
+    ReasonTooShortError,
+    ReviewClosedError,
+    ReviewNotFoundError,
+)
 from billing.facts import LessonFacts
 from billing.models import Cause, HoldId, HoldStatus, Journal, JournalKind, Outbox, OwnerId, SourceKind
 from tests.billing.world import (
@@ -338,6 +344,41 @@ async def test_evidence_that_agrees_again_closes_the_review(sessions: Sessions) 
 
     async with sessions() as session:
         assert await session.scalar(text("select count(*) from hold_review")) == 0
+
+
+async def test_a_closed_review_stays_closed_until_the_evidence_says_something_else(
+    sessions: Sessions,
+) -> None:
+    lesson, admin = uuid4(), uuid4()
+    student, hold_id = await sold(sessions, lesson)
+    await end(sessions, facts(lesson, {student: 900}))
+    await reconsider(sessions, facts(lesson, {student: 4_800}))
+    async with sessions.begin() as session:
+        [review] = await reviews.find(session, is_open=True, limit=9, before=None)
+        closed = await reviews.close(session, review.id, admin_id=admin, notes="Looked at, stays.", now=NOW)
+
+    await reconsider(sessions, facts(lesson, {student: 4_801}))
+
+    assert (review.hold_id, review.settled, review.by_evidence) == (hold_id, usd(10_000), usd(0))
+    assert (closed.notes, closed.closed_at) == ("Looked at, stays.", NOW)
+    async with sessions.begin() as session:
+        assert await reviews.find(session, is_open=True, limit=9, before=None) == []
+        [still] = await reviews.find(session, is_open=False, limit=9, before=None)
+        assert (still.id, still.closed_at) == (review.id, NOW)
+        with pytest.raises(ReviewClosedError) as twice:
+            await reviews.close(session, review.id, admin_id=admin, notes="Looked at again.", now=NOW)
+        with pytest.raises(ReviewNotFoundError) as unknown:
+            await reviews.close(session, uuid4(), admin_id=admin, notes="Looked at again.", now=NOW)
+        with pytest.raises(ReasonTooShortError):
+            await reviews.close(session, review.id, admin_id=admin, notes="         .", now=NOW)
+        # As if the settlement had been another: now the same evidence is news.
+        await session.execute(text("update hold_review set to_student = 10000"))
+    assert (twice.value.code, unknown.value.code) == ("review_closed", "review_not_found")
+    await reconsider(sessions, facts(lesson, {student: 4_802}))
+    async with sessions() as session:
+        [again] = await reviews.find(session, is_open=True, limit=9, before=None)
+    assert (again.id, again.notes) == (review.id, None)
+    assert await violations(sessions) == []
 
 
 async def test_late_evidence_within_the_risk_window_adjusts_by_itself(sessions: Sessions) -> None:

@@ -276,7 +276,16 @@ async def test_axe_finds_nothing_where_operators_work(enter: Enter, product: Pro
         await expect(page.get_by_role("heading", name="Operate")).to_be_visible()
         [host] = await people.mint(1)
         talk = await host.call("POST", "/api/v1/talks", {"title": "Tea", "language": "en"})
-        pages = ("live", f"live/{talk['room_id']}", "tutors", "users", "withdrawals", "disputes", "money")
+        pages = (
+            "live",
+            f"live/{talk['room_id']}",
+            "tutors",
+            "users",
+            "withdrawals",
+            "disputes",
+            "reviews",
+            "money",
+        )
 
         found = await in_both_languages(
             page, axe, "/admin", *(f"/admin/{one}" for one in (*pages, "jobs", "webhooks", "policy"))

@@ -217,6 +217,47 @@ async def test_disputes_are_listed_by_status_in_pages(court: Court) -> None:
     assert {one["id"] for one in waiting["items"]} == set(ids[1:])
 
 
+async def test_late_evidence_waits_for_an_administrator_who_closes_it_with_a_word(court: Court) -> None:
+    parts, now = court.stage.parts, court.stage.parts.clock.now()
+    student, tutor = OwnerId(court.student.user_id), OwnerId(court.tutor.user_id)
+    money = {"amount": 20_000, **USD}
+    await court.stage.do(
+        "wallet.adjust", court.admin, user_id=student, money=money, reason="money for the test"
+    )
+    sold = []
+    for _ in range(2):
+        lesson = uuid4()
+        sold += await buy(parts.sessions, student, new_hold(lesson_id=lesson, tutor_id=tutor))
+        async with parts.sessions.begin() as session:
+            for attended_s in (900, PLANNED_S):
+                known = facts(lesson, {student: attended_s}, tutor_id=tutor, ended_at=now)
+                if attended_s == 900:
+                    await settlement.due(session, known, now=now)
+                    await settlement.settle(session, lesson, now=now)
+                else:
+                    await settlement.reconsider(session, known, now=now)
+
+    first = await court.stage.do("review.list", court.admin, limit=1)
+    second = await court.stage.do("review.list", court.admin, cursor=first["next_cursor"])
+    for person in (court.student, court.tutor):
+        with pytest.raises(ForbiddenError):
+            await court.stage.do("review.list", person)
+        with pytest.raises(ForbiddenError):
+            await court.stage.do("review.close", person, key="p", review_id=uuid4(), notes=NOTES)
+    ask: dict[str, Any] = {"review_id": first["items"][0]["id"], "notes": NOTES}
+    closed = [await court.stage.do("review.close", court.admin, key="k", **ask) for _ in range(2)]
+
+    shown = [*first["items"], *second["items"]]
+    assert {one["hold_id"] for one in shown} == {str(one) for one in sold}
+    assert [(one["settled"], one["by_evidence"]) for one in shown] == [
+        ({"amount": 10_000, **USD}, {"amount": 0, **USD})
+    ] * 2
+    assert closed[0] == closed[1]
+    assert closed[0]["notes"] == NOTES
+    assert (await court.stage.do("review.list", court.admin))["items"] == second["items"]
+    assert (await court.stage.do("review.list", court.admin, state="closed"))["items"] == [closed[0]]
+
+
 async def test_a_dispute_and_its_decision_are_asked_once_by_their_keys(court: Court) -> None:
     hold_id = await court.sell()
     ask: dict[str, Any] = {"hold_id": hold_id, "reason": "other", "text": TEXT}

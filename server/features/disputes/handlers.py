@@ -1,18 +1,22 @@
-"""The commands of disputes (B-08d, ED-57 … ED-59, ED-109)."""
+"""The commands of disputes (B-08d, ED-57 … ED-59, ED-109), and of what late evidence contradicts."""
 
-from billing import disputes
+from billing import disputes, reviews
 from billing.disputes import Claim, DisputeView
 from billing.models import DisputeReason, OwnerId
 from billing.money import Money
+from billing.reviews import ReviewView
 from server import audit, pages
 from server.context import Command, Context
 from server.errors import BadRequestError, FieldError, NotFoundError
 from server.features.disputes.messages import (
+    CloseReview,
     DisputePage,
     GetDispute,
     ListDisputes,
+    ListReviews,
     OpenDispute,
     ResolveDispute,
+    ReviewPage,
 )
 
 
@@ -96,6 +100,43 @@ async def resolve_dispute(ctx: Context, command: ResolveDispute) -> DisputeView:
     return after
 
 
+async def list_reviews(ctx: Context, command: ListReviews) -> ReviewPage:
+    """Return what late evidence contradicts: nothing of it is adjusted by itself any more."""
+    found = await reviews.find(
+        ctx.session,
+        is_open=command.state == "open",
+        limit=command.limit + 1,
+        before=None if command.cursor is None else pages.position(command.cursor),
+    )
+    shown = found[: command.limit]
+    more = pages.cursor_after(shown[-1].opened_at, shown[-1].id) if len(found) > len(shown) else None
+    return ReviewPage(tuple(shown), more)
+
+
+async def close_review(ctx: Context, command: CloseReview) -> ReviewView:
+    """Close a review. Moves no money: `hold.refund` gives back what should be.
+
+    Raises:
+        ReviewClosedError: Somebody has looked at it already.
+        ReviewNotFoundError: There is none.
+    """
+    admin_id = ctx.user.user_id
+    closed = await reviews.close(
+        ctx.session, command.review_id, admin_id=admin_id, notes=command.notes, now=ctx.now
+    )
+    audit.record(
+        ctx.session,
+        "review.close",
+        actor_id=admin_id,
+        target_id=closed.hold_id,
+        before={"state": "open"},
+        after={"state": "closed"},
+        reason=command.notes,
+        at=ctx.now,
+    )
+    return closed
+
+
 COMMANDS = (
     Command(
         "dispute.open",
@@ -115,6 +156,16 @@ COMMANDS = (
         guard="admin",
         method="POST",
         path="/admin/disputes/{dispute_id}/resolve",
+        idempotent=True,
+    ),
+    Command("review.list", ListReviews, list_reviews, guard="admin", method="GET", path="/admin/reviews"),
+    Command(
+        "review.close",
+        CloseReview,
+        close_review,
+        guard="admin",
+        method="POST",
+        path="/admin/reviews/{review_id}/close",
         idempotent=True,
     ),
 )

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from billing.disputes import DisputeView
 from billing.models import REASON_LEAST, WORDS_LEAST, WORDS_MOST, DisputeStatus
+from billing.reviews import ReviewView
 from server.pages import PAGE, Cursor, Limit
 
 # Those of `DisputeReason` that a student may give; a test holds the two together.
@@ -68,3 +69,26 @@ class ResolveDispute(msgspec.Struct, frozen=True):
     """Why; both parties read it."""
     money: Part | None = None
     """With `refunded`; without it: all that is left."""
+
+
+class ListReviews(msgspec.Struct, frozen=True):
+    """Ask for settlements that late evidence contradicts, newest first."""
+
+    state: Literal["open", "closed"] = "open"
+    limit: Limit = PAGE
+    cursor: Cursor | None = None
+
+
+class ReviewPage(msgspec.Struct, frozen=True):
+    """A page of reviews."""
+
+    items: tuple[ReviewView, ...]
+    next_cursor: str | None
+
+
+class CloseReview(msgspec.Struct, frozen=True):
+    """Say that one was looked at, and what came of it."""
+
+    review_id: UUID
+    notes: Annotated[str, Meta(min_length=REASON_LEAST, max_length=WORDS_MOST)]
+    """For other administrators: nobody else reads it."""

@@ -191,19 +191,21 @@ async def get_attendance(ctx: Context, command: GetAttendance) -> m.AttendanceVi
 
 
 async def preview_end(ctx: Context, command: PreviewEnd) -> EndPreview:
-    """Return what ending a running lesson now would mean for the money; for its tutor and admins.
+    """Return what ending a running course session now would mean for the money; for its tutor and admins.
+
+    Of a booking it says nothing: a card pays only once the outcome is known.
 
     Raises:
         NotFoundError: There is no such room.
         ForbiddenError: It is a lesson of others.
-        ConflictError: It does not run.
+        ConflictError: It does not run, or is no session of a course.
     """
     found = await access.standing(ctx.parts, command.room_id, ctx.user.user_id)
     if found.role != "tutor" and not ctx.user.is_admin:
         raise ForbiddenError("Only the tutor of a lesson may do this.")
     room = await ctx.parts.rooms.snapshot(command.room_id)
-    if found.kind is RoomKind.TALK or room.state is not RoomStatus.LIVE:
-        raise ConflictError("Only a lesson that runs can be ended.")
+    if found.kind is not RoomKind.COURSE_SESSION or room.state is not RoomStatus.LIVE:
+        raise ConflictError("Only a course session that runs can be foreseen.")
     shown = await ctx.parts.rooms.ask(command.room_id, m.ReadAttendance())
     assert isinstance(shown, m.AttendanceView), "attendance is asked for"
     known = finish.facts_if_ended(room, shown, at=ctx.now)

@@ -102,6 +102,8 @@ export interface Operations {
   "referral.list": { d: ListReferrals; ok: ReferralPage };
   "referral.summary": { d: GetReferrals; ok: ReferralSummary };
   "refresh": { d: ProtocolRefresh; ok: Refreshed };
+  "review.close": { d: CloseReview; ok: ReviewView };
+  "review.list": { d: ListReviews; ok: ReviewPage };
   "room.attendance": { d: GetAttendance; ok: AttendanceView };
   "room.close": { d: CloseRoom; ok: Ended };
   "room.end_preview": { d: PreviewEnd; ok: EndPreview };
@@ -233,7 +235,7 @@ export interface Errors {
 }
 
 /** What went wrong, for programs: the name of the socket's error, or what says it more closely. */
-export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
+export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "review_closed" | "review_not_found" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
 
 /** Why the server closes a socket. */
 export interface CloseCodes {
@@ -519,6 +521,12 @@ export interface CheckCode {
 export interface Client {
   name?: string;
   version?: string;
+}
+
+/** Say that one was looked at, and what came of it. */
+export interface CloseReview {
+  review_id: Id;
+  notes: string;
 }
 
 /** Close a talk, or end a running lesson. */
@@ -1247,6 +1255,13 @@ export interface ListPurchases {
 
 /** Ask who came by the caller, the newest first. */
 export interface ListReferrals {
+  limit?: number;
+  cursor?: string | null;
+}
+
+/** Ask for settlements that late evidence contradicts, newest first. */
+export interface ListReviews {
+  state?: "closed" | "open";
   limit?: number;
   cursor?: string | null;
 }
@@ -2270,6 +2285,27 @@ export interface ReversedView {
   kind: JournalKind;
   reference: Reference;
   reason: string;
+}
+
+/** A page of reviews. */
+export interface ReviewPage {
+  items: readonly ReviewView[];
+  next_cursor: string | null;
+}
+
+/** One review, as administrators see it. */
+export interface ReviewView {
+  id: Id;
+  hold_id: Id;
+  lesson_id: Id;
+  student_id: Id;
+  tutor_id: Id;
+  amount: Money;
+  settled: Money | null;
+  by_evidence: Money;
+  opened_at: Instant;
+  closed_at: Instant | null;
+  notes: string | null;
 }
 
 /** Work that is tried anew. */

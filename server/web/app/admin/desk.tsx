@@ -19,6 +19,7 @@ export default function Desk() {
         <Waiting section="tutors" load={unapproved} />
         <Waiting section="withdrawals" load={() => call("admin.withdrawal.list", { status: "pending", limit: COUNTED })} />
         <Waiting section="disputes" load={() => call("dispute.list", { status: "open", limit: COUNTED })} />
+        <Waiting section="reviews" load={() => call("review.list", { limit: COUNTED })} />
         <Waiting section="jobs" load={() => call("job.list", { state: "dead", limit: COUNTED })} />
       </ul>
     </Frame>
@@ -34,7 +35,7 @@ async function unapproved() {
 }
 
 interface Options {
-  section: "tutors" | "withdrawals" | "disputes" | "jobs";
+  section: "tutors" | "withdrawals" | "disputes" | "reviews" | "jobs";
   load: () => Promise<{ items: readonly unknown[]; next_cursor: string | null }>;
 }
 

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { Title } from "../parts/title";
 import { t } from "./texts";
 
-export const SECTIONS = ["live", "tutors", "users", "withdrawals", "disputes", "money", "jobs", "webhooks", "policy"] as const;
+export const SECTIONS = ["live", "tutors", "users", "withdrawals", "disputes", "reviews", "money", "jobs", "webhooks", "policy"] as const;
 export type Section = (typeof SECTIONS)[number];
 
 export function Frame({ title, beside, children }: { title: string; beside?: ComponentChildren; children: ComponentChildren }) {

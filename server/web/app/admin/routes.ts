@@ -12,6 +12,7 @@ export const admin: Feature = {
     { path: "/admin/users", page: () => import("./users"), for: OPERATORS },
     { path: "/admin/withdrawals", page: () => import("./withdrawals"), for: OPERATORS },
     { path: "/admin/disputes", page: () => import("./disputes"), for: OPERATORS },
+    { path: "/admin/reviews", page: () => import("./reviews"), for: OPERATORS },
     { path: "/admin/money", page: () => import("./money"), for: OPERATORS },
     { path: "/admin/jobs", page: () => import("./jobs"), for: OPERATORS },
     { path: "/admin/webhooks", page: () => import("./webhooks"), for: OPERATORS },

@@ -103,7 +103,7 @@ const en = {
   // Teaching
   teaching: "Teaching",
   newCourse: "New course",
-  waits: "You are waiting for approval. You can write courses; they go on sale once you are approved.",
+  waits: "You are waiting for approval. You can write courses, and publish them once you are approved.",
   rejected: "You were not approved as a tutor. Why stands in your notifications.",
   earnings: "Earnings",
   noCourses: "You have no course yet",
@@ -258,7 +258,7 @@ const vi: typeof en = {
 
   teaching: "Giảng dạy",
   newCourse: "Khóa học mới",
-  waits: "Bạn đang chờ duyệt. Bạn có thể soạn khóa học; khóa học được bán sau khi bạn được duyệt.",
+  waits: "Bạn đang chờ duyệt. Bạn có thể soạn khóa học; và đăng bán sau khi được duyệt.",
   rejected: "Bạn chưa được duyệt làm giáo viên. Lý do có trong thông báo của bạn.",
   earnings: "Thu nhập",
   noCourses: "Bạn chưa có khóa học nào",

@@ -169,7 +169,7 @@ function Ending({ roomId, close }: { roomId: Id; close: () => void }) {
   }
   return (
     <Modal title={t().endSure} close={close}>
-      {value !== undefined ? <Foreseen value={value} /> : error === undefined ? <Loading heights={["9rem"]} /> : <Failure error={error} again={reload} />}
+      {error !== undefined ? <Failure error={error} again={reload} /> : value === undefined ? <Loading heights={["9rem"]} /> : <Foreseen value={value} />}
       <Form submit={end}>
         <Answers close={close}>
           <Submit isDangerous>{t().end}</Submit>

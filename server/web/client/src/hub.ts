@@ -136,8 +136,8 @@ export class Hub {
     this.#greetings.delete(session);
     for (const ch of session.followed.keys()) this.#engine.unfollow(ch);
     session.followed.clear();
-    // As the server does with a seat whose connection is gone: a reload of the page takes less.
-    for (const ch of session.rooms) setTimeout(() => this.#leave(ch), this.#engine.connected!.limits.seat_grace_s * 1000);
+    // As the server does with a seat whose connection is gone: a reload of the page takes less. An older one does not say.
+    for (const ch of session.rooms) setTimeout(() => this.#leave(ch), (this.#engine.connected!.limits.seat_grace_s ?? 30) * 1000);
     if (this.#sessions.size > 0) return;
     clearInterval(this.#beat);
     this.#beat = undefined;

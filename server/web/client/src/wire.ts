@@ -40,7 +40,7 @@ export interface Connected {
   server_time: number;
   ping_s: number;
   pong_s: number;
-  limits: { frame_bytes?: number; seat_grace_s: number; [name: string]: unknown };
+  limits: { frame_bytes?: number; seat_grace_s?: number; [name: string]: unknown };
   subs: Record<string, Opened>;
 }
 
