@@ -6,7 +6,7 @@ from playwright.async_api import Locator, Page, expect
 STEPS = 80
 # Round the address bar of the browser the focus is on the page itself for a moment; a control that is drawn by its label shows it there.
 # Seen is what looks otherwise than the same without the focus: a copy beside it, without a name that would take its choice away.
-REACHED = """wanted => {
+REACHED = """async wanted => {
     const has = document.activeElement;
     const look = one => { const { boxShadow, outlineStyle, outlineColor } = getComputedStyle(one);
         return `${boxShadow} ${outlineColor === "rgba(0, 0, 0, 0)" ? "none" : outlineStyle}`; };
@@ -18,7 +18,12 @@ REACHED = """wanted => {
         copy.remove();
         return look(one) !== without;
     };
-    const isSeen = has === document.body || [has, has?.closest("label"), ...(has?.labels ?? [])].filter(Boolean).some(differs);
+    let isSeen = has === document.body;
+    // It may fade in.
+    for (let frame = 0; frame < 30 && !isSeen; frame++) {
+        isSeen = [has, has?.closest("label"), ...(has?.labels ?? [])].filter(Boolean).some(differs);
+        if (!isSeen) await new Promise(requestAnimationFrame);
+    }
     return { isSeen, isThere: has === wanted, html: has?.outerHTML.slice(0, 120) };
 }"""
 

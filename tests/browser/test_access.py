@@ -149,7 +149,7 @@ async def test_axe_finds_nothing(enter: Enter, product: Product, axe: Axe) -> No
         talk = await host.call(
             "POST", "/api/v1/talks", {"title": "Coffee and verbs", "language": "en", "level": "B1"}
         )
-        public = ("/", "/login", "/register", "/nowhere", f"/t/{talk['code']}", "/courses")
+        public = ("/", "/scan", "/login", "/register", "/nowhere", f"/t/{talk['code']}", "/courses")
 
         found = await tour(page, axe, *public)
         await page.get_by_role("button", name="Tiếng Việt").click()

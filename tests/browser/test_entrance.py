@@ -42,6 +42,32 @@ async def test_somebody_registers_and_sees_a_talk_come_fill_and_go(enter: Enter,
         await expect(talk).to_have_count(0)
 
 
+# What a phone's browser has and this one lacks: it reads whatever the test holds before the camera.
+READER = """window.BarcodeDetector = class {
+    async detect(video) { return video.videoWidth > 0 ? [{ rawValue: window.shown ?? "https://elsewhere.example/t/x" }] : []; }
+}"""
+
+
+async def test_code_that_is_scanned_or_typed_leads_into_its_talk(enter: Enter, product: Product) -> None:
+    page = await enter("/scan")
+    async with story(product) as town:
+        [host] = await town.mint(1)
+        talk = await host.call("POST", "/api/v1/talks", {"title": "Bread", "language": "en"})
+    invitation = re.compile(rf"/t/{talk['code']}$")
+
+    await expect(page.get_by_text("This browser reads no codes itself.")).to_be_visible()
+    await page.get_by_label("Link or code").fill(talk["code"])
+    await page.get_by_role("button", name="Open").click()
+    await expect(page).to_have_url(invitation)
+
+    await page.add_init_script(READER)
+    await page.goto("/scan")
+    await expect(page.get_by_text("This leads to another place, not here.")).to_be_visible()
+    await page.evaluate("link => { window.shown = link; }", f"{product.base}/t/{talk['code']}")
+    await expect(page).to_have_url(invitation)
+    await expect(page.locator("video")).to_have_count(0)
+
+
 async def test_language_is_changed_in_the_settings_and_kept(enter: Enter) -> None:
     page = await enter("/register")
     await register(page, "an@example.org")

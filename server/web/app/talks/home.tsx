@@ -24,7 +24,7 @@ export default function Home() {
   const { value: page, error, reload } = useTalks(filter);
   return (
     <>
-      {me.value === null ? <Welcome /> : <Title beside={<StartTalk />}>{t().title}</Title>}
+      {me.value === null ? <Welcome /> : <Title beside={<Ways />}>{t().title}</Title>}
       <section class="talks" aria-labelledby={isMember.value ? undefined : "open-talks"} aria-label={isMember.value ? t().title : undefined}>
         {me.value === null && <h2 id="open-talks">{t().title}</h2>}
         <Filters filter={filter} change={setFilter} />
@@ -58,6 +58,17 @@ function Welcome() {
       <a class="button primary" href="/register">
         {t().start}
       </a>
+    </div>
+  );
+}
+
+function Ways() {
+  return (
+    <div class="row">
+      <a class="button" href="/scan">
+        {t().scan}
+      </a>
+      <StartTalk />
     </div>
   );
 }

@@ -34,6 +34,14 @@ const en = {
   over: "This talk is over",
   overWhy: (title: string) => `“${title}” has ended.`,
   others: "See the open talks",
+  scan: "Scan a code",
+  scanHow: "Point your camera at the code of a talk or a course.",
+  scanCamera: "What your camera sees",
+  noScan: "This browser reads no codes itself. Your phone's own camera does; or paste the link here.",
+  noScanCamera: "The camera cannot be used. Paste the link instead.",
+  codeElsewhere: "This leads to another place, not here.",
+  linkOrCode: "Link or code",
+  open: "Open",
   found: (n: number) => plural(n, { one: "1 talk", other: `${n} talks` }),
 };
 
@@ -71,6 +79,14 @@ const vi: typeof en = {
   over: "Cuộc trò chuyện này đã kết thúc",
   overWhy: (title) => `“${title}” đã kết thúc.`,
   others: "Xem các phòng đang mở",
+  scan: "Quét mã",
+  scanHow: "Hướng máy ảnh vào mã của phòng trò chuyện hoặc khóa học.",
+  scanCamera: "Hình từ máy ảnh của bạn",
+  noScan: "Trình duyệt này không tự đọc được mã. Hãy dùng ứng dụng máy ảnh của điện thoại, hoặc dán liên kết vào đây.",
+  noScanCamera: "Không dùng được máy ảnh. Hãy dán liên kết.",
+  codeElsewhere: "Mã này dẫn đến nơi khác, không phải ở đây.",
+  linkOrCode: "Liên kết hoặc mã",
+  open: "Mở",
   found: (n) => `${n} phòng`,
 };
 
