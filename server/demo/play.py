@@ -77,7 +77,8 @@ async def _play(folder: Path, console: Console) -> tuple[list[Seat], list[Share]
             async with _server(folder, port, environment) as command, Town(base) as town:
                 tell(f"it is ready at {base}")
                 town.on_advance = clock.set
-                password = secrets.token_urlsafe(16) + "aA1!"
+                # Its first letter is no dash, which the command would take for an option.
+                password = "aA1!" + secrets.token_urlsafe(16)
                 await command(
                     "user",
                     "create",
