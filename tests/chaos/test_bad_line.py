@@ -47,7 +47,7 @@ async def _frozen(backends: Backends, lines: list[Proxy]) -> AsyncIterator[None]
 @asynccontextmanager
 async def _forgetful(backends: Backends, lines: list[Proxy]) -> AsyncIterator[None]:
     async def flush() -> None:
-        async with Redis.from_url(backends.redis_url) as redis:
+        async with Redis.from_url(backends.redis_url, socket_timeout=None) as redis:
             await redis.flushall()
 
     async with _again_and_again(flush, FLUSH_EVERY_S):
