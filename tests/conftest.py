@@ -6,7 +6,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import asyncpg
@@ -203,9 +203,16 @@ def module_database(servers: embedded.Embedded, template: str) -> Iterator[str]:
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = db.create_engine(database_url)
+    engine = _engine(database_url)
     yield engine
+    # Its connections belong to the loop of this test.
     await engine.dispose()
+
+
+@lru_cache(maxsize=1)
+def _engine(url: str) -> AsyncEngine:
+    """Return an engine for all tests of a database: each of them would compile the same statements again."""
+    return db.create_engine(url)
 
 
 @pytest.fixture
