@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -19,6 +19,7 @@ from server import checks, config, embedded, migrate, run
 from server.context import Role
 from server.features.accounts import registration
 
+P = ParamSpec("P")
 T = TypeVar("T")
 # A command waits for a connection of a busy database, at most.
 TIMEOUT_S = 60
@@ -77,11 +78,15 @@ def _cluster() -> Path:
     with embedded.Embedded(folder, fsync=False) as servers:
         servers.acquire()
         servers.start_postgres()
-        migrate.upgrade(servers.database_url)
+        _in_thread(migrate.upgrade, servers.database_url)
     return folder
 
 
 def _in_transaction(settings: config.Settings, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    """Work in a thread: the test that waits for it may have a loop of its own."""
+    return _in_thread(run.in_transaction, settings, work)
+
+
+def _in_thread(do: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Do it in a thread: the test that waits for it may have a loop of its own."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(run.in_transaction, settings, work).result(TIMEOUT_S)
+        return thread.submit(do, *arguments, **options).result(TIMEOUT_S)

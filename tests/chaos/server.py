@@ -1,11 +1,9 @@
 """`fourtalk serve` as a process of its own, killed by its pid; and the commands beside it."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from sqlalchemy import make_url
 
 from server import embedded
 from tests import beside
+from tests.forked import Forked
 
 # A first start makes a database cluster; on a busy machine with two cores that takes seconds.
 START_TIMEOUT_S = 60.0
@@ -81,7 +80,7 @@ class Server:
         sockets = embedded.socket_folder(folder.resolve())
         self.database_url = database_url or embedded.database_url(sockets, embedded.DATABASE)
         self.redis_url = redis_url or f"unix://{sockets / 'valkey.sock'}"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | None = None
 
     async def start(self) -> None:
         """Start the process, and return once it is ready.
@@ -91,14 +90,18 @@ class Server:
         """
         if "DATABASE_URL" not in self._environment:
             await asyncio.to_thread(beside.prepare, self.folder)
-        self._process = await self._run("serve", *self._options)
-        assert self._process.stdout is not None, "it was asked for"
+        self._process = await asyncio.to_thread(
+            Forked,
+            *("serve", *self._options, "--data-dir", str(self.folder)),
+            environment=self._environment,
+            log=self._log,
+        )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                line = await self._process.stdout.readline()
+                line = await asyncio.to_thread(self._process.line)
         except TimeoutError:
-            line = b""
-        if b"fourtalk is ready" not in line:
+            line = ""
+        if "fourtalk is ready" not in line:
             await self.kill()
             raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-3000:]}")
 
@@ -181,33 +184,16 @@ class Server:
     def _log(self) -> Path:
         return self.folder / "fourtalk.log"
 
-    async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                # Should the tests be killed, their servers end with them.
-                *embedded.dying_with_parent(signal.SIGTERM, sys.executable, "-m", "server", *arguments),
-                *("--data-dir", str(self.folder)),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env=self._environment,
-            )
-
     async def _end(self, sig: signal.Signals) -> int:
         process, self._process = self._process, None
         if process is None:
             return 0
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(sig)
-            process.send_signal(signal.SIGCONT)
-        # `communicate` and not `wait`: it also closes the pipe.
-        await process.communicate()
-        assert process.returncode is not None, "it has ended"
-        return process.returncode
+        code, _ = await asyncio.to_thread(process.end, sig)
+        return code
 
     def _signal(self, sig: signal.Signals) -> None:
         assert self._process is not None, "start it first"
-        self._process.send_signal(sig)
+        self._process.send(sig)
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +14,8 @@ from uuid import UUID
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet  # type: ignore[import-untyped]  # it has no types
 
-from server import embedded
 from tests import beside
+from tests.forked import Forked
 
 READY = "fourtalk is ready"
 # What of our own environment a server needs; everything else would configure it by accident.
@@ -56,7 +55,7 @@ class Product:
             "LIVEKIT_API_SECRET": MEDIA_SECRET,
             **(environment or {}),
         }
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Forked | None = None
         self._unused: dict[str, list[Any]] = {}
 
     def __enter__(self) -> Self:
@@ -79,30 +78,26 @@ class Product:
         """Start it, and return once it says that it is ready."""
         beside.prepare(self._data_dir)
         self._process = self._run("serve", *self._options)
-        assert self._process.stdout is not None, "it was asked for"
-        assert READY in self._process.stdout.readline(), self.words
+        assert READY in self._process.line(), self.words
 
     def stop(self) -> int:
         """End it in good order and return its exit code."""
         process, self._process = self._process, None
         if process is None:
             return 0
-        process.terminate()
-        process.communicate(timeout=30)
-        return process.returncode
+        code, _ = process.end(signal.SIGTERM)
+        return code
 
     def kill(self) -> None:
         """End it as a power cut would."""
         process, self._process = self._process, None
         assert process is not None, "it was started"
-        process.kill()
-        process.communicate(timeout=30)
+        process.end(signal.SIGKILL)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command beside it."""
-        process = self._run(*arguments)
-        out, _ = process.communicate(timeout=60)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, self.words)
+        code, out = self._run(*arguments).end()
+        return subprocess.CompletedProcess(arguments, code, out, self.words)
 
     def mint(self, count: int = 1, role: str = "student") -> list[Any]:
         """Return accounts that nobody has used, each with `user_id`, `email` and `access_token`."""
@@ -130,18 +125,12 @@ class Product:
         lines = (self.folder / "serve.log").read_text().splitlines()
         return [line for line in lines if '"level":"error"' in line or "Traceback" in line]
 
-    def _run(self, *arguments: str) -> subprocess.Popen[str]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "serve.log").open("ab") as log:
-            command = (sys.executable, "-m", "server", *arguments, "--data-dir", str(self._data_dir))
-            return subprocess.Popen(
-                # Should the tests be killed, their servers end with them.
-                embedded.dying_with_parent(signal.SIGTERM, *command),
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=self._environment,
-            )
+    def _run(self, *arguments: str) -> Forked:
+        return Forked(
+            *(*arguments, "--data-dir", str(self._data_dir)),
+            environment=self._environment,
+            log=self.folder / "serve.log",
+        )
 
 
 def countries(path: Path) -> Path:

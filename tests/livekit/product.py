@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,12 +19,13 @@ from rooms.media import LiveKitMedia, room_name
 from server import embedded
 from server.demo.people import Body, Person, RefusedError, Town
 from tests import beside
+from tests.forked import Forked
 from tests.livekit.ear import KEY, SECRET
 from tests.livekit.participant import Participant
 
 T = TypeVar("T")
 
-READY = b"fourtalk is ready"
+READY = "fourtalk is ready"
 PRICE = 10_000
 LESSON = timedelta(hours=1)
 # What of our own environment a server needs; everything else would configure it by accident.
@@ -53,7 +53,7 @@ class Product:
             "LIVEKIT_API_SECRET": SECRET,
             "PUBLIC_URL": self.base,
         }
-        self._serve: asyncio.subprocess.Process | None = None
+        self._serve: Forked | None = None
         self._livekit: asyncio.subprocess.Process | None = None
 
     @contextlib.asynccontextmanager
@@ -67,24 +67,27 @@ class Product:
             await self.start()
             yield
         finally:
-            for process, end in ((self._livekit, signal.SIGKILL), (self._serve, signal.SIGTERM)):
-                if process is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.send_signal(end)
-                    await process.wait()
+            if self._livekit is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    self._livekit.kill()
+                await self._livekit.wait()
+            await self._end(signal.SIGTERM)
 
     async def start(self) -> None:
         """Start the server and wait until it is ready."""
         await asyncio.to_thread(beside.prepare, self._data_dir)
-        self._serve = await self._run("serve", "--port", self.base.rpartition(":")[2], "--time-travel")
-        assert self._serve.stdout is not None
-        assert READY in await self._serve.stdout.readline(), self._log.read_text()[-2000:]
+        port = self.base.rpartition(":")[2]
+        self._serve = await asyncio.to_thread(
+            Forked,
+            *("serve", "--port", port, "--time-travel", "--data-dir", str(self._data_dir)),
+            environment=self._environment,
+            log=self._log,
+        )
+        assert READY in await asyncio.to_thread(self._serve.line), self._log.read_text()[-2000:]
 
     async def kill(self) -> None:
         """End the server without a goodbye; everything it started dies with it, LiveKit too."""
-        assert self._serve is not None
-        self._serve.kill()
-        await self._serve.wait()
+        await self._end(signal.SIGKILL)
 
     async def mint(self, count: int, *, role: str) -> list[dict[str, Any]]:
         """Make accounts, as `fourtalk user mint` does."""
@@ -116,16 +119,10 @@ class Product:
 
             await eventually(answers, "LiveKit answers again")
 
-    async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
-        with self._log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                *embedded.dying_with_parent(signal.SIGTERM, sys.executable, "-m", "server", *arguments),
-                "--data-dir",
-                str(self._data_dir),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env=self._environment,
-            )
+    async def _end(self, sig: signal.Signals) -> None:
+        serve, self._serve = self._serve, None
+        if serve is not None:
+            await asyncio.to_thread(serve.end, sig)
 
 
 class Stage:

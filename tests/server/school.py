@@ -53,13 +53,14 @@ class School:
         headers = {} if person is None else dict(person.headers)
         if method != "GET":
             headers["Idempotency-Key"] = key or uuid.uuid4().hex
-        for _ in range(MOST_ATTEMPTS):
+        attempts = 0
+        while True:
             answer = await self.world.client.request(
                 method, f"/api/v1{path}", content=msgspec.json.encode(body or {}), headers=headers
             )
-            if answer.status_code != 503:
-                break
-        return answer
+            attempts += 1
+            if answer.status_code != 503 or attempts == MOST_ATTEMPTS:
+                return answer
 
     async def do(self, method: str, path: str, person: Person | None, body: object = None) -> Body:
         """Ask for something that must succeed."""
