@@ -213,18 +213,19 @@ async def _fail(
     if movement is not None:
         stripe_entries.record(session, row.back_journal, movement)
     row.status, row.failure = CardRefundStatus.FAILED, failure
+    payment = await session.get_one(Payment, row.payment_id)
+    event = CardRefundFailed(
+        payment_id=payment.id,
+        lesson_id=payment.lesson_id,
+        student_id=OwnerId(payment.student_id),
+        tutor_id=OwnerId(payment.tutor_id),
+        amount=Money(payment.amount, payment.currency),
+        reason=PaymentReason.CARD_FAILED,
+        refunded=Money(theirs, row.currency),
+        kept=Money(ours, row.currency) if ours else None,
+    )
+    outbox.record(session, event, at=now)
     if theirs:
-        payment = await session.get_one(Payment, row.payment_id)
-        event = CardRefundFailed(
-            payment_id=payment.id,
-            lesson_id=payment.lesson_id,
-            student_id=OwnerId(payment.student_id),
-            tutor_id=OwnerId(payment.tutor_id),
-            amount=Money(payment.amount, payment.currency),
-            reason=PaymentReason.CARD_FAILED,
-            refunded=Money(theirs, row.currency),
-        )
-        outbox.record(session, event, at=now)
         outbox.record(session, WalletChanged(OwnerId(row.student_id), row.currency), at=now)
     crashpoint("card_refund.returned")
 

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 Point = Literal[
-    # Purchases and settlements. "written": inside the transaction, with everything in it.
+    # Purchases and settlements. "written": inside the transaction, with everything in it; "returned": a lesson that was
+    # not given is back in its package, and nothing else is done yet.
     "purchase.written",
     "refund.written",
     "due.written",
     "settlement.claimed",
+    "settlement.returned",
     "settlement.written",
     "sweep.found",
     "adjustment.written",

@@ -33,6 +33,7 @@ from billing.models import (
     OwnerId,
     Settlement,
     SourceKind,
+    Transfer,
 )
 from billing.money import Money
 from billing.rows import Rows
@@ -344,7 +345,10 @@ async def _give_lesson(session: AsyncSession, hold_ids: Sequence[UUID], lesson_i
 
 async def _placed_by(session: AsyncSession, journal_id: int) -> list[HoldId]:
     ids = await session.scalars(
-        select(Hold.id).where(Hold.place_journal == journal_id).order_by(Hold.source_id, Hold.slice_no)
+        select(Hold.id)
+        .join(Transfer, Transfer.hold_id == Hold.id)
+        .where(Transfer.journal_id == journal_id)
+        .order_by(Hold.source_id, Hold.slice_no)
     )
     return [HoldId(hold_id) for hold_id in ids]
 

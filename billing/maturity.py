@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, tuple_
+from sqlalchemy import bindparam, delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import divisions, jobs, ledger, outbox
@@ -215,21 +215,25 @@ async def repay(session: AsyncSession, tutor_id: OwnerId, currency: str, *, now:
     return repaid
 
 
+# Made once: every settlement asks.
+_OWING = (
+    select(Account.owner_id, Account.currency)
+    .where(
+        Account.kind == AccountKind.TUTOR_DEBT,
+        tuple_(Account.owner_id, Account.currency).in_(bindparam("tutors", expanding=True)),
+        Account.balance < 0,
+    )
+    .order_by(Account.owner_id)
+)
+
+
 async def repay_all(session: AsyncSession, tutors: Iterable[tuple[OwnerId, str]], *, now: datetime) -> None:
     """Repay what these tutors owe, each in a currency, from earnings that this transaction brought them."""
     wanted = sorted(set(tutors))
     if not wanted:
         return
     # Debts arise only under the lock of the earnings, which this transaction has: whoever owes is seen here.
-    owing = await session.execute(
-        select(Account.owner_id, Account.currency)
-        .where(
-            Account.kind == AccountKind.TUTOR_DEBT,
-            tuple_(Account.owner_id, Account.currency).in_(wanted),
-            Account.balance < 0,
-        )
-        .order_by(Account.owner_id)
-    )
+    owing = await session.execute(_OWING, {"tutors": wanted})
     for tutor_id, currency in owing.all():
         await repay(session, OwnerId(tutor_id), currency, now=now)
 

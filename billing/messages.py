@@ -225,9 +225,12 @@ class AuthorizationNeeded(PaymentMoved, frozen=True, kw_only=True, tag="payment.
 
 
 class CardRefundFailed(PaymentMoved, frozen=True, kw_only=True, tag="card_refund.failed"):
-    """The bank did not take money back, so it is in the wallet."""
+    """The bank did not take money back, so it is in the wallet; or it stays with us, as far as we bore its dispute."""
 
     refunded: Money
+    """What is in the wallet."""
+    kept: Money | None = None
+    """What their bank had given the student already, if anything: it stays with us."""
 
 
 class PackageEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import holds, jobs, ledger, lifetime, maturity, money, outbox, policy
+from billing.crashpoints import crashpoint
 from billing.errors import (
     OptionNotFoundError,
     PackageExhaustedError,
@@ -243,6 +244,8 @@ async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime
                 **_facts(package), lesson_id=lesson_id, remaining=package.remaining
             )
             outbox.record(session, returned, at=now)
+            await session.flush()
+            crashpoint("settlement.returned")
 
 
 async def returned(session: AsyncSession, lesson_id: UUID) -> Sequence[Hold]:

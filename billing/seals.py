@@ -195,8 +195,10 @@ async def _journals(session: AsyncSession, since: int, upto: int) -> AsyncIterat
         _JOURNALS, {"since": since, "upto": upto}, execution_options={"yield_per": CHUNK}
     )
     try:
-        async for row in stream:
-            yield _journal(row)
+        # A row at a time would be a switch of tasks for each.
+        async for rows in stream.partitions():
+            for row in rows:
+                yield _journal(row)
     finally:
         await stream.close()
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import ColumnElement, Select, Uuid, bindparam, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -30,6 +30,7 @@ from billing.models import (
     HoldStatus,
     JournalKind,
     OwnerId,
+    Payment,
     PaymentMethod,
     PaymentReason,
     PresenceRow,
@@ -72,6 +73,57 @@ class Reconsidered(msgspec.Struct, frozen=True):
     to_review: tuple[HoldId, ...] = ()
 
 
+def _take(which: ColumnElement[bool]) -> Select[FactsRow, Sequence[UUID], Sequence[int], bool]:
+    """Return the statement that takes a lesson off the list, and reads what decides its money.
+
+    That is frozen: it stands since the facts were written, under the lock of the lesson.
+    """
+    taken = delete(Due).where(which).returning(Due.lesson_id, Due.version).cte("taken")
+    return (
+        select(
+            FactsRow,
+            func.array_agg(PresenceRow.student_id),
+            func.array_agg(PresenceRow.attended_s),
+            select(Payment.id).where(Payment.lesson_id == FactsRow.lesson_id).exists(),
+        )
+        .join(taken, (taken.c.lesson_id == FactsRow.lesson_id) & (taken.c.version == FactsRow.version))
+        .outerjoin(
+            PresenceRow,
+            (PresenceRow.lesson_id == FactsRow.lesson_id) & (PresenceRow.version == FactsRow.version),
+        )
+        .group_by(FactsRow.lesson_id, FactsRow.version)
+    )
+
+
+# Made once: to put such a statement together costs as much as to send it.
+_LESSON = bindparam("lesson", type_=Uuid)
+_TAKE = _take(Due.lesson_id == _LESSON)
+_TAKE_FREE = _take(
+    Due.lesson_id
+    == select(Due.lesson_id)
+    .where(Due.lesson_id == _LESSON)
+    .with_for_update(skip_locked=True)
+    .scalar_subquery()
+)
+_HELD = (
+    select(Hold)
+    .where(Hold.lesson_id == _LESSON, Hold.status == HoldStatus.HELD)
+    .order_by(Hold.id)
+    .with_for_update(key_share=True)
+    .execution_options(populate_existing=True)
+)
+
+
+class _Claimed(msgspec.Struct, frozen=True):
+    """A lesson whose money this transaction moves, and what decides that."""
+
+    facts: FactsRow
+    attended: Mapping[UUID, int]
+    """Seconds by student; who was never there is not among them."""
+    is_booked: bool
+    """Whether payments belong to it."""
+
+
 async def due(session: AsyncSession, facts: LessonFacts, *, now: datetime) -> bool:
     """Freeze what is known about a lesson and make its settlement due; return False if that was done before.
 
@@ -88,8 +140,8 @@ async def due(session: AsyncSession, facts: LessonFacts, *, now: datetime) -> bo
 
 async def settle(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> Settled | None:
     """Release or refund every open hold of a lesson; return None if the lesson is not due (any more)."""
-    claimed = await session.scalar(delete(Due).where(Due.lesson_id == lesson_id).returning(Due.lesson_id))
-    return None if claimed is None else await _settle(session, lesson_id, now)
+    claimed = await _claim(session, _TAKE, lesson_id)
+    return None if claimed is None else await _settle(session, claimed, now)
 
 
 async def foresee(session: AsyncSession, facts: LessonFacts) -> Sequence[Foreseen]:
@@ -122,14 +174,9 @@ async def sweep(sessions: async_sessionmaker[AsyncSession], now: datetime) -> in
         crashpoint("sweep.found")
         try:
             async with sessions.begin() as session:
-                free = select(Due.lesson_id).where(Due.lesson_id == lesson_id)
-                claimed = await session.scalar(
-                    delete(Due)
-                    .where(Due.lesson_id == free.with_for_update(skip_locked=True).scalar_subquery())
-                    .returning(Due.lesson_id)
-                )
+                claimed = await _claim(session, _TAKE_FREE, lesson_id)
                 if claimed is not None:
-                    await _settle(session, lesson_id, now)
+                    await _settle(session, claimed, now)
                     settled += 1
         except (BillingError, SQLAlchemyError):
             log.exception("settlement_failed", lesson_id=str(lesson_id))
@@ -224,25 +271,29 @@ def judge(
     )
 
 
-async def _settle(session: AsyncSession, lesson_id: UUID, now: datetime) -> Settled:
+async def _claim(
+    session: AsyncSession, take: Select[FactsRow, Sequence[UUID], Sequence[int], bool], lesson_id: UUID
+) -> _Claimed | None:
+    """Take a lesson off the list of those that are due; return None if it is not there (any more)."""
+    row = (await session.execute(take, {"lesson": lesson_id})).one_or_none()
+    if row is None:
+        return None
+    facts, students, seconds, is_booked = row
+    # Of a lesson without students the one row is empty.
+    return _Claimed(facts, dict(zip(students, seconds, strict=True)), is_booked)
+
+
+async def _settle(session: AsyncSession, claimed: _Claimed, now: datetime) -> Settled:
     """Move the money of a lesson whose due row is deleted by this transaction."""
     crashpoint("settlement.claimed")
-    facts = await session.get_one(FactsRow, (lesson_id, FROZEN))
+    facts, attended = claimed.facts, claimed.attended
+    lesson_id = facts.lesson_id
     if facts.tutor_absent or facts.cancelled:
         await packages.return_lesson(session, lesson_id, now=now)
-    booked = await payment_moves.of_lesson(session, lesson_id)
-    holds = (
-        await session.scalars(
-            select(Hold)
-            .where(Hold.lesson_id == lesson_id, Hold.status == HoldStatus.HELD)
-            .order_by(Hold.id)
-            .with_for_update(key_share=True)
-            .execution_options(populate_existing=True)
-        )
-    ).all()
+    booked = await payment_moves.of_lesson(session, lesson_id) if claimed.is_booked else ()
+    holds = (await session.scalars(_HELD, {"lesson": lesson_id})).all()
     if not holds and not booked:
         return Settled(lesson_id, (), ())
-    attended = await _attended(session, lesson_id)
     for payment in booked:
         if payment.method == PaymentMethod.CARD and payment.hold_id is not None:
             # What goes back may go on to the card, in a journal of its own.
@@ -427,15 +478,6 @@ async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, 
     ]
     if rows:
         await session.execute(insert(PresenceRow), rows)
-
-
-async def _attended(session: AsyncSession, lesson_id: UUID) -> Mapping[UUID, int]:
-    rows = await session.execute(
-        select(PresenceRow.student_id, PresenceRow.attended_s).where(
-            PresenceRow.lesson_id == lesson_id, PresenceRow.version == FROZEN
-        )
-    )
-    return dict(rows.all())
 
 
 def _adjusted(hold: Hold, decision: Decision) -> HoldAdjusted:

@@ -136,6 +136,16 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Your card took no refund", "{refunded} came back and are in your wallet."),
         Text("Không thể hoàn tiền về thẻ", "{refunded} đã quay lại và nằm trong ví của bạn."),
     ),
+    "card_refund_kept": Entry(
+        Text(
+            "Your card took no refund",
+            "{kept} of it your bank had given you already, so they stay with us; {refunded} are in your wallet.",
+        ),
+        Text(
+            "Không thể hoàn tiền về thẻ",
+            "Ngân hàng đã trả cho bạn {kept} trong số đó nên khoản này ở lại với chúng tôi; {refunded} nằm trong ví của bạn.",
+        ),
+    ),
     "refund_processed": Entry(
         Text("Refund", "{amount} are back in your wallet."),
         Text("Hoàn tiền", "{amount} đã được hoàn vào ví của bạn."),

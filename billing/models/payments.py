@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from billing.models.base import REASON_LEAST, Base, one_of
-from billing.models.holds import Hold, Settlement
+from billing.models.holds import Settlement
 from billing.models.ledger import Journal
 from billing.models.terms import PolicyRow
 
@@ -176,7 +176,6 @@ class Payment(Base):
         ForeignKeyConstraint(
             ["id", "seq", "state"], [PaymentEvent.payment_id, PaymentEvent.seq, PaymentEvent.to_state]
         ),
-        ForeignKeyConstraint(["hold_id", "amount", "tutor_bps"], [Hold.id, Hold.amount, Hold.tutor_bps]),
         UniqueConstraint("hold_id"),
         UniqueConstraint("setup_id"),
         one_of("state", PaymentState),
@@ -238,7 +237,7 @@ class Payment(Base):
     captured: Mapped[int] = mapped_column(server_default=text("0"))
     refunded: Mapped[int] = mapped_column(server_default=text("0"))
     hold_id: Mapped[UUID | None]
-    """A card has one from the moment its money is with us."""
+    """A card has one from the moment its money is with us. It says the same amount and split (trigger)."""
     accepted_at: Mapped[datetime | None]
     """When the tutor agreed."""
     accepted_by: Mapped[str | None]

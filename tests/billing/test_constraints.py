@@ -535,9 +535,6 @@ BAD: dict[str, tuple[str, Row]] = {
     "ck_ledger_journal_kind_known": ("ledger_journal", {"kind": "theft"}),
     "ck_ledger_journal_admin_needs_reason": ("ledger_journal", {"actor": "admin:1"}),
     "pk_ledger_transfer": ("ledger_transfer", {"leg": 1}),
-    "fk_ledger_transfer_journal_id": ("ledger_transfer", {"journal_id": 7}),
-    "fk_ledger_transfer_debit_account_currency": ("ledger_transfer", {"debit_account": 10**9}),
-    "fk_ledger_transfer_credit_account_currency": ("ledger_transfer", {"credit_account": 10**9}),
     "ck_ledger_transfer_amount_positive": ("ledger_transfer", {"amount": 0}),
     "ck_ledger_transfer_two_accounts": ("ledger_transfer", {"debit_account": "<wallet>"}),
     "ck_ledger_account_floor": (
@@ -578,13 +575,10 @@ BAD: dict[str, tuple[str, Row]] = {
         "hold_settlement",
         {"hold_id": "<settled>"},
     ),
-    "fk_hold_settlement_hold_id_amount_tutor_bps": ("hold_settlement", {"hold_id": UUID(int=1)}),
     "fk_hold_settlement_hold_id_previous": (
         "hold_settlement",
         {"hold_id": "<settled>", "number": 2, "cause": "adjustment"},
     ),
-    "fk_hold_settlement_lesson_id_facts_version": ("hold_settlement", {"lesson_id": UUID(int=1)}),
-    "fk_hold_settlement_journal_id": ("hold_settlement", {"journal_id": 7}),
     "ck_hold_settlement_cause_known": (
         "hold_settlement",
         {"cause": "mood"},
@@ -764,7 +758,6 @@ BAD: dict[str, tuple[str, Row]] = {
     "uq_payment_hold_id": ("payment", {"hold_id": "<settled>"}),
     "uq_payment_setup_id": ("payment", {"setup_id": "seti_1"}),
     "fk_payment_id_seq_state": ("payment", {"seq": 2}),
-    "fk_payment_hold_id_amount_tutor_bps": ("payment", {"hold_id": "<held>", "amount": 1}),
     "fk_payment_policy_version": ("payment", {"policy_version": 99}),
     "ck_payment_method_known": ("payment", {"method": "cash"}),
     "ck_payment_verdict_known": ("payment", {**VERDICT, "verdict": "mood"}),
@@ -912,7 +905,27 @@ MORE: list[tuple[str, str, Row]] = [
     ("ck_dispute_refunded_has_amount", "dispute", {"refunded": 1}),
     ("ck_card_dispute_ended_has_time", "card_dispute", {"ended_at": NOW}),
     ("ck_ledger_request_key_length", "ledger_request", {"key": "k" * 256}),
-    ("fk_ledger_transfer_credit_account_currency", "ledger_transfer", {"currency": "EUR"}),
+    # Of the triggers that look at all rows of a statement.
+    ("fk_ledger_transfer_journal_id", "ledger_transfer", {"journal_id": 7}),
+    ("fk_ledger_transfer_debit_account_currency", "ledger_transfer", {"debit_account": 10**9}),
+    ("fk_ledger_transfer_credit_account_currency", "ledger_transfer", {"credit_account": 10**9}),
+    ("fk_ledger_transfer_debit_account_currency", "ledger_transfer", {"currency": "EUR"}),
+    ("fk_hold_settlement_hold_id_amount_tutor_bps", "hold_settlement", {"hold_id": UUID(int=1)}),
+    (
+        "fk_hold_settlement_hold_id_amount_tutor_bps",
+        "hold_settlement",
+        {"amount": 20_000, "to_tutor": 6_000, "to_platform": 14_000},
+    ),
+    (
+        "fk_hold_settlement_hold_id_amount_tutor_bps",
+        "hold_settlement",
+        {"tutor_bps": 5_000, "to_tutor": 5_000, "to_platform": 5_000},
+    ),
+    ("fk_hold_settlement_lesson_id_facts_version", "hold_settlement", {"lesson_id": UUID(int=1)}),
+    ("fk_hold_settlement_journal_id", "hold_settlement", {"journal_id": 7}),
+    ("fk_payment_hold_id_amount_tutor_bps", "payment", {"hold_id": SOMEBODY}),
+    ("fk_payment_hold_id_amount_tutor_bps", "payment", {"hold_id": "<held>", "amount": 1}),
+    ("fk_payment_hold_id_amount_tutor_bps", "payment", {"hold_id": "<held>", "tutor_bps": 1}),
     ("ck_ledger_journal_admin_needs_reason", "ledger_journal", {"actor": "admin:1", "reason": "short"}),
     ("ck_hold_settlement_facts_decide", "hold_settlement", {"facts_version": None}),
     (
@@ -1019,7 +1032,6 @@ ELSEWHERE = {
     "pk_job": "identity always",
     "uq_ledger_account_id_currency": "id is the key already; the pair is there to be referred to",
     "uq_ledger_seal_number_upto_xid": "number is the key already; the pair is there to be referred to",
-    "uq_hold_id_amount_tutor_bps": "id is the key already; the three are there to be referred to",
     "ck_hold_status_known": "the trigger lets a hold begin held only, and closing writes two words",
     "pk_ledger_request": "test_a_key_is_taken_once",
     "uq_top_up_checkout_id": "test_an_id_of_stripe_is_known_once",
@@ -1170,6 +1182,7 @@ GUARDED = [
         "LEDGER_ONLY",
         "insert into ledger_transfer_p_2026 select journal_id, 99, debit_account, credit_account, currency, 1 from ledger_transfer limit 1",
     ),
+    ("a ledger_account never changes what it was made with", "update ledger_account set currency = 'EUR'"),
     ("LEDGER_ONLY", "insert into ledger_request values ('s', 'k', sha256('x'), 1)"),
     ("APPEND_ONLY", "truncate ledger_account cascade"),
     # What was written stays.
@@ -1281,6 +1294,66 @@ async def test_nobody_writes_past_the_guards(sessions: Sessions, stage: Stage) -
         refused.append((str(getattr(error.value.orig, "__cause__", "")).partition(":")[0], statement))
 
     assert refused == GUARDED
+
+
+@pytest.mark.parametrize(
+    ("refusal", "statement"),
+    [
+        # By the table alone are its rows applied to the balances.
+        (
+            "LEDGER_ONLY",
+            (
+                "insert into ledger_transfer_p_2026 select journal_id, 99, debit_account, credit_account, currency, 1"
+                " from ledger_transfer limit 1"
+            ),
+        ),
+        ("APPEND_ONLY", "delete from ledger_account"),
+        ("never changes", "update ledger_account set id = default"),
+    ],
+)
+async def test_what_the_ledger_itself_may_not_do(
+    sessions: Sessions, stage: Stage, refusal: str, statement: str
+) -> None:
+    async with sessions() as session:
+        await session.execute(text("select set_config('ledger.posting', 'on', true)"))
+        with pytest.raises(DBAPIError, match=refusal):
+            await session.execute(text(statement))
+
+
+@pytest.mark.parametrize("table", ["ledger_journal", "ledger_transfer"])
+async def test_every_part_of_the_ledger_is_closed(sessions: Sessions, table: str) -> None:
+    """A part that is made later has what the others have."""
+    async with sessions() as session:
+        parts = await session.execute(
+            text(
+                "select c.oid::regclass::text as name, array_agg(t.tgname::text) as guards from pg_inherits i"
+                " join pg_class c on c.oid = i.inhrelid left join pg_trigger t on t.tgrelid = c.oid"
+                " where i.inhparent = cast(cast(:table as text) as regclass) group by c.oid"
+            ),
+            {"table": table},
+        )
+        missing = {row.name: GUARDS_OF_PARTS[table] - set(row.guards) for row in parts}
+    assert missing
+    assert not any(missing.values()), missing
+
+
+GUARDS_OF_PARTS = {
+    "ledger_journal": {"append_only", "only_ledger"},
+    "ledger_transfer": {"append_only", "only_ledger", "never_directly"},
+}
+
+
+async def test_every_column_of_a_hold_is_guarded(sessions: Sessions) -> None:
+    """A change of the status alone has a guard of its own, and costs no call of a function where it is right."""
+    async with sessions() as session:
+        free = await session.scalars(
+            text(
+                "select attname::text from pg_attribute a where attrelid = 'hold'::regclass and attnum > 0"
+                " and not attisdropped and not exists (select from pg_trigger t where t.tgrelid = a.attrelid"
+                " and t.tgname = 'guard' and a.attnum = any(t.tgattr))"
+            )
+        )
+        assert list(free) == ["status"]
 
 
 async def test_a_hold_begins_held(sessions: Sessions, stage: Stage) -> None:

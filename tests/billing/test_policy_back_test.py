@@ -94,7 +94,10 @@ async def lived(sessions: Sessions, chance: random.Random) -> None:
             )
             async with sessions() as session:
                 newest = await session.scalar(
-                    select(Settlement).join(Hold).order_by(Settlement.journal_id.desc()).limit(1)
+                    select(Settlement)
+                    .join(Hold, Hold.id == Settlement.hold_id)
+                    .order_by(Settlement.journal_id.desc())
+                    .limit(1)
                 )
             assert newest is not None
             earned += newest.to_tutor if kind in TIERED else 0

@@ -22,11 +22,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing import (
     card_payments,
+    card_refunds,
     holds,
     jobs,
+    ledger,
     packages,
     payouts,
+    reviews,
     settlement,
+    stripe_entries,
     stripe_events,
     top_ups,
     wallet,
@@ -39,9 +43,11 @@ from billing.errors import (
     LeaseLostError,
     PackageOverError,
 )
-from billing.models import Cause, HoldId, OwnerId, TopUpStatus
+from billing.ledger import AccountKey
+from billing.models import AccountKind, Cause, HoldId, OwnerId, TopUpStatus
 from billing.money import split
 from billing.packages import EXPIRY_GRACE
+from billing.stripe_objects import Refund
 from server.integrations.stripe_fake.disputes import FEE as DISPUTE_FEE
 from tests.billing.booker import PRICE, TUTOR_BPS, Booker
 from tests.billing.earner import Earner
@@ -53,6 +59,7 @@ from tests.billing.world import (
     Sessions,
     at_once,
     balance,
+    blocked,
     buy,
     earnings,
     end,
@@ -222,6 +229,35 @@ async def test_a_hold_is_released_or_given_back_by_whoever_comes_first(
     assert await violations(sessions) == []
 
 
+async def test_of_two_administrators_one_closes_a_review(sessions: Sessions) -> None:
+    for _ in range(4):
+        student, lesson = owner(), uuid4()
+        await fund(sessions, student, 10_000)
+        await buy(sessions, student, new_hold(lesson_id=lesson))
+        await end(sessions, facts(lesson, {student: 0}))
+        async with sessions.begin() as session:
+            await settlement.reconsider(session, facts(lesson, {student: PLANNED_S}), now=NOW)
+        async with sessions() as session:
+            [review] = await reviews.find(session, is_open=True, limit=9, before=None)
+        admins = [uuid4(), uuid4()]
+
+        async def close(admin: UUID, review_id: UUID = review.id) -> UUID:
+            async with sessions.begin() as session:
+                await reviews.close(session, review_id, admin_id=admin, notes=f"Seen by {admin}.", now=NOW)
+            return admin
+
+        found = await answers([close(admin) for admin in admins])
+
+        [closed_by] = [one for one in found if isinstance(one, UUID)]
+        [refused] = [one.code for one in found if isinstance(one, BillingError)]
+        assert refused == "review_closed"
+        async with sessions() as session:
+            closed = await reviews.find(session, is_open=False, limit=9, before=None)
+            assert await reviews.find(session, is_open=True, limit=9, before=None) == []
+        assert {one.id: one.notes for one in closed}[review.id] == f"Seen by {closed_by}."
+    assert await violations(sessions) == []
+
+
 async def test_a_town_where_everybody_deals_with_everybody_waits_in_no_ring(
     sessions: Sessions, record_property: Callable[[str, object], None], *, full: bool
 ) -> None:
@@ -294,6 +330,11 @@ def booker(sessions: Sessions) -> Booker:
 async def authorized(booker: Booker) -> UUID:
     """A payment of somebody new, whose lesson is over."""
     booker.student, booker.tutor = owner(), owner()
+    return await taught(booker)
+
+
+async def taught(booker: Booker) -> UUID:
+    """A payment whose lesson is over."""
     payment_id = await booker.by_card()
     await booker.accept(payment_id)
     await booker.ends(payment_id)
@@ -386,6 +427,77 @@ async def test_a_refund_by_hand_and_a_lost_dispute_take_the_price_once(booker: B
         assert await has(booker) == (0, 0)
     assert await expense(booker.sessions) == rounds * (PRICE * 29 // 1000 + 30 + DISPUTE_FEE)
     await booker.checked()
+
+
+@pytest.mark.timeout(900)
+async def test_a_refund_fails_while_late_evidence_opens_a_review_of_its_hold(
+    booker: Booker, full: bool
+) -> None:
+    """The tutor did not come, so the price went back to the card, whose bank does not take it; the tutor did come."""
+    for attempt in range(100 if full else 2):
+        booker.student, booker.tutor = owner(), owner()
+        payment_id = await booker.by_card()
+        await booker.accept(payment_id)
+        await booker.ends(payment_id, tutor_s=0)
+        await booker.run()
+        await booker.hear()
+        await booker.fake.act(f"/refunds/{booker.at_stripe('refund')[-1]['id']}/fail")
+        deeds = [
+            booker.hears_late(payment_id, student_s=PLANNED_S, tutor_s=PLANNED_S),
+            *await told(booker),
+        ]
+        random.Random(attempt).shuffle(deeds)
+
+        await answers(deeds)
+        await run_down(booker)
+
+        assert await has(booker) == (PRICE, 0)
+        assert (await booker.refunds())[-1].status == "failed"
+        async with booker.sessions() as session:
+            [review, *_] = await reviews.find(session, is_open=True, limit=1, before=None)
+        assert (review.hold_id, review.by_evidence) == (await booker.hold(payment_id), usd(0))
+    await booker.checked()
+
+
+async def test_a_refund_that_fails_waits_where_others_wait_and_holds_nothing_they_want(
+    booker: Booker,
+) -> None:
+    """A credit has the wallet and wants our account at Stripe: who had taken that one before would wait in a ring."""
+    await fund(booker.sessions, booker.student, 1)
+    payment_id = await taught(booker)
+    await booker.run()
+    await booker.refund(payment_id, to_card=True)
+    [asked] = await booker.refunds()
+    wallet_key = AccountKey(AccountKind.WALLET, booker.student, "USD")
+    stripe = stripe_entries.at_stripe("USD")
+    found = Refund(
+        id="re_1",
+        status="failed",
+        amount=asked.amount,
+        currency="usd",
+        created=int(NOW.timestamp()),
+        charge=None,
+        payment_intent=None,
+        balance_transaction="txn_out",
+        failure_balance_transaction="txn_back",
+        metadata={},
+    )
+
+    async def fail() -> None:
+        async with booker.sessions.begin() as session:
+            await card_refunds.apply(session, asked.id, found, now=booker.now)
+
+    async with booker.sessions() as credit, asyncio.TaskGroup() as tasks:
+        first = (await ledger.locked(credit, [wallet_key]))[wallet_key]
+        tasks.create_task(fail())
+        await blocked(booker.sessions)
+        second = (await ledger.locked(credit, [stripe]))[stripe]
+        await credit.rollback()
+
+    assert first.id < second.id, "whoever wants both takes them in this order"
+    assert [(one.status, one.failure) for one in await booker.refunds()] == [("failed", "failed")]
+    assert (await has(booker))[0] == PRICE + 1
+    assert await violations(booker.sessions) == []
 
 
 # Work, withdrawals, packages --------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from billing.errors import BillingError, ReasonTooShortError
 from billing.facts import Interval, LessonFacts, Presence
 from billing.holds import NewHold
 from billing.messages import Event
-from billing.models import REASON_LEAST, HoldId, OwnerId, PackageExpiry, SourceKind
+from billing.models import REASON_LEAST, Base, HoldId, OwnerId, PackageExpiry, SourceKind
 from billing.money import Money
 from billing.policy import Policy, Tier
 from server import db
@@ -25,22 +25,8 @@ Sessions = async_sessionmaker[AsyncSession]
 T = TypeVar("T")
 Deed = Callable[[AsyncSession], Awaitable[object]]
 
-# Where money is, what became of it, what people decided, and what follows from it.
-TELLING = (
-    "ledger_account",
-    "ledger_journal",
-    "hold",
-    "hold_settlement",
-    "hold_freeze",
-    "dispute",
-    "withdrawal",
-    "package",
-    "payment",
-    "payment_refund",
-    "policy",
-    "outbox",
-    "job",
-)
+# Everything that billing knows: what a refusal must leave as it was.
+TELLING = sorted(Base.metadata.tables)
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PLANNED_S = 5_400

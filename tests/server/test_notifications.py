@@ -3,14 +3,18 @@
 import re
 from uuid import UUID
 
+import msgspec
 import pytest
 from sqlalchemy import func, select, update
 
+from billing.messages import CardRefundFailed
+from billing.models import OwnerId, PaymentReason
 from billing.money import Money
 from server import texts
 from server.context import Principal
 from server.errors import NotFoundError
 from server.features.accounts.models import User
+from server.features.notifications import reactions
 from server.features.notifications.models import Notification
 from server.features.notifications.notices import Notice, forget, notify
 from server.reaction import Occasion
@@ -68,6 +72,33 @@ async def test_people_are_told_in_their_language(stage: Stage) -> None:
 
     [shown] = (await stage.do("notification.list", ann))["items"]
     assert shown["text"] == "12,50 USD đã được hoàn vào ví của bạn."
+
+
+async def test_a_student_is_told_of_a_refund_that_no_card_took_and_of_what_their_bank_gave_them(
+    stage: Stage,
+) -> None:
+    [ann] = await stage.people(1)
+    moved = CardRefundFailed(
+        payment_id=UUID(int=1),
+        lesson_id=UUID(int=2),
+        student_id=OwnerId(ann.user_id),
+        tutor_id=OwnerId(UUID(int=3)),
+        amount=Money(10_000),
+        reason=PaymentReason.CARD_FAILED,
+        refunded=Money(4_000),
+    )
+    lost = msgspec.structs.replace(moved, refunded=Money(0), kept=Money(4_000))
+
+    for number, event in enumerate((moved, lost)):
+        async with stage.parts.sessions.begin() as session:
+            occasion = Occasion(session, f"card_refund:{number}", stage.parts.clock.now())
+            await reactions.tell_of_failed_refund(occasion, event)
+
+    told = (await stage.do("notification.list", ann))["items"]
+    assert {one["text"] for one in told} == {
+        "40.00 USD came back and are in your wallet.",
+        "40.00 USD of it your bank had given you already, so they stay with us; 0.00 USD are in your wallet.",
+    }
 
 
 async def test_account_that_is_gone_is_not_told(stage: Stage) -> None:

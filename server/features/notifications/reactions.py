@@ -1,6 +1,7 @@
 """What people are told of their own accounts, and of the payments of their bookings. Each may run twice."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -77,9 +78,12 @@ async def tell_of_card_refund(occasion: Occasion, event: PaymentRefunded) -> Seq
 
 
 async def tell_of_failed_refund(occasion: Occasion, event: CardRefundFailed) -> Sequence[Post]:
-    """Tell a student that their bank took no refund."""
-    facts = {"refunded": event.refunded, "payment_id": event.payment_id}
-    return await notify(occasion, [Notice(event.student_id, "card_refund_failed", facts, "/wallet")])
+    """Tell a student that their bank took no refund, and what of it their bank had given them already."""
+    facts: dict[str, Any] = {"refunded": event.refunded, "payment_id": event.payment_id}
+    notice = "card_refund_failed"
+    if event.kept is not None:
+        notice, facts = "card_refund_kept", facts | {"kept": event.kept}
+    return await notify(occasion, [Notice(event.student_id, notice, facts, "/wallet")])
 
 
 REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {

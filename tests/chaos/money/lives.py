@@ -5,6 +5,7 @@ everybody must have in the end is a constant, wherever it died and however often
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import signal
@@ -23,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from billing import (
     crashpoints,
     holds,
+    packages,
     payout_accounts,
     payouts,
     reconciliation,
@@ -31,11 +33,15 @@ from billing import (
     withdrawals,
 )
 from billing.crashpoints import Point
+from billing.errors import AlreadyHeldError, LessonOverError, PackageOverError
 from billing.models import (
     AttemptStatus,
     Cause,
+    Hold,
     HoldId,
     OwnerId,
+    Package,
+    PackageOption,
     PayoutAttempt,
     SourceKind,
     TopUpWay,
@@ -64,6 +70,8 @@ DONE, FAILED, INTERRUPTED = 0, 1, 3
 # Who shops.
 SEATS = 3
 EARNED, SENT, RETURNED, SPENT = 10_000, 5_000, 3_000, 1_000
+# Of who has earned nothing yet, by the first terms.
+PACKAGE_LESSONS, PACKAGE_BPS = 3, 8_000
 
 
 def live(plan: Plan) -> None:
@@ -185,6 +193,67 @@ def _missing(pupils: Sequence[OwnerId], lesson: int) -> OwnerId:
     return pupils[lesson % len(pupils)]
 
 
+# Somebody buys a package --------------------------------------------------------------------------------------------
+
+
+async def package(life: Life) -> None:
+    """Of three lessons the tutor misses the first, which goes back and is given later; the rest is given back."""
+    plan, sessions, now = life.plan, life.sessions, START
+    student, bought = name(plan, "student"), name(plan, "package")
+    missed, given = name(plan, "missed"), name(plan, "given")
+    await life.fund(PACKAGE_LESSONS * PRICE, student)
+    await _buy_package(life, student, bought)
+    await _use(life, bought, missed)
+    nobody = msgspec.structs.replace(
+        facts(missed, life.tutor, {student: PLANNED_S}), tutor_attended_s=0, tutor_absent=True
+    )
+    await life.end(nobody)
+    await life.settle(missed)
+    await _use(life, bought, given)
+    await life.end(facts(given, life.tutor, {student: PLANNED_S}))
+    await life.settle(given)
+    with contextlib.suppress(PackageOverError):
+        async with sessions.begin() as session:
+            await packages.refund_rest(
+                session, bought, actor=f"user:{student}", reason="cannot come", now=now
+            )
+    async with sessions() as session:
+        taught = (await session.scalars(select(Hold.id).where(Hold.lesson_id == given))).one()
+    await life.mature([taught])
+
+
+async def _buy_package(life: Life, student: OwnerId, package_id: UUID) -> None:
+    option = PackageOption(
+        id=name(life.plan, "option"),
+        tutor_id=life.tutor,
+        title="Three lessons",
+        description="",
+        minutes=90,
+        sessions=PACKAGE_LESSONS,
+        price=PACKAGE_LESSONS * PRICE,
+        currency="USD",
+        is_rolling=False,
+        is_popular=False,
+        position=0,
+        created_at=START,
+        updated_at=START,
+    )
+    async with life.sessions.begin() as session:
+        # As a command does whose key was used before.
+        if await session.get(Package, package_id) is None:
+            await session.merge(option)
+            await session.flush()
+            wanted = await packages.offer(session, option.id, now=START)
+            await packages.buy(session, wanted, package_id=package_id, student_id=student, now=START)
+
+
+async def _use(life: Life, package_id: UUID, lesson_id: UUID) -> None:
+    """Take a lesson, unless it is taken or over."""
+    with contextlib.suppress(AlreadyHeldError, LessonOverError, PackageOverError):
+        async with life.sessions.begin() as session:
+            await packages.use(session, package_id, lesson_id, opened_at=START, now=START)
+
+
 # Somebody pays ------------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +363,7 @@ async def _attempt(life: Life, withdrawal_id: UUID) -> PayoutAttempt:
 LIVES: Mapping[str, Callable[[Life], Awaitable[None]]] = {
     "shopping": shopping,
     "course": course,
+    "package": package,
     "paying": paying,
     "earning": earning,
     **cards.LIVES,
@@ -321,6 +391,13 @@ def outcome(plan: Plan) -> dict[tuple[str, UUID], int]:
             tutor, _ = split(PRICE, BPS)
             back: dict[tuple[str, UUID], int] = {("wallet", one): PRICE * missed[one] for one in pupils}
             return back | {("earnings", name(plan, "tutor")): tutor * (len(pupils) - 1) * len(lessons)}
+        case "package":
+            tutor, _ = split(PRICE, PACKAGE_BPS)
+            return {
+                ("wallet", name(plan, "student")): (PACKAGE_LESSONS - 1) * PRICE,
+                ("earnings", name(plan, "tutor")): tutor,
+                ("earnings_pending", name(plan, "tutor")): 0,
+            }
         case "paying":
             return {("wallet", name(plan, "payer")): 3 * TOP_UP}
         case "earning":
