@@ -17,10 +17,23 @@ from server.features.packages.reactions import REACTIONS as PACKAGES
 from server.features.referrals.reactions import REACTIONS as REFERRALS
 from server.features.talks.reactions import REACTIONS as TALKS, TOGETHER as TALKS_TOGETHER
 from server.features.top_ups.reactions import REACTIONS as TOP_UPS
+from server.features.tutors.reactions import REACTIONS as TUTORS
 from server.features.wallet.reactions import REACTIONS as WALLET, TOGETHER as WALLET_TOGETHER
 from server.reaction import Reaction, Together
 
-FEATURES = (TALKS, COURSES, LESSONS, WALLET, DISPUTES, EARNINGS, TOP_UPS, PACKAGES, REFERRALS, NOTIFICATIONS)
+FEATURES = (
+    TALKS,
+    COURSES,
+    LESSONS,
+    WALLET,
+    DISPUTES,
+    EARNINGS,
+    TOP_UPS,
+    PACKAGES,
+    REFERRALS,
+    TUTORS,
+    NOTIFICATIONS,
+)
 
 R = TypeVar("R")
 

@@ -295,6 +295,10 @@ PAGES: Final[dict[str, Entry]] = {
         Text(
             "{title}",
             "{host} invites you to a free talk. {seated} of {cap} places are taken. Its code is {code}.",
+    "tutor_applied": Entry(
+        Text("A tutor applies", "{name} asks to be approved as a tutor."),
+        Text("Gia sư xin duyệt", "{name} xin được duyệt làm gia sư."),
+    ),
         ),
         Text("{title}", "{host} mời bạn vào một buổi trò chuyện. Đã có {seated} trên {cap} chỗ. Mã: {code}."),
     ),

@@ -10,6 +10,7 @@ import { rooms } from "./rooms/routes";
 import { talks } from "./talks/routes";
 import { wallet } from "./wallet/routes";
 
+import { tutors } from "./tutors/routes";
 export const FEATURES: readonly Feature[] = [talks, courses, wallet, earnings, admin, policy, notifications, rooms, accounts];
 
 export const ROUTES = FEATURES.flatMap(({ routes }) => routes);

@@ -11,6 +11,7 @@ export interface Operations {
   "admin.room.journal": { d: ReadJournal; ok: JournalPage };
   "admin.room.list": { d: ListRooms; ok: RoomPage };
   "admin.tutor.approve": { d: ApproveTutor; ok: ManagedAccount };
+  "admin.tutor.profile": { d: GetTutorProfile; ok: ProfileView };
   "admin.tutor.reject": { d: RejectTutor; ok: ManagedAccount };
   "admin.user.block": { d: Block; ok: ManagedAccount };
   "admin.user.list": { d: ListUsers; ok: Users };
@@ -132,6 +133,9 @@ export interface Operations {
   "wallet.adjust": { d: AdjustWallet; ok: Adjusted };
   "wallet.entries": { d: ListEntries; ok: EntryPage };
   "wallet.entry.paper": { d: GetEntryPaper; ok: Blob };
+  "tutor_profile.get": { d: GetProfile; ok: ProfileView };
+  "tutor_profile.submit": { d: SubmitProfile; ok: ProfileView };
+  "tutor_profile.update": { d: UpdateProfile; ok: ProfileView };
   "wallet.get": { d: GetWallet; ok: WalletView };
   "wallet.goodwill": { d: GiveGoodwill; ok: GoodwillView };
   "wallet.statement": { d: GetStatement; ok: StatementView };
@@ -235,7 +239,7 @@ export interface Errors {
 }
 
 /** What went wrong, for programs: the name of the socket's error, or what says it more closely. */
-export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "review_closed" | "review_not_found" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
+export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "profile_incomplete" | "profile_waits" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "reset_link_invalid" | "review_closed" | "review_not_found" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
 
 /** Why the server closes a socket. */
 export interface CloseCodes {
@@ -899,6 +903,10 @@ export interface GetRoom {
 
 /** Ask what happened to one account of the caller in a period of their own calendar. */
 export interface GetStatement {
+/** Ask for the own profile. */
+export interface GetProfile {
+}
+
   account?: "earnings" | "earnings_pending" | "wallet";
   since?: Day | null;
   until?: Day | null;
@@ -970,6 +978,11 @@ export interface GoodwillView {
 export interface HideOption {
   option_id: Id;
   hidden?: boolean;
+/** Ask for a tutor's profile, to decide about it. */
+export interface GetTutorProfile {
+  user_id: Id;
+}
+
 }
 
 /** A page of a channel's past. */
@@ -2040,6 +2053,22 @@ export interface PurchaseView {
 }
 
 /** A place in the queue, counted from 1. */
+/** What a tutor says of themselves, and how their application stands. */
+export interface ProfileView {
+  user_id: Id;
+  status: TutorStatus;
+  title: string;
+  description: string;
+  subjects: readonly string[];
+  languages: readonly string[];
+  hourly_rate: Money | null;
+  experience_years: number | null;
+  is_adult: boolean;
+  missing: readonly ("description" | "hourly_rate" | "is_adult" | "languages" | "subjects" | "title")[];
+  submitted_at: Instant | null;
+  answer: string | null;
+}
+
 export interface QueuePlace {
   position: number;
 }
@@ -2142,6 +2171,12 @@ export interface Reference {
 
 /** A page of people. */
 export interface ReferralPage {
+/** What an hour costs, in minor units: 5 to 500 dollars (B-05). */
+export interface Rate {
+  amount: number;
+  currency?: "USD";
+}
+
   items: readonly Referred[];
   next_cursor: string | null;
 }
@@ -2828,6 +2863,10 @@ export interface TopUpView {
   client_secret: string | null;
   created_at: Instant;
   expires_at: Instant;
+/** Ask to be approved, for the first time or again after a refusal. */
+export interface SubmitProfile {
+}
+
   test: boolean;
 }
 
@@ -3069,6 +3108,17 @@ export interface Witness {
   kind: "aborted" | "absent" | "finished" | "joined" | "left" | "outage" | "seen" | "started" | "stay" | "track";
   at: Instant;
   identity: string | null;
+/** Change the own profile; what is absent stays. It need not be whole before it is submitted. */
+export interface UpdateProfile {
+  title?: string;
+  description?: string;
+  subjects?: readonly string[];
+  languages?: readonly string[];
+  hourly_rate?: Rate | null;
+  experience_years?: number | null;
+  is_adult?: boolean;
+}
+
   session: string;
   until: Instant | null;
   generation: number;
