@@ -35,6 +35,7 @@ from server.http import contract, door, health, problem, share, test_payments
 from server.http.edge import ASGIApp, Edge
 from server.http.limits import Limiter
 from server.integrations.geo import Locator, client_address
+from server.integrations.email import Mailer
 from server.job import Means
 from server.payments import open_payments
 from server.reads import Reads
@@ -103,9 +104,6 @@ async def running(
         def publish(room_id: UUID, events: Sequence[PublicEvent]) -> None:
             gateway.publish(f"{bridge.ROOM}{room_id}", bridge.publications(events))
 
-        def show(channel: str, posts: Sequence[Publication]) -> None:
-            gateway.publish(channel, posts)
-
         async def forward(node: UUID, _room_id: UUID, payload: bytes) -> bytes:
             return await bridge.forward(gateway.bus, node, payload)
 
@@ -134,7 +132,7 @@ async def running(
             redis,
             rooms,
             locator,
-            show,
+            lambda channel, posts: gateway.publish(channel, posts),  # noqa: PLW0108 - made below
             payments.api,
         )
         gateway = Gateway(
@@ -175,7 +173,11 @@ async def running(
         )
         runner = Runner(
             Means(steady, integrity),
-            (*jobs.TABLE, *jobs.of_payments(payments.api)),
+            (
+                *jobs.TABLE,
+                *jobs.of_payments(payments.api),
+                *jobs.of_mail(_mailer(settings, clock), settings.public_url),
+            ),
             clock=clock,
             metrics=metrics,
         )
@@ -284,6 +286,10 @@ async def _media(
 def _keys(settings: Settings) -> dict[str, str]:
     """Return the keys whose webhooks are believed."""
     key, secret = settings.livekit.api_key, settings.livekit.api_secret
+def _mailer(settings: Settings, clock: Clock) -> Mailer:
+    return Mailer(settings.mail, folder=settings.data_dir / "mails", wall=clock.wall)
+
+
     return {} if key is None or secret is None else {key: secret}
 
 

@@ -13,14 +13,14 @@ from server.features.policy import handlers as policy
 from server.features.referrals import handlers as referrals
 from server.features.talks import handlers as talks
 from server.features.top_ups import handlers as top_ups
-from server.features.wallet import handlers as wallet, statements
 from server.features.tutors import handlers as tutors
 
+from server.features.wallet import handlers as wallet, statements
 TABLE: tuple[Command, ...] = (
     *accounts.COMMANDS,
-    *notifications.COMMANDS,
     *tutors.COMMANDS,
     *courses.COMMANDS,
+    *notifications.COMMANDS,
     *talks.COMMANDS,
     *lessons.COMMANDS,
     *wallet.COMMANDS,

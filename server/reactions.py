@@ -41,6 +41,7 @@ R = TypeVar("R")
 def _joined(
     features: Sequence[Mapping[type[msgspec.Struct], Sequence[R]]],
 ) -> dict[type[msgspec.Struct], tuple[R, ...]]:
+    """Return one table of several, in their order."""
     table: dict[type[msgspec.Struct], tuple[R, ...]] = {}
     for feature in features:
         for event, reactions in feature.items():

@@ -31,6 +31,9 @@ export interface Operations {
   "auth.logout": { d: LogOut; ok: LoggedOut };
   "auth.refresh": { d: Refresh; ok: Tokens };
   "auth.register": { d: Register; ok: Tokens };
+  "auth.reset_confirm": { d: ConfirmReset; ok: PasswordIsSet };
+  "auth.reset_request": { d: RequestReset; ok: ResetRequested };
+  "auth.reset_verify": { d: VerifyReset; ok: ResetHolds };
   "auth.ticket": { d: MakeTicket; ok: Ticket };
   "chat.delete": { d: DeleteChat; ok: Noted };
   "chat.edit": { d: EditChat; ok: Said };
@@ -201,6 +204,9 @@ export const HTTP = {
   "course.list": ["GET", "/courses"],
   "course.session.list": ["GET", "/courses/{course_id}/sessions"],
   "hold.paper": ["GET", "/holds/{hold_id}/receipt.pdf"],
+  "auth.reset_confirm": ["POST", "/auth/password/reset-confirm"],
+  "auth.reset_request": ["POST", "/auth/password/reset-request"],
+  "auth.reset_verify": ["POST", "/auth/password/verify-token"],
   "package_option.list": ["GET", "/tutors/{tutor_id}/package-options"],
   "policy.get": ["GET", "/policy"],
   "receipt.key": ["GET", "/receipts/key"],
@@ -584,6 +590,12 @@ export interface Connect {
 export interface Connected {
   conn: string;
   user: UserView;
+/** Set a new password by a link, once. */
+export interface ConfirmReset {
+  token: string;
+  password: string;
+}
+
   server_time: number;
   ping_s: number;
   pong_s: number;
@@ -1827,6 +1839,10 @@ export interface PaymentCaptured {
 }
 
 /** Why a payment went where it is. */
+/** The new password holds; every session has ended. */
+export interface PasswordIsSet {
+}
+
 export type PaymentReason = "BOOKED" | "ACCEPTED" | "COMPLETED" | "NO_SHOW_STUDENT" | "NO_SHOW_TUTOR" | "NOT_HELD" | "DECLINED" | "WITHDRAWN" | "EXPIRED" | "STUDENT_CANCEL" | "STUDENT_CANCEL_LATE" | "TUTOR_CANCEL" | "CANCELLED" | "CARD_FAILED" | "LATE_EVIDENCE" | "GOODWILL" | "OTHER";
 
 /** Some of what was captured went back to the student. */
@@ -2314,12 +2330,26 @@ export interface ReverseJournal {
 }
 
 /** A journal that was undone, and the one that undoes it. */
+/** Ask for a mail with a link that sets a new password. */
+export interface RequestReset {
+  email: string;
+}
+
 export interface ReversedView {
   id: string;
   reverses: string;
   kind: JournalKind;
   reference: Reference;
   reason: string;
+/** It does, for so long. */
+export interface ResetHolds {
+  expires_in_s: number;
+}
+
+/** If the address has an account, a mail is on its way to it. */
+export interface ResetRequested {
+}
+
 }
 
 /** A page of reviews. */
@@ -3130,3 +3160,8 @@ export interface UpdateProfile {
   ref: string | null;
   known_at: Instant;
 }
+/** Ask whether a link still holds; it is not used up by that. */
+export interface VerifyReset {
+  token: string;
+}
+
