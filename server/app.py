@@ -25,11 +25,12 @@ from server.context import Parts
 from server.features.accounts.messages import AccountChanged
 from server.features.accounts.tokens import Authenticator
 from server.features.courses import errands
+from server.features.talks.lobby import Lobby
 from server.gateway.gateway import Gateway
 from server.gateway.history import TableHistory
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
-from server.gateway.protocol import Publication
+from server.gateway.presence import NoHistory
 from server.gateway.socket import with_sockets
 from server.http import contract, door, health, problem, share, test_payments
 from server.http.edge import ASGIApp, Edge
@@ -143,6 +144,7 @@ async def running(
             histories={
                 "user:": TableHistory(sessions, reads),
                 bridge.ROOM: bridge.RoomHistory(sessions, reads, rooms),
+                bridge.LOBBY: NoHistory(),
             },
             rows=[row for row in commands.TABLE if row.on_socket],
             execute=bridge.executor(parts, authenticator),
@@ -153,12 +155,13 @@ async def running(
             wall=clock.wall,
         )
         gateway.bus.serve(rooms.handle_forwarded)
+        lobby = Lobby(steady, settings, gateway.publish, clock.wall)
         relay = Relay(
             steady,
             node=node,
             publish=gateway.publish,
             reactions=reactions.TABLE,
-            together=reactions.TOGETHER,
+            together=reactions.joined((reactions.TOGETHER, lobby.hears)),
             after={
                 AccountChanged: lambda changed: gateway.recheck(changed.user_id),
                 **errands.table(sessions, reads, rooms),
@@ -182,7 +185,7 @@ async def running(
             metrics=metrics,
         )
         await stack.enter_async_context(gateway.running())
-        await stack.enter_async_context(_forever(relay.run(), runner.run(), drift.run()))
+        await stack.enter_async_context(_forever(relay.run(), runner.run(), drift.run(), lobby.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
         routes: list[ControllerRouterHandler] = [

@@ -38,7 +38,7 @@ FEATURES = (
 R = TypeVar("R")
 
 
-def _joined(
+def joined(
     features: Sequence[Mapping[type[msgspec.Struct], Sequence[R]]],
 ) -> dict[type[msgspec.Struct], tuple[R, ...]]:
     """Return one table of several, in their order."""
@@ -49,9 +49,9 @@ def _joined(
     return table
 
 
-TABLE: Mapping[type[msgspec.Struct], Sequence[Reaction]] = _joined(FEATURES)
+TABLE: Mapping[type[msgspec.Struct], Sequence[Reaction]] = joined(FEATURES)
 
-TOGETHER: Mapping[type[msgspec.Struct], Sequence[Together]] = _joined(
+TOGETHER: Mapping[type[msgspec.Struct], Sequence[Together]] = joined(
     (TALKS_TOGETHER, COURSES_TOGETHER, WALLET_TOGETHER)
 )
 """What comes before all of that, once for many events of a type."""

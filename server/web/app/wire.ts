@@ -190,6 +190,8 @@ export interface Events {
   "top_up.updated": TopUpUpdated;
   "typing": TypingShown;
   "wallet.updated": WalletView;
+  "talk.listed": ListedTalk;
+  "talk.unlisted": TalkGone;
   "withdrawal.updated": WithdrawalUpdated;
 }
 
@@ -2880,6 +2882,11 @@ export type TopUpStatus = "created" | "pending" | "succeeded" | "failed" | "expi
 export interface TopUpUpdated {
   top_up_id: string;
   status: TopUpStatus;
+/** An open talk left the list: it is full, closed, or private now. */
+export interface TalkGone {
+  id: Id;
+}
+
 }
 
 /** One top-up. */
