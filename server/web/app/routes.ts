@@ -5,6 +5,7 @@ import { courses } from "./courses/routes";
 import { earnings } from "./earnings/routes";
 import type { Feature } from "./feature";
 import { notifications } from "./notifications/routes";
+import { packages } from "./packages/routes";
 import { policy } from "./policy/routes";
 import { rooms } from "./rooms/routes";
 import { talks } from "./talks/routes";

@@ -81,6 +81,7 @@ export interface Operations {
   "package.list": { d: ListPackages; ok: PackagePage };
   "package.quote": { d: QuotePackage; ok: PackageQuote };
   "package.refund": { d: RefundPackage; ok: PackageView };
+  "package_option.browse": { d: BrowseOptions; ok: OptionPage };
   "package_option.create": { d: CreateOption; ok: OptionView };
   "package_option.hide": { d: HideOption; ok: OptionView };
   "package_option.list": { d: ListOptions; ok: OptionList };
@@ -90,6 +91,7 @@ export interface Operations {
   "payout_account.get": { d: GetPayoutAccount; ok: PayoutAccountView };
   "payout_account.onboard": { d: OnboardPayouts; ok: Onboarding };
   "payout_account.set_bank": { d: SetBankAccount; ok: PayoutAccountView };
+  "payout_account.stripe": { d: GetStripeAccount; ok: StripeAccountView };
   "ping": { d: Ping; ok: Pong };
   "policy.get": { d: GetPolicy; ok: PolicyView };
   "policy.list": { d: ListPolicies; ok: PolicyPage };
@@ -206,9 +208,7 @@ export const HTTP = {
   "course.list": ["GET", "/courses"],
   "course.session.list": ["GET", "/courses/{course_id}/sessions"],
   "hold.paper": ["GET", "/holds/{hold_id}/receipt.pdf"],
-  "auth.reset_confirm": ["POST", "/auth/password/reset-confirm"],
-  "auth.reset_request": ["POST", "/auth/password/reset-request"],
-  "auth.reset_verify": ["POST", "/auth/password/verify-token"],
+  "package_option.browse": ["GET", "/package-options"],
   "package_option.list": ["GET", "/tutors/{tutor_id}/package-options"],
   "policy.get": ["GET", "/policy"],
   "receipt.key": ["GET", "/receipts/key"],
@@ -410,6 +410,12 @@ export interface Brought {
 export interface BuyPackage {
   option_id: Id;
   terms: string;
+/** Ask what tutors offer, the newest first. */
+export interface BrowseOptions {
+  limit?: number;
+  cursor?: string | null;
+}
+
 }
 
 /** A student as the tutor sees them. */
@@ -951,6 +957,10 @@ export interface GetTalk {
 /** Ask how a top-up of the caller stands; the payer's browser does, when it comes back. */
 export interface GetTopUp {
   top_up_id: Id;
+}
+
+/** Ask how far the caller's account at Stripe is. */
+export interface GetStripeAccount {
 }
 
 /** Ask for the paper of a top-up that succeeded. */
@@ -1561,6 +1571,26 @@ export interface Onboarding {
   url: string;
 }
 
+/** An offer, and whose. */
+export interface OfferedOption {
+  id: Id;
+  tutor_id: Id;
+  title: string;
+  description: string;
+  minutes: number;
+  sessions: number;
+  price: Money;
+  per_session: Money;
+  validity_days: number | null;
+  is_rolling: boolean;
+  is_popular: boolean;
+  position: number;
+  is_hidden: boolean;
+  created_at: Instant;
+  updated_at: Instant;
+  tutor_name: string;
+}
+
 /** Say that a hold was not settled as it should. */
 export interface OpenDispute {
   hold_id: Id;
@@ -1584,6 +1614,12 @@ export interface OptionView {
   sessions: number;
   price: Money;
   per_session: Money;
+/** A page of offers. */
+export interface OptionPage {
+  items: readonly OfferedOption[];
+  next_cursor: string | null;
+}
+
   validity_days: number | null;
   is_rolling: boolean;
   is_popular: boolean;
@@ -1715,6 +1751,7 @@ export interface PackageView {
   title: string;
   minutes: number;
   student_id: Id;
+  ends_soon: boolean;
   student_name: string;
   tutor_id: Id;
   tutor_name: string;
@@ -1736,6 +1773,7 @@ export interface PackageView {
 
 /** A price in minor units; packages are sold in US dollars. */
 export interface PackagesPrice {
+  ends_soon: boolean;
   amount: number;
   currency?: "USD";
 }
@@ -2810,6 +2848,13 @@ export interface TalkView {
   max_participants: number;
   seats: SeatCount;
   state: RoomStatus;
+/** What an account at Stripe may do, as Stripe says at this moment. */
+export interface StripeAccountView {
+  may_receive: boolean;
+  may_pay_out: boolean;
+  wanted: readonly string[];
+}
+
   host: Host;
   starts_at: Instant | null;
   created_at: Instant;
