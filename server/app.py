@@ -35,8 +35,8 @@ from server.gateway.socket import with_sockets
 from server.http import contract, door, health, problem, share, test_payments
 from server.http.edge import ASGIApp, Edge
 from server.http.limits import Limiter
-from server.integrations.geo import Locator, client_address
 from server.integrations.email import Mailer
+from server.integrations.geo import Locator, client_address
 from server.job import Means
 from server.payments import open_payments
 from server.reads import Reads
@@ -286,13 +286,13 @@ async def _media(
     )
 
 
-def _keys(settings: Settings) -> dict[str, str]:
-    """Return the keys whose webhooks are believed."""
-    key, secret = settings.livekit.api_key, settings.livekit.api_secret
 def _mailer(settings: Settings, clock: Clock) -> Mailer:
     return Mailer(settings.mail, folder=settings.data_dir / "mails", wall=clock.wall)
 
 
+def _keys(settings: Settings) -> dict[str, str]:
+    """Return the keys whose webhooks are believed."""
+    key, secret = settings.livekit.api_key, settings.livekit.api_secret
     return {} if key is None or secret is None else {key: secret}
 
 

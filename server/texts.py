@@ -295,6 +295,10 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Somebody came by you", "{name} registered with your code {code}."),
         Text("Có người đến từ bạn", "{name} đã đăng ký bằng mã {code} của bạn."),
     ),
+    "tutor_applied": Entry(
+        Text("A tutor applies", "{name} asks to be approved as a tutor."),
+        Text("Gia sư xin duyệt", "{name} xin được duyệt làm gia sư."),
+    ),
     "profile_approved": Entry(
         Text("You may teach", "Your profile is approved. Your referral code is {referral_code}."),
         Text("Bạn có thể dạy", "Hồ sơ của bạn đã được duyệt. Mã giới thiệu của bạn là {referral_code}."),
@@ -310,10 +314,6 @@ PAGES: Final[dict[str, Entry]] = {
         Text(
             "{title}",
             "{host} invites you to a free talk. {seated} of {cap} places are taken. Its code is {code}.",
-    "tutor_applied": Entry(
-        Text("A tutor applies", "{name} asks to be approved as a tutor."),
-        Text("Gia sư xin duyệt", "{name} xin được duyệt làm gia sư."),
-    ),
         ),
         Text("{title}", "{host} mời bạn vào một buổi trò chuyện. Đã có {seated} trên {cap} chỗ. Mã: {code}."),
     ),

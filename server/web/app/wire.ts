@@ -108,6 +108,7 @@ export interface Operations {
   "referral.list": { d: ListReferrals; ok: ReferralPage };
   "referral.summary": { d: GetReferrals; ok: ReferralSummary };
   "refresh": { d: ProtocolRefresh; ok: Refreshed };
+  "revenue.get": { d: RevenueGetRevenue; ok: RevenueView };
   "review.close": { d: CloseReview; ok: ReviewView };
   "review.list": { d: ListReviews; ok: ReviewPage };
   "room.attendance": { d: GetAttendance; ok: AttendanceView };
@@ -132,15 +133,15 @@ export interface Operations {
   "top_up.list": { d: ListTopUps; ok: TopUpPage };
   "top_up.paper": { d: GetTopUpPaper; ok: Blob };
   "top_up.start": { d: StartTopUp; ok: TopUpView };
+  "tutor_profile.get": { d: GetProfile; ok: ProfileView };
+  "tutor_profile.submit": { d: SubmitProfile; ok: ProfileView };
+  "tutor_profile.update": { d: UpdateProfile; ok: ProfileView };
   "typing.start": { d: Typing; ok: Done };
   "typing.stop": { d: Typing; ok: Done };
   "unsubscribe": { d: Unsubscribe; ok: Done };
   "wallet.adjust": { d: AdjustWallet; ok: Adjusted };
   "wallet.entries": { d: ListEntries; ok: EntryPage };
   "wallet.entry.paper": { d: GetEntryPaper; ok: Blob };
-  "tutor_profile.get": { d: GetProfile; ok: ProfileView };
-  "tutor_profile.submit": { d: SubmitProfile; ok: ProfileView };
-  "tutor_profile.update": { d: UpdateProfile; ok: ProfileView };
   "wallet.get": { d: GetWallet; ok: WalletView };
   "wallet.goodwill": { d: GiveGoodwill; ok: GoodwillView };
   "wallet.statement": { d: GetStatement; ok: StatementView };
@@ -189,11 +190,11 @@ export interface Events {
   "seat.offered": SeatOfferShown;
   "session.ended": SessionShown;
   "session.started": SessionShown;
+  "talk.listed": ListedTalk;
+  "talk.unlisted": TalkGone;
   "top_up.updated": TopUpUpdated;
   "typing": TypingShown;
   "wallet.updated": WalletView;
-  "talk.listed": ListedTalk;
-  "talk.unlisted": TalkGone;
   "withdrawal.updated": WithdrawalUpdated;
 }
 
@@ -203,6 +204,9 @@ export const HTTP = {
   "auth.logout": ["POST", "/auth/logout"],
   "auth.refresh": ["POST", "/auth/refresh"],
   "auth.register": ["POST", "/auth/register"],
+  "auth.reset_confirm": ["POST", "/auth/password/reset-confirm"],
+  "auth.reset_request": ["POST", "/auth/password/reset-request"],
+  "auth.reset_verify": ["POST", "/auth/password/verify-token"],
   "auth.ticket": ["POST", "/auth/ws-ticket"],
   "course.get": ["GET", "/courses/{course_id}"],
   "course.list": ["GET", "/courses"],
@@ -406,16 +410,16 @@ export interface Brought {
   refunded: Money;
 }
 
-/** Buy what was quoted. */
-export interface BuyPackage {
-  option_id: Id;
-  terms: string;
 /** Ask what tutors offer, the newest first. */
 export interface BrowseOptions {
   limit?: number;
   cursor?: string | null;
 }
 
+/** Buy what was quoted. */
+export interface BuyPackage {
+  option_id: Id;
+  terms: string;
 }
 
 /** A student as the tutor sees them. */
@@ -586,6 +590,12 @@ export interface ConfirmPurchase {
   quote_token: string;
 }
 
+/** Set a new password by a link, once. */
+export interface ConfirmReset {
+  token: string;
+  password: string;
+}
+
 /** First message: who it is, and where it left off. */
 export interface Connect {
   token?: string | null;
@@ -598,17 +608,17 @@ export interface Connect {
 export interface Connected {
   conn: string;
   user: UserView;
-/** Set a new password by a link, once. */
-export interface ConfirmReset {
-  token: string;
-  password: string;
-}
-
   server_time: number;
   ping_s: number;
   pong_s: number;
   limits: Record<string, unknown>;
   subs: Record<string, SubscriptionView>;
+}
+
+/** What one kind of movement that belongs to no lesson did to the platform's money; below zero: it cost that. */
+export interface Cost {
+  kind: JournalKind;
+  amount: Money;
 }
 
 /** How many are not read yet. */
@@ -893,6 +903,10 @@ export interface GetPayoutAccount {
 export interface GetPolicy {
 }
 
+/** Ask for the own profile. */
+export interface GetProfile {
+}
+
 /** Ask for one purchase. */
 export interface GetPurchase {
   purchase_id: Id;
@@ -923,10 +937,6 @@ export interface GetRoom {
 
 /** Ask what happened to one account of the caller in a period of their own calendar. */
 export interface GetStatement {
-/** Ask for the own profile. */
-export interface GetProfile {
-}
-
   account?: "earnings" | "earnings_pending" | "wallet";
   since?: Day | null;
   until?: Day | null;
@@ -949,6 +959,10 @@ export interface GetStatementTable {
   kind?: JournalKind | null;
 }
 
+/** Ask how far the caller's account at Stripe is. */
+export interface GetStripeAccount {
+}
+
 /** One talk, by its id, the id of its room, or the code of its link. */
 export interface GetTalk {
   talk_id: string;
@@ -959,13 +973,14 @@ export interface GetTopUp {
   top_up_id: Id;
 }
 
-/** Ask how far the caller's account at Stripe is. */
-export interface GetStripeAccount {
-}
-
 /** Ask for the paper of a top-up that succeeded. */
 export interface GetTopUpPaper {
   top_up_id: Id;
+}
+
+/** Ask for a tutor's profile, to decide about it. */
+export interface GetTutorProfile {
+  user_id: Id;
 }
 
 /** Ask what the caller has. */
@@ -1002,11 +1017,6 @@ export interface GoodwillView {
 export interface HideOption {
   option_id: Id;
   hidden?: boolean;
-/** Ask for a tutor's profile, to decide about it. */
-export interface GetTutorProfile {
-  user_id: Id;
-}
-
 }
 
 /** A page of a channel's past. */
@@ -1561,16 +1571,6 @@ export interface NotificationView {
   read_at: Instant | null;
 }
 
-/** Have the caller's money go to them by Stripe, and ask where they tell Stripe who they are. */
-export interface OnboardPayouts {
-  country: string;
-}
-
-/** Where to go; the address works once, for some minutes. */
-export interface Onboarding {
-  url: string;
-}
-
 /** An offer, and whose. */
 export interface OfferedOption {
   id: Id;
@@ -1591,6 +1591,16 @@ export interface OfferedOption {
   tutor_name: string;
 }
 
+/** Have the caller's money go to them by Stripe, and ask where they tell Stripe who they are. */
+export interface OnboardPayouts {
+  country: string;
+}
+
+/** Where to go; the address works once, for some minutes. */
+export interface Onboarding {
+  url: string;
+}
+
 /** Say that a hold was not settled as it should. */
 export interface OpenDispute {
   hold_id: Id;
@@ -1604,6 +1614,12 @@ export interface OptionList {
   next_cursor: null;
 }
 
+/** A page of offers. */
+export interface OptionPage {
+  items: readonly OfferedOption[];
+  next_cursor: string | null;
+}
+
 /** An offer. */
 export interface OptionView {
   id: Id;
@@ -1614,12 +1630,6 @@ export interface OptionView {
   sessions: number;
   price: Money;
   per_session: Money;
-/** A page of offers. */
-export interface OptionPage {
-  items: readonly OfferedOption[];
-  next_cursor: string | null;
-}
-
   validity_days: number | null;
   is_rolling: boolean;
   is_popular: boolean;
@@ -1741,6 +1751,7 @@ export interface PackageSummary {
   is_rolling: boolean;
   bought_at: Instant;
   expires_at: Instant | null;
+  ends_soon: boolean;
   ended_at: Instant | null;
 }
 
@@ -1751,7 +1762,6 @@ export interface PackageView {
   title: string;
   minutes: number;
   student_id: Id;
-  ends_soon: boolean;
   student_name: string;
   tutor_id: Id;
   tutor_name: string;
@@ -1763,6 +1773,7 @@ export interface PackageView {
   is_rolling: boolean;
   bought_at: Instant;
   expires_at: Instant | null;
+  ends_soon: boolean;
   ended_at: Instant | null;
   tutor_bps: number;
   policy_version: number;
@@ -1773,7 +1784,6 @@ export interface PackageView {
 
 /** A price in minor units; packages are sold in US dollars. */
 export interface PackagesPrice {
-  ends_soon: boolean;
   amount: number;
   currency?: "USD";
 }
@@ -1829,6 +1839,10 @@ export interface ParticipantList {
   next_cursor: null;
 }
 
+/** The new password holds; every session has ended. */
+export interface PasswordIsSet {
+}
+
 /** A talk with the caller's own part in it. */
 export interface PastTalk {
   id: Id;
@@ -1879,10 +1893,6 @@ export interface PaymentCaptured {
 }
 
 /** Why a payment went where it is. */
-/** The new password holds; every session has ended. */
-export interface PasswordIsSet {
-}
-
 export type PaymentReason = "BOOKED" | "ACCEPTED" | "COMPLETED" | "NO_SHOW_STUDENT" | "NO_SHOW_TUTOR" | "NOT_HELD" | "DECLINED" | "WITHDRAWN" | "EXPIRED" | "STUDENT_CANCEL" | "STUDENT_CANCEL_LATE" | "TUTOR_CANCEL" | "CANCELLED" | "CARD_FAILED" | "LATE_EVIDENCE" | "GOODWILL" | "OTHER";
 
 /** Some of what was captured went back to the student. */
@@ -2043,6 +2053,22 @@ export interface Price {
 /** The leading way of buying; its price is mandatory (C-05). */
 export type PriceType = "per_session" | "full_course";
 
+/** What a tutor says of themselves, and how their application stands. */
+export interface ProfileView {
+  user_id: Id;
+  status: TutorStatus;
+  title: string;
+  description: string;
+  subjects: readonly string[];
+  languages: readonly string[];
+  hourly_rate: Money | null;
+  experience_years: number | null;
+  is_adult: boolean;
+  missing: readonly ("description" | "hourly_rate" | "is_adult" | "languages" | "subjects" | "title")[];
+  submitted_at: Instant | null;
+  answer: string | null;
+}
+
 /** Where a tutor stands among the tiers of bookings and packages. */
 export interface Progress {
   earned: Money;
@@ -2109,22 +2135,6 @@ export interface PurchaseView {
 }
 
 /** A place in the queue, counted from 1. */
-/** What a tutor says of themselves, and how their application stands. */
-export interface ProfileView {
-  user_id: Id;
-  status: TutorStatus;
-  title: string;
-  description: string;
-  subjects: readonly string[];
-  languages: readonly string[];
-  hourly_rate: Money | null;
-  experience_years: number | null;
-  is_adult: boolean;
-  missing: readonly ("description" | "hourly_rate" | "is_adult" | "languages" | "subjects" | "title")[];
-  submitted_at: Instant | null;
-  answer: string | null;
-}
-
 export interface QueuePlace {
   position: number;
 }
@@ -2159,6 +2169,12 @@ export interface QuotePackage {
 export interface QuotePurchase {
   course_id: Id;
   session_id?: Id | null;
+}
+
+/** What an hour costs, in minor units: 5 to 500 dollars (B-05). */
+export interface Rate {
+  amount: number;
+  currency?: "USD";
 }
 
 /** Mark all as read. */
@@ -2227,12 +2243,6 @@ export interface Reference {
 
 /** A page of people. */
 export interface ReferralPage {
-/** What an hour costs, in minor units: 5 to 500 dollars (B-05). */
-export interface Rate {
-  amount: number;
-  currency?: "USD";
-}
-
   items: readonly Referred[];
   next_cursor: string | null;
 }
@@ -2320,10 +2330,24 @@ export interface Report {
   tutors: readonly TutorChange[];
 }
 
+/** Ask for a mail with a link that sets a new password. */
+export interface RequestReset {
+  email: string;
+}
+
 /** Ask for earnings. */
 export interface RequestWithdrawal {
   amount: EarningsAmount;
   note?: string | null;
+}
+
+/** It does, for so long. */
+export interface ResetHolds {
+  expires_in_s: number;
+}
+
+/** If the address has an account, a mail is on its way to it. */
+export interface ResetRequested {
 }
 
 /** Decide a dispute. */
@@ -2363,6 +2387,52 @@ export interface Revenue {
   sources: readonly SourceRevenue[];
 }
 
+/** Ask what a period brought, by the caller's own calendar. */
+export interface RevenueGetRevenue {
+  by?: "day" | "month";
+  since?: Day | null;
+  until?: Day | null;
+}
+
+/** What one day or month brought. */
+export interface RevenuePeriod {
+  to_tutors: Money;
+  to_platform: Money;
+  to_students: Money;
+  begins: Day;
+  costs: Money;
+  net: Money;
+}
+
+/** The same of one product. */
+export interface RevenueSourceRevenue {
+  to_tutors: Money;
+  to_platform: Money;
+  to_students: Money;
+  source_kind: SourceKind;
+}
+
+/** Where the money of settled lessons went, less what later came back. */
+export interface RevenueSplit {
+  to_tutors: Money;
+  to_platform: Money;
+  to_students: Money;
+}
+
+/** What a period brought. */
+export interface RevenueView {
+  total: RevenueSplit;
+  costs_in_all: Money;
+  net: Money;
+  sources: readonly RevenueSourceRevenue[];
+  costs: readonly Cost[];
+  periods: readonly RevenuePeriod[];
+  by: "day" | "month";
+  since: Day;
+  until: Day;
+  timezone: string;
+}
+
 /** Undo a whole journal of the ledger. */
 export interface ReverseJournal {
   journal_id: string;
@@ -2370,26 +2440,12 @@ export interface ReverseJournal {
 }
 
 /** A journal that was undone, and the one that undoes it. */
-/** Ask for a mail with a link that sets a new password. */
-export interface RequestReset {
-  email: string;
-}
-
 export interface ReversedView {
   id: string;
   reverses: string;
   kind: JournalKind;
   reference: Reference;
   reason: string;
-/** It does, for so long. */
-export interface ResetHolds {
-  expires_in_s: number;
-}
-
-/** If the address has an account, a mail is on its way to it. */
-export interface ResetRequested {
-}
-
 }
 
 /** A page of reviews. */
@@ -2792,12 +2848,23 @@ export interface StatementView {
   items: readonly StatementLine[];
 }
 
+/** What an account at Stripe may do, as Stripe says at this moment. */
+export interface StripeAccountView {
+  may_receive: boolean;
+  may_pay_out: boolean;
+  wanted: readonly string[];
+}
+
 /** What would become of one student's money. */
 export interface StudentIfEnded {
   user_id: Id;
   name: string;
   price: Money;
   released: boolean;
+}
+
+/** Ask to be approved, for the first time or again after a refusal. */
+export interface SubmitProfile {
 }
 
 /** Follow a channel, from a known position on or from now. */
@@ -2813,6 +2880,11 @@ export interface SubscriptionView {
   recovered: boolean;
   events: readonly unknown[];
   more: boolean;
+}
+
+/** An open talk left the list: it is full, closed, or private now. */
+export interface TalkGone {
+  id: Id;
 }
 
 /** A page of talks. */
@@ -2848,13 +2920,6 @@ export interface TalkView {
   max_participants: number;
   seats: SeatCount;
   state: RoomStatus;
-/** What an account at Stripe may do, as Stripe says at this moment. */
-export interface StripeAccountView {
-  may_receive: boolean;
-  may_pay_out: boolean;
-  wanted: readonly string[];
-}
-
   host: Host;
   starts_at: Instant | null;
   created_at: Instant;
@@ -2927,11 +2992,6 @@ export type TopUpStatus = "created" | "pending" | "succeeded" | "failed" | "expi
 export interface TopUpUpdated {
   top_up_id: string;
   status: TopUpStatus;
-/** An open talk left the list: it is full, closed, or private now. */
-export interface TalkGone {
-  id: Id;
-}
-
 }
 
 /** One top-up. */
@@ -2945,10 +3005,6 @@ export interface TopUpView {
   client_secret: string | null;
   created_at: Instant;
   expires_at: Instant;
-/** Ask to be approved, for the first time or again after a refusal. */
-export interface SubmitProfile {
-}
-
   test: boolean;
 }
 
@@ -3052,6 +3108,17 @@ export interface UpdateOption {
   position?: number;
 }
 
+/** Change the own profile; what is absent stays. It need not be whole before it is submitted. */
+export interface UpdateProfile {
+  title?: string;
+  description?: string;
+  subjects?: readonly string[];
+  languages?: readonly string[];
+  hourly_rate?: Rate | null;
+  experience_years?: number | null;
+  is_adult?: boolean;
+}
+
 /** Rename or move a session that has not begun; what is absent stays. */
 export interface UpdateSession {
   course_id: Id;
@@ -3100,6 +3167,11 @@ export interface UserView {
 export interface Users {
   items: readonly ManagedAccount[];
   next_cursor: string | null;
+}
+
+/** Ask whether a link still holds; it is not used up by that. */
+export interface VerifyReset {
+  token: string;
 }
 
 /** The room is full; the seat comes as `seat.offered` on the caller's own channel. */
@@ -3190,17 +3262,6 @@ export interface Witness {
   kind: "aborted" | "absent" | "finished" | "joined" | "left" | "outage" | "seen" | "started" | "stay" | "track";
   at: Instant;
   identity: string | null;
-/** Change the own profile; what is absent stays. It need not be whole before it is submitted. */
-export interface UpdateProfile {
-  title?: string;
-  description?: string;
-  subjects?: readonly string[];
-  languages?: readonly string[];
-  hourly_rate?: Rate | null;
-  experience_years?: number | null;
-  is_adult?: boolean;
-}
-
   session: string;
   until: Instant | null;
   generation: number;
@@ -3212,8 +3273,3 @@ export interface UpdateProfile {
   ref: string | null;
   known_at: Instant;
 }
-/** Ask whether a link still holds; it is not used up by that. */
-export interface VerifyReset {
-  token: string;
-}
-

@@ -1,0 +1,44 @@
+/** Where the money of lessons went, period by period: a column each, all to the same scale. */
+import { money } from "../format";
+import type { RevenuePeriod } from "../wire";
+import { t } from "./texts";
+
+const WIDTH = 600;
+const HEIGHT = 160;
+const GAP = 0.25;
+const PARTS = ["to_platform", "to_tutors", "to_students"] as const;
+
+export function Chart({ periods, name }: { periods: readonly RevenuePeriod[]; name: (begins: string) => string }) {
+  // What was taken back is no height, and stands in the table.
+  const height = (one: RevenuePeriod, part: (typeof PARTS)[number]) => Math.max(0, one[part].amount);
+  const most = Math.max(1, ...periods.map((one) => PARTS.reduce((sum, part) => sum + height(one, part), 0)));
+  const step = WIDTH / Math.max(periods.length, 7);
+  const words = periods.map((one) => `${name(one.begins)}: ${PARTS.map((part) => `${t().parts[part]} ${money(one[part])}`).join(", ")}`).join(". ");
+  const ends = [periods[0], periods.at(-1)].filter((one) => one !== undefined);
+  return (
+    <figure class="chart">
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${t().chart}. ${words}`}>
+        {periods.map((one, place) => {
+          let top = HEIGHT;
+          return PARTS.map((part) => {
+            const tall = (height(one, part) / most) * HEIGHT;
+            top -= tall;
+            return <rect key={`${one.begins} ${part}`} class={part} x={(place + GAP / 2) * step} y={top} width={step * (1 - GAP)} height={tall} />;
+          });
+        })}
+      </svg>
+      <p class="row spread faint" aria-hidden="true">
+        {ends.map(({ begins }, place) => (
+          <span key={place}>{name(begins)}</span>
+        ))}
+      </p>
+      <figcaption class="row">
+        {PARTS.map((part) => (
+          <span key={part}>
+            <i class={part} /> {t().parts[part]}
+          </span>
+        ))}
+      </figcaption>
+    </figure>
+  );
+}
