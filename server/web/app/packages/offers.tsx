@@ -1,5 +1,5 @@
 /** What a tutor offers, and what was sold of it. */
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import teachingIcon from "../icons/teaching.svg";
 import { money } from "../format";
 import { amountOf, AmountField } from "../parts/amount";
@@ -10,7 +10,7 @@ import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading, words } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
-import { call, Refused } from "../server";
+import { call, Refused, subscribe } from "../server";
 import { me } from "../session";
 import type { OptionView } from "../wire";
 import { List } from "./list";
@@ -24,6 +24,7 @@ export default function Offers() {
   // Who is not approved offers nothing, and is nobody whose offers could be asked for.
   const { value, error, reload } = useLoaded(async () => (isApproved ? call("package_option.list", { tutor_id: id }) : { items: [], next_cursor: null }), [id, isApproved]);
   const sold = usePages((cursor: string | null) => call("package.list", { cursor, limit: 20 }), [id]);
+  useEffect(() => subscribe(`user:${id}`, { onReset: () => undefined, onEvent: ({ ev }) => ev.startsWith("package.") && void sold.reload() }), [id]);
   return (
     <>
       <Title
