@@ -17,15 +17,12 @@ export default function Forgot() {
     <div class="entrance">
       <Title>{t().forgotTitle}</Title>
       <div class="card stack">
-        <div role="status">{sentTo !== null && <p class="notice">{t().resetSent(sentTo)}</p>}</div>
+        <div role="status">{sentTo === null ? <p class="soft">{t().forgotWhy}</p> : <p class="notice">{t().resetSent(sentTo)}</p>}</div>
         {sentTo === null ? (
-          <>
-            <p class="soft">{t().forgotWhy}</p>
-            <Form submit={ask}>
-              <Field name="email" label={t().email} type="email" autocomplete="username" required refusal={t().emailWrong} />
-              <Submit wide>{t().sendLink}</Submit>
-            </Form>
-          </>
+          <Form submit={ask}>
+            <Field name="email" label={t().email} type="email" autocomplete="username" required refusal={t().emailWrong} />
+            <Submit wide>{t().sendLink}</Submit>
+          </Form>
         ) : (
           <>
             <p class="soft">{t().resetNext}</p>

@@ -78,7 +78,7 @@ function Approval() {
     return subscribe(`user:${id ?? ""}`, { onReset: look, onEvent: ({ ev }) => ev === "notification.created" && look() });
   }, [id]);
   return (
-    <div role="status">
+    <div class="approval" role="status">
       {tutor_status && tutor_status !== "approved" && (
         <p class="notice">
           {t().approval[tutor_status]} <a href="/teach/profile">{t().toProfile[tutor_status]}</a>

@@ -6,19 +6,29 @@ import { t } from "./texts";
 const WIDTH = 600;
 const HEIGHT = 160;
 const GAP = 0.25;
+// One day alone is a column, not a wall.
+const LEAST = 7;
 const PARTS = ["to_platform", "to_tutors", "to_students"] as const;
 
-export function Chart({ periods, name }: { periods: readonly RevenuePeriod[]; name: (begins: string) => string }) {
+interface Options {
+  /** Of the whole span, in order. */
+  all: readonly string[];
+  periods: readonly RevenuePeriod[];
+  name: (begins: string) => string;
+}
+
+export function Chart({ all, periods, name }: Options) {
   // What was taken back is no height, and stands in the table.
   const height = (one: RevenuePeriod, part: (typeof PARTS)[number]) => Math.max(0, one[part].amount);
   const most = Math.max(1, ...periods.map((one) => PARTS.reduce((sum, part) => sum + height(one, part), 0)));
-  const step = WIDTH / Math.max(periods.length, 7);
+  const step = WIDTH / Math.max(all.length, LEAST);
   const words = periods.map((one) => `${name(one.begins)}: ${PARTS.map((part) => `${t().parts[part]} ${money(one[part])}`).join(", ")}`).join(". ");
-  const ends = [periods[0], periods.at(-1)].filter((one) => one !== undefined);
+  const ends = [...new Set([all[0], all.at(-1)])].filter((one) => one !== undefined);
   return (
     <figure class="chart">
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${t().chart}. ${words}`}>
-        {periods.map((one, place) => {
+        {periods.map((one) => {
+          const place = all.indexOf(one.begins);
           let top = HEIGHT;
           return PARTS.map((part) => {
             const tall = (height(one, part) / most) * HEIGHT;
@@ -28,8 +38,8 @@ export function Chart({ periods, name }: { periods: readonly RevenuePeriod[]; na
         })}
       </svg>
       <p class="row spread faint" aria-hidden="true">
-        {ends.map(({ begins }, place) => (
-          <span key={place}>{name(begins)}</span>
+        {ends.map((begins) => (
+          <span key={begins}>{name(begins)}</span>
         ))}
       </p>
       <figcaption class="row">

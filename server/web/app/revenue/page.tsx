@@ -10,6 +10,7 @@ import { Failure, Loading } from "../parts/states";
 import { type Asked, call, Refused } from "../server";
 import { language } from "../texts";
 import type { RevenueView } from "../wire";
+import { begins } from "./calendar";
 import { Chart } from "./chart";
 import { t } from "./texts";
 
@@ -34,7 +35,7 @@ export default function Page() {
             <>
               <section class="card stack" aria-labelledby="chart">
                 <h2 id="chart">{t().chart}</h2>
-                <Chart periods={value.periods} name={(begins) => nameOf(begins, value.by)} />
+                <Chart all={begins(value)} periods={value.periods} name={(first) => nameOf(first, value.by)} />
               </section>
               <Sources shown={value} />
               <Costs shown={value} />
@@ -149,7 +150,7 @@ function Costs({ shown: { costs } }: { shown: RevenueView }) {
   );
 }
 
-function nameOf(begins: string, by: By): string {
+function nameOf(first: string, by: By): string {
   const options = by === "day" ? ({ day: "numeric", month: "short" } as const) : ({ month: "short", year: "numeric" } as const);
-  return new Intl.DateTimeFormat(language.value, { ...options, timeZone: "UTC" }).format(new Date(`${begins}T00:00:00Z`));
+  return new Intl.DateTimeFormat(language.value, { ...options, timeZone: "UTC" }).format(new Date(`${first}T00:00:00Z`));
 }

@@ -50,7 +50,7 @@ export default function Profile() {
 
 function Standing({ profile: { status, answer, missing, submitted_at } }: { profile: ProfileView }) {
   return (
-    <section class="card stack" role="status">
+    <section class="card stack standing" role="status">
       <p class={status === "rejected" ? "alert" : "notice"}>
         {t().status[status]}
         {status === "pending" && submitted_at !== null && ` ${t().sent(instant(submitted_at))}`}
