@@ -254,6 +254,7 @@ async def test_axe_finds_nothing_where_lessons_are_sold_held_and_paid(
             "/teach/profile",
             "/teach/packages",
         )
+        await school.credit(admin, student)
         package = await buy_package(lesson.tutor, student)
         found += await in_both_languages(
             await entered(student),

@@ -93,7 +93,7 @@ function Sources({ shown: { sources, total } }: { shown: RevenueView }) {
     <section class="card stack" aria-labelledby="sources">
       <h2 id="sources">{t().sources}</h2>
       {/* oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- what scrolls has to be reached by keys */}
-      <div class="scroll" tabIndex={0} role="region" aria-labelledby="sources">
+      <div class="scroll" tabIndex={0} role="group" aria-labelledby="sources">
         <table class="revenue">
           <thead>
             <tr>
