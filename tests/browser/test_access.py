@@ -276,7 +276,10 @@ async def buy_package(tutor: Person, student: Person) -> Body:
     lessons = {"title": "Three lessons", "minutes": 60, "sessions": 3, "price": usd(900), "validity_days": 30}
     offer = await tutor.call("POST", "/api/v1/package-options", lessons)
     quote = await student.call("POST", "/api/v1/packages/quote", {"option_id": offer["id"]})
-    return await student.call("POST", "/api/v1/packages", {"option_id": offer["id"], "terms": quote["terms"]})
+    bought: Body = await student.call(
+        "POST", "/api/v1/packages", {"option_id": offer["id"], "terms": quote["terms"]}
+    )
+    return bought
 
 
 async def end_and_think_better_of_it(page: Page, axe: Axe, room_id: str) -> list[str]:
