@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from email.policy import default
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import httpx
 import msgspec
@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import delete, func, select, update
 
+from billing import jobs as queue
 from billing.models import JobRow
 from server import jobs, mails, texts
 from server.config import MailSettings
@@ -30,6 +31,7 @@ from tests.server.world import PASSWORD, World
 
 NEW = "Better-horse-8"
 ANN = "ann@example.org"
+KINDS: tuple[Literal["password_reset", "password_changed"], ...] = ("password_reset", "password_changed")
 
 
 class Postman(Mailer):
@@ -238,6 +240,21 @@ async def test_mail_that_was_not_taken_is_sent_by_a_later_try(world: World, post
     assert tried == [1, 2]
     assert len(postman.sent) == 1
     assert await jobs_waiting(world) == 0
+
+
+async def test_link_that_nobody_waits_for_is_not_sent_but_a_warning_is(
+    world: World, postman: Postman
+) -> None:
+    await fresh(world)
+    wall = world.parts.clock.wall()
+    async with world.parts.sessions.begin() as session:
+        for kind in KINDS:
+            letter = password_reset.Letter(kind, ANN, wall - password_reset.TTL - timedelta(seconds=1))
+            await queue.enqueue(session, password_reset.JOB, letter, key=kind, run_at=wall)
+
+    await runner(world, postman).run_due()
+
+    assert [mail.subject for mail in postman.sent] == ["Your password was changed"]
 
 
 async def test_mail_for_no_mailbox_is_given_up_at_once(world: World, postman: Postman) -> None:

@@ -36,7 +36,7 @@ from server.integrations.email import Mail, Mailer, MailRefusedError
 log = structlog.get_logger()
 
 JOB = "mail_account"
-# B-02. Also how old a request may be when its mail is written at last: nobody waits for it any more.
+# B-02. Also how old a request for a link may be when its mail is written at last: nobody waits for it any more.
 TTL = timedelta(hours=1)
 # Of one account at a time. A person needs one or two; more would be somebody filling a stranger's mailbox from many
 # addresses.
@@ -148,7 +148,7 @@ async def _owe(
 async def _written(session: AsyncSession, claim: Claim, *, public_url: str, wall: datetime) -> Mail | None:
     """Return the mail, None where nobody is to get one."""
     letter = msgspec.json.decode(claim.payload, type=Letter)
-    if wall - letter.asked_at > TTL:
+    if letter.kind == "password_reset" and wall - letter.asked_at > TTL:
         return None
     user = await session.scalar(select(User).where(User.email == letter.email))
     # Whose account no password opens has none to forget.

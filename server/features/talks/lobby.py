@@ -69,9 +69,9 @@ class Lobby:
         for one in happened:
             event = one.event
             if isinstance(event, TalkChanged):
-                self._changed[event.room_id] = self._changed.get(event.room_id, False) or event.was_public
+                self._note(event.room_id, was_public=event.was_public)
             elif event.kind is RoomKind.TALK:
-                self._changed.setdefault(event.room_id, False)
+                self._note(event.room_id, was_public=False)
         if self._changed:
             self._awake.set()
         return [()] * len(happened)
@@ -100,7 +100,8 @@ class Lobby:
             async with self._sessions() as session:
                 found = await handlers.find_all(session, Talk.room_id.in_(noted))
         except Exception:
-            self._changed = noted | self._changed
+            for room_id, was_public in noted.items():
+                self._note(room_id, was_public=was_public)
             raise
         now_ms = int(self._wall().timestamp() * 1000)
         shown = [
@@ -109,6 +110,9 @@ class Lobby:
         ]
         if shown:
             self._publish(CHANNEL, shown)
+
+    def _note(self, room_id: UUID, *, was_public: bool) -> None:
+        self._changed[room_id] = was_public or self._changed.get(room_id, False)
 
     def _shown(self, found: handlers.Found) -> tuple[str, msgspec.Struct]:
         if handlers.is_listed(found):
