@@ -278,9 +278,15 @@ class Account(_Object, frozen=True, kw_only=True):
         return self._balance is not None and _is_active(self._balance.payouts)
 
     @property
+    def wanted(self) -> tuple[str, ...]:
+        """Return what Stripe still wants to know, each once, in its own names."""
+        entries = (self.requirements and self.requirements.entries) or ()
+        return tuple(dict.fromkeys(entry.description for entry in entries))
+
+    @property
     def is_complete(self) -> bool:
         """Return whether Stripe wants to know nothing more."""
-        return not (self.requirements and self.requirements.entries)
+        return not self.wanted
 
     @property
     def _balance(self) -> BalanceCapabilities | None:

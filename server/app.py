@@ -25,15 +25,17 @@ from server.context import Parts
 from server.features.accounts.messages import AccountChanged
 from server.features.accounts.tokens import Authenticator
 from server.features.courses import errands
+from server.features.talks.lobby import Lobby
 from server.gateway.gateway import Gateway
 from server.gateway.history import TableHistory
 from server.gateway.limits import Limits
 from server.gateway.metrics import Metrics
-from server.gateway.protocol import Publication
+from server.gateway.presence import NoHistory
 from server.gateway.socket import with_sockets
 from server.http import contract, door, health, problem, share, test_payments
 from server.http.edge import ASGIApp, Edge
 from server.http.limits import Limiter
+from server.integrations.email import Mailer
 from server.integrations.geo import Locator, client_address
 from server.job import Means
 from server.payments import open_payments
@@ -103,9 +105,6 @@ async def running(
         def publish(room_id: UUID, events: Sequence[PublicEvent]) -> None:
             gateway.publish(f"{bridge.ROOM}{room_id}", bridge.publications(events))
 
-        def show(channel: str, posts: Sequence[Publication]) -> None:
-            gateway.publish(channel, posts)
-
         async def forward(node: UUID, _room_id: UUID, payload: bytes) -> bytes:
             return await bridge.forward(gateway.bus, node, payload)
 
@@ -134,7 +133,7 @@ async def running(
             redis,
             rooms,
             locator,
-            show,
+            lambda channel, posts: gateway.publish(channel, posts),  # noqa: PLW0108 - made below
             payments.api,
         )
         gateway = Gateway(
@@ -145,6 +144,7 @@ async def running(
             histories={
                 "user:": TableHistory(sessions, reads),
                 bridge.ROOM: bridge.RoomHistory(sessions, reads, rooms),
+                bridge.LOBBY: NoHistory(),
             },
             rows=[row for row in commands.TABLE if row.on_socket],
             execute=bridge.executor(parts, authenticator),
@@ -155,12 +155,13 @@ async def running(
             wall=clock.wall,
         )
         gateway.bus.serve(rooms.handle_forwarded)
+        lobby = Lobby(steady, settings, gateway.publish, clock.wall)
         relay = Relay(
             steady,
             node=node,
             publish=gateway.publish,
             reactions=reactions.TABLE,
-            together=reactions.TOGETHER,
+            together=reactions.joined((reactions.TOGETHER, lobby.hears)),
             after={
                 AccountChanged: lambda changed: gateway.recheck(changed.user_id),
                 **errands.table(sessions, reads, rooms),
@@ -175,12 +176,16 @@ async def running(
         )
         runner = Runner(
             Means(steady, integrity),
-            (*jobs.TABLE, *jobs.of_payments(payments.api)),
+            (
+                *jobs.TABLE,
+                *jobs.of_payments(payments.api),
+                *jobs.of_mail(_mailer(settings, clock), settings.public_url),
+            ),
             clock=clock,
             metrics=metrics,
         )
         await stack.enter_async_context(gateway.running())
-        await stack.enter_async_context(_forever(relay.run(), runner.run(), drift.run()))
+        await stack.enter_async_context(_forever(relay.run(), runner.run(), drift.run(), lobby.run()))
         # Entered last, so left first: what rooms say while they are handed over is still relayed.
         await stack.enter_async_context(rooms)
         routes: list[ControllerRouterHandler] = [
@@ -279,6 +284,10 @@ async def _media(
     return await stack.enter_async_context(
         LiveKitMedia(livekit.url, livekit.api_key, livekit.api_secret, shift=shift)
     )
+
+
+def _mailer(settings: Settings, clock: Clock) -> Mailer:
+    return Mailer(settings.mail, folder=settings.data_dir / "mails", wall=clock.wall)
 
 
 def _keys(settings: Settings) -> dict[str, str]:

@@ -11,12 +11,15 @@ from server.features.notifications import handlers as notifications
 from server.features.packages import handlers as packages
 from server.features.policy import handlers as policy
 from server.features.referrals import handlers as referrals
+from server.features.revenue import handlers as revenue
 from server.features.talks import handlers as talks
 from server.features.top_ups import handlers as top_ups
+from server.features.tutors import handlers as tutors
 from server.features.wallet import handlers as wallet, statements
 
 TABLE: tuple[Command, ...] = (
     *accounts.COMMANDS,
+    *tutors.COMMANDS,
     *notifications.COMMANDS,
     *courses.COMMANDS,
     *talks.COMMANDS,
@@ -29,6 +32,7 @@ TABLE: tuple[Command, ...] = (
     *packages.COMMANDS,
     *referrals.COMMANDS,
     *policy.COMMANDS,
+    *revenue.COMMANDS,
     *admin.COMMANDS,
     *live_rooms.COMMANDS,
     *webhooks.COMMANDS,

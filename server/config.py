@@ -5,15 +5,18 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 DEFAULT_DATA_DIR = Path(".fourtalk")
 # ED-12.
 DEFAULT_PORT = 8000
+# The sender of mail that is only written down.
+NOBODY = "fourtalk <nobody@localhost>"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -45,6 +48,26 @@ class Stripe(msgspec.Struct, frozen=True):
     """Any of them may have signed a webhook."""
 
 
+class Smtp(msgspec.Struct, frozen=True):
+    """A server that takes mail."""
+
+    host: str
+    port: int
+    username: str | None
+    password: str | None
+    is_tls: bool
+    """From the first byte on; otherwise a server that offers it is asked for it."""
+
+
+class MailSettings(msgspec.Struct, frozen=True):
+    """How people get mail."""
+
+    smtp: Smtp | None
+    """None: mail is written into the data dir and sent to nobody."""
+    sender: str
+    """`name <address>` or an address."""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """Everything that can be configured. Frozen: nothing may change it after the start."""
 
@@ -57,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True):
     livekit_bin: str | None
     """A livekit-server to start when no URL is configured."""
     stripe: Stripe
+    mail: MailSettings
     secret_key: str
     """Signs access tokens and quotes; at least 32 characters."""
     public_url: str
@@ -97,6 +121,12 @@ VARIABLES = (
         "none",
         "comma-separated: verifies Stripe's webhooks; two while one is being changed",
     ),
+    Variable(
+        "SMTP_URL",
+        "none",
+        "smtp(s)://user:password@host:port; without it mail is written to `mails` in the data dir, and not sent",
+    ),
+    Variable("MAIL_FROM", "none", "whom mail comes from, `Name <address>`; needed with SMTP_URL"),
     Variable("FOURTALK_DATA_DIR", ".fourtalk", "folder of the embedded servers and the generated secret"),
     Variable(
         "FOURTALK_WEB", "on", "`off`: serve the browser client as it is, without making it anew at the start"
@@ -148,6 +178,7 @@ def from_env(
         livekit=_livekit(env),
         livekit_bin=_read(env, "FOURTALK_LIVEKIT_BIN", _program, None),
         stripe=_stripe(env),
+        mail=_mail(env),
         secret_key=_read(env, "SECRET_KEY", _secret, None) or _kept_secret(folder),
         public_url=public_url or local[0],
         allowed_origins=origins or ((_origin(public_url),) if public_url else local),
@@ -190,6 +221,14 @@ def _stripe(env: Mapping[str, str]) -> Stripe:
     return Stripe(key, secrets_)
 
 
+def _mail(env: Mapping[str, str]) -> MailSettings:
+    smtp = _read(env, "SMTP_URL", _smtp, None)
+    sender = _read(env, "MAIL_FROM", _mailbox, None)
+    if smtp is not None and sender is None:
+        raise ConfigError("MAIL_FROM is missing: SMTP_URL needs to know whom mail comes from")
+    return MailSettings(smtp, sender or NOBODY)
+
+
 def _kept_secret(folder: Path) -> str:
     """Return the secret of the data dir, made on first use, so that tokens survive a restart."""
     path = folder / "secret"
@@ -227,6 +266,24 @@ def _http_url(text: str) -> str:
 
 def _media_url(text: str) -> str:
     return _http_url(re.sub(r"^ws", "http", text))
+
+
+def _smtp(text: str) -> Smtp:
+    parts = urlsplit(text)
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+        raise ValueError("it must be like smtp://user:password@host:587 or smtps://user:password@host:465")
+    if (parts.username is None) != (parts.password is None):
+        raise ValueError("user and password go together; one of them is missing")
+    # RFC 6409 and RFC 8314: where mail is handed in, without and with TLS from the first byte on.
+    port = parts.port or (465 if parts.scheme == "smtps" else 587)
+    username, password = (None if one is None else unquote(one) for one in (parts.username, parts.password))
+    return Smtp(parts.hostname, port, username, password, parts.scheme == "smtps")
+
+
+def _mailbox(text: str) -> str:
+    if not re.fullmatch(r"[^\s@<>\"]+@[^\s@<>\"]+", parseaddr(text)[1]):
+        raise ValueError("it must be like `Name <name@example.org>`")
+    return text
 
 
 def _origin(url: str) -> str:

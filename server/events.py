@@ -14,6 +14,7 @@ from server.features.disputes.reactions import DisputeUpdated
 from server.features.earnings.reactions import WithdrawalUpdated
 from server.features.lessons.messages import MediaStateShown, SignalShown
 from server.features.notifications.messages import NotificationView
+from server.features.talks.messages import ListedTalk, TalkGone
 from server.features.top_ups.reactions import TopUpUpdated
 from server.features.wallet.messages import WalletView
 from server.gateway.protocol import PresenceDiff, RoomMessage, TypingShown
@@ -40,6 +41,9 @@ TABLE: Final[Mapping[str, type[msgspec.Struct]]] = {
     "typing": TypingShown,
     # `presence:room:<id>`
     "presence.diff": PresenceDiff,
+    # `lobby:talks`
+    "talk.listed": ListedTalk,
+    "talk.unlisted": TalkGone,
     # `user:<id>`
     "room.signal": SignalShown,
     "seat.offered": SeatOfferShown,

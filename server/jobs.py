@@ -24,10 +24,11 @@ from billing import (
 from billing.jobs import Claim
 from billing.stripe_api import StripeApi
 from server import idempotency
-from server.features.accounts import lockout, tokens
+from server.features.accounts import lockout, password_reset, tokens
 from server.features.notifications import notices
 from server.gateway import history
 from server.gateway.limits import Limits
+from server.integrations.email import Mailer
 from server.job import Job, Means, Once, Periodic
 
 # Rows that one statement of a purge deletes: far below the statement limit of 5 s.
@@ -95,8 +96,9 @@ async def purge_keys(means: Means, now: datetime) -> int:
 
 
 async def purge_logins(means: Means, now: datetime) -> int:
-    """Delete sessions that are over, with their tokens, and forgotten wrong passwords."""
+    """Delete sessions that are over, with their tokens, forgotten wrong passwords and links that ended."""
     async with means.sessions.begin() as session:
+        await password_reset.forget_links(session, before=now)
         await tokens.forget_sessions(session, before=now - KEPT)
         await lockout.forget(session, before=now - KEPT)
     return 0
@@ -159,6 +161,17 @@ def of_payments(payments: StripeApi) -> tuple[Job, ...]:
         Once(card_refunds.JOB, refund_card, "business"),
         Periodic("reconcile_stripe", RECONCILE_EVERY, reconcile, "business"),
     )
+
+
+def of_mail(mailer: Mailer, public_url: str) -> tuple[Job, ...]:
+    """Return the jobs that send mail."""
+
+    async def mail_account(means: Means, claim: Claim, now: datetime) -> None:
+        """Send somebody a mail about their account."""
+        await password_reset.send_letter(means.sessions, mailer, claim, public_url=public_url, wall=now)
+
+    # Links are dated by the wall clock, as all tokens are.
+    return (Once(password_reset.JOB, mail_account, "wall"),)
 
 
 TABLE: tuple[Job, ...] = (

@@ -17,17 +17,31 @@ from server.features.packages.reactions import REACTIONS as PACKAGES
 from server.features.referrals.reactions import REACTIONS as REFERRALS
 from server.features.talks.reactions import REACTIONS as TALKS, TOGETHER as TALKS_TOGETHER
 from server.features.top_ups.reactions import REACTIONS as TOP_UPS
+from server.features.tutors.reactions import REACTIONS as TUTORS
 from server.features.wallet.reactions import REACTIONS as WALLET, TOGETHER as WALLET_TOGETHER
 from server.reaction import Reaction, Together
 
-FEATURES = (TALKS, COURSES, LESSONS, WALLET, DISPUTES, EARNINGS, TOP_UPS, PACKAGES, REFERRALS, NOTIFICATIONS)
+FEATURES = (
+    TALKS,
+    COURSES,
+    LESSONS,
+    WALLET,
+    DISPUTES,
+    EARNINGS,
+    TOP_UPS,
+    PACKAGES,
+    REFERRALS,
+    TUTORS,
+    NOTIFICATIONS,
+)
 
 R = TypeVar("R")
 
 
-def _joined(
+def joined(
     features: Sequence[Mapping[type[msgspec.Struct], Sequence[R]]],
 ) -> dict[type[msgspec.Struct], tuple[R, ...]]:
+    """Return one table of several, in their order."""
     table: dict[type[msgspec.Struct], tuple[R, ...]] = {}
     for feature in features:
         for event, reactions in feature.items():
@@ -35,9 +49,9 @@ def _joined(
     return table
 
 
-TABLE: Mapping[type[msgspec.Struct], Sequence[Reaction]] = _joined(FEATURES)
+TABLE: Mapping[type[msgspec.Struct], Sequence[Reaction]] = joined(FEATURES)
 
-TOGETHER: Mapping[type[msgspec.Struct], Sequence[Together]] = _joined(
+TOGETHER: Mapping[type[msgspec.Struct], Sequence[Together]] = joined(
     (TALKS_TOGETHER, COURSES_TOGETHER, WALLET_TOGETHER)
 )
 """What comes before all of that, once for many events of a type."""

@@ -7,6 +7,7 @@ import server.features.accounts.models
 import server.features.courses.models
 import server.features.notifications.models
 import server.features.talks.models
+import server.features.tutors.models
 import server.gateway.models
 import server.idempotency
 import server.integrations.stripe_fake.tape

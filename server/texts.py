@@ -25,6 +25,21 @@ class Entry(NamedTuple):
     vi: Text
 
 
+class Letter(NamedTuple):
+    """A mail: paragraphs with `{facts}`, one of them the `{link}`, which in HTML is the button."""
+
+    subject: str
+    body: str
+    button: str
+
+
+class Letters(NamedTuple):
+    """One mail in every language."""
+
+    en: Letter
+    vi: Letter
+
+
 NOTICES: Final[dict[str, Entry]] = {
     "new_session_purchase": Entry(
         Text("New purchase", "{student} bought a place in a session of “{course}” for {price}."),
@@ -290,6 +305,10 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Somebody came by you", "{name} registered with your code {code}."),
         Text("Có người đến từ bạn", "{name} đã đăng ký bằng mã {code} của bạn."),
     ),
+    "tutor_applied": Entry(
+        Text("A tutor applies", "{name} asks to be approved as a tutor."),
+        Text("Gia sư xin duyệt", "{name} xin được duyệt làm gia sư."),
+    ),
     "profile_approved": Entry(
         Text("You may teach", "Your profile is approved. Your referral code is {referral_code}."),
         Text("Bạn có thể dạy", "Hồ sơ của bạn đã được duyệt. Mã giới thiệu của bạn là {referral_code}."),
@@ -349,6 +368,39 @@ PAGES: Final[dict[str, Entry]] = {
     ),
 }
 
+
+MAILS: Final[dict[str, Letters]] = {
+    "password_reset": Letters(
+        Letter(
+            "Set a new password",
+            "Hello {name},\n\nsomebody, hopefully you, asked for a new password for your account at fourtalk. Choose one"
+            " here:\n\n{link}\n\nThe link holds for an hour and works once. If it was not you, do nothing: your password"
+            " stays as it is.",
+            "Choose a new password",
+        ),
+        Letter(
+            "Đặt mật khẩu mới",
+            "Chào {name},\n\ncó người, mong rằng là bạn, đã yêu cầu mật khẩu mới cho tài khoản fourtalk của bạn. Hãy đặt"
+            " mật khẩu tại đây:\n\n{link}\n\nLiên kết có hiệu lực trong một giờ và chỉ dùng được một lần. Nếu không phải"
+            " bạn, không cần làm gì: mật khẩu của bạn vẫn giữ nguyên.",
+            "Đặt mật khẩu mới",
+        ),
+    ),
+    "password_changed": Letters(
+        Letter(
+            "Your password was changed",
+            "Hello {name},\n\nthe password of your account at fourtalk was changed, and every other device was logged"
+            " out.\n\nIf that was not you, take your account back at once with a new password:\n\n{link}",
+            "Set a new password",
+        ),
+        Letter(
+            "Mật khẩu của bạn đã được đổi",
+            "Chào {name},\n\nmật khẩu tài khoản fourtalk của bạn đã được đổi và mọi thiết bị khác đã bị đăng xuất.\n\nNếu"
+            " không phải bạn, hãy lấy lại tài khoản ngay bằng một mật khẩu mới:\n\n{link}",
+            "Đặt mật khẩu mới",
+        ),
+    ),
+}
 
 # What a buyer reads before the confirmation, by kind of purchase.
 REFUND_RULES: Final[dict[str, Entry]] = {

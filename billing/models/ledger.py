@@ -139,6 +139,8 @@ class Journal(Base):
             name="admin_needs_reason",
         ),
         Index(None, "xid", postgresql_using="brin", postgresql_with=_BRIN),
+        # Journals of a period: business time rises with the pages too.
+        Index(None, "at", postgresql_using="brin", postgresql_with=_BRIN),
         {"postgresql_partition_by": "RANGE (id)"},
     )
 

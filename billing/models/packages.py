@@ -56,6 +56,8 @@ class PackageOption(Base):
         CheckConstraint("validity_days is null or validity_days > 0", name="validity_positive"),
         CheckConstraint("not is_rolling or validity_days is not null", name="rolling_ends"),
         Index(None, "tutor_id", "position", "id"),
+        # What is on sale, the newest first.
+        Index("ix_package_option_on_sale", "created_at", "id", postgresql_where=text("hidden_at is null")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

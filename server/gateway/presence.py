@@ -82,7 +82,7 @@ def watched(channel: str) -> str:
 
 
 class NoHistory:
-    """The past of presence channels: there is none, so whoever comes back has missed nothing."""
+    """The past of channels that keep none, as presence: whoever comes back is told that nothing was missed, and asks anew."""
 
     async def heads(self, channels: Sequence[str]) -> Mapping[str, Position]:
         """See `gateway.History`."""

@@ -71,6 +71,8 @@ TIGHTER = {
     "/api/v1/auth/register": Rule("register", 5),
     "/api/v1/auth/login": Rule("login", 10),
     "/api/v1/auth/refresh": Rule("refresh", 30),
+    "/api/v1/auth/password/reset-request": Rule("reset", 3),
+    "/api/v1/auth/password/reset-confirm": Rule("reset_confirm", 10),
 }
 # The rest (health, metrics, webhooks, pages) is asked by machines that must not be turned away, or is static.
 _LIMITED = ("/api/", "/t/")

@@ -79,6 +79,7 @@ async def _confirm(fake: StripeFake, name: str, *, save: bool) -> str | None:
             await fake.act(f"/payments/{id_}/authenticate")
         case "v2.core.account", "onboarding":
             await fake.act(f"/accounts/{id_}/onboard")
+            return fake.onboarded_at(id_)
         case _:
             return None
     return None

@@ -16,7 +16,7 @@ from tests.browser.test_admin import log_in_as_admin
 from tests.browser.test_entrance import register
 from tests.browser.test_learning import log_in
 from tests.journeys import school
-from tests.journeys.people import PASSWORD, Person, town
+from tests.journeys.people import PASSWORD, Body, Person, town, usd
 from tests.journeys.product import Product
 
 AXE = build.WEB / "node_modules" / "axe-core" / "axe.min.js"
@@ -149,7 +149,17 @@ async def test_axe_finds_nothing(enter: Enter, product: Product, axe: Axe) -> No
         talk = await host.call(
             "POST", "/api/v1/talks", {"title": "Coffee and verbs", "language": "en", "level": "B1"}
         )
-        public = ("/", "/scan", "/login", "/register", "/nowhere", f"/t/{talk['code']}", "/courses")
+        public = (
+            "/",
+            "/scan",
+            "/login",
+            "/register",
+            "/forgot",
+            "/reset",
+            "/nowhere",
+            f"/t/{talk['code']}",
+            "/courses",
+        )
 
         found = await tour(page, axe, *public)
         await page.get_by_role("button", name="Tiếng Việt").click()
@@ -241,7 +251,11 @@ async def test_axe_finds_nothing_where_lessons_are_sold_held_and_paid(
             "/teach/courses/new",
             f"/teach/courses/{lesson.course_id}",
             "/teach/earnings",
+            "/teach/profile",
+            "/teach/packages",
         )
+        await school.credit(admin, student)
+        package = await buy_package(lesson.tutor, student)
         found += await in_both_languages(
             await entered(student),
             axe,
@@ -249,10 +263,23 @@ async def test_axe_finds_nothing_where_lessons_are_sold_held_and_paid(
             "/learning",
             "/wallet",
             "/holds",
+            "/packages",
+            f"/packages/{package['id']}",
             f"/holds/{bought['holds'][0]['id']}",
         )
 
     assert found == []
+
+
+async def buy_package(tutor: Person, student: Person) -> Body:
+    """Have a tutor offer some lessons, and a student buy them."""
+    lessons = {"title": "Three lessons", "minutes": 60, "sessions": 3, "price": usd(900), "validity_days": 30}
+    offer = await tutor.call("POST", "/api/v1/package-options", lessons)
+    quote = await student.call("POST", "/api/v1/packages/quote", {"option_id": offer["id"]})
+    bought: Body = await student.call(
+        "POST", "/api/v1/packages", {"option_id": offer["id"], "terms": quote["terms"]}
+    )
+    return bought
 
 
 async def end_and_think_better_of_it(page: Page, axe: Axe, room_id: str) -> list[str]:
@@ -288,7 +315,10 @@ async def test_axe_finds_nothing_where_operators_work(enter: Enter, product: Pro
         )
 
         found = await in_both_languages(
-            page, axe, "/admin", *(f"/admin/{one}" for one in (*pages, "jobs", "webhooks", "policy"))
+            page,
+            axe,
+            "/admin",
+            *(f"/admin/{one}" for one in (*pages, "jobs", "webhooks", "policy", "revenue")),
         )
 
     assert found == []

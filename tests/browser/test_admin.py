@@ -21,11 +21,33 @@ async def log_in_as_admin(page: Page, found: Town, role: str = "admin") -> None:
     await page.get_by_role("button", name="Log in").click()
 
 
+async def apply_to_teach(page: Page) -> None:
+    """Fill in a tutor's profile, first without all that it needs."""
+    await page.get_by_role("link", name="Apply for approval").click()
+    needed = page.get_by_role("status").get_by_role("listitem")
+    await expect(needed).to_have_count(6)
+    await page.get_by_label("In one line").fill("Spanish for journeys")
+    await page.get_by_label("Subjects").fill("conversation, grammar")
+    await page.get_by_role("checkbox", name="Spanish").check()
+    await page.get_by_label("An hour costs").fill("25")
+    await page.get_by_label("Years of experience").fill("7")
+    await page.get_by_role("button", name="Send for approval").click()
+    description = page.get_by_label("About you and your lessons")
+    await expect(description).to_be_focused()
+    await expect(needed).to_have_count(2)
+    await description.fill("I have taught for many years. " * 20)
+    await page.get_by_role("checkbox", name="I am 18 or older.").check()
+    await page.get_by_role("button", name="Send for approval").click()
+    await expect(page.get_by_text("We are reading your application.")).to_be_visible()
+
+
 async def test_operator_approves_a_tutor_and_watches_a_talk_live(enter: Enter, product: Product) -> None:
     tutor = await enter("/register")
     await tutor.get_by_text("teach", exact=True).click()
     await register(tutor, "thuy@example.org")
     await tutor.get_by_role("link", name="Teaching").click()
+    await apply_to_teach(tutor)
+    await tutor.get_by_role("link", name="To your courses").click()
     waits = tutor.get_by_text("You are waiting for approval.")
     await expect(waits).to_be_visible()
     page = await enter("/login?next=/admin/tutors")
@@ -33,6 +55,8 @@ async def test_operator_approves_a_tutor_and_watches_a_talk_live(enter: Enter, p
         await log_in_as_admin(page, found)
 
     waiting = page.get_by_role("listitem").filter(has_text="thuy@example.org")
+    await waiting.get_by_text("Profile", exact=True).click()
+    await expect(waiting.get_by_text("$25.00 an hour · 7 years of experience")).to_be_visible()
     await waiting.get_by_role("button", name="Approve").click()
     await page.get_by_role("dialog").get_by_role("button", name="Approve").click()
 

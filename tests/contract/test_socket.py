@@ -82,8 +82,12 @@ OPEN_EVENTS: dict[str, Shape] = {
         "people": [{"user_id": shapes.uuid, "state": one_of("online", "away", "busy")}],
         "gone": [shapes.uuid],
     },
+    "talk.listed": {"id": shapes.uuid, "title": text, "seats": {"total": integer, "taken": integer}},
+    "talk.unlisted": {"id": shapes.uuid},
 }
-VOLATILE = {"room.message", "room.signal", "typing", "participant.media", "presence.diff"}
+VOLATILE = {
+    "room.message", "room.signal", "typing", "participant.media", "presence.diff", "talk.listed", "talk.unlisted",
+}  # fmt: skip
 
 
 def is_error(err: Body, code: int) -> None:
@@ -351,11 +355,25 @@ async def test_channels_of_others_and_of_later_features(product: Product) -> Non
         is_error(await person.refused("subscribe", {}, ch=f"room:{lesson.room_id}"), 103)
         is_error(await person.refused("subscribe", {}, ch=f"room:{uuid.uuid4()}"), 103)
         is_error(await person.refused("subscribe", {}, ch="room:nonsense"), 103)
+        is_error(await person.refused("subscribe", {}, ch="lobby:nonsense"), 103)
         for name in (f"chat:{uuid.uuid4()}", "presence:all", f"availability:{uuid.uuid4()}", "nonsense"):
             is_error(await person.refused("subscribe", {}, ch=name), 102)
         is_error(await person.refused("subscribe", {}, ch=own), 105)
         is_error(await person.refused("unsubscribe", {}, ch=own), 103)
         is_error(await person.refused("subscribe", {}), 107)
+
+
+async def test_open_talks_are_told_to_whoever_follows_their_channel(product: Product) -> None:
+    async with town(product) as people:
+        host, watcher = await connected(people, 2)
+        fits(await watcher.ask("subscribe", {}, ch="lobby:talks"), SUB)
+
+        opened = await host.call("POST", "/api/v1/talks", {"title": "Rain", "language": "en"})
+        await watcher.saw("talk.listed", id=opened["id"], title="Rain")
+        await host.call("POST", f"/api/v1/talks/{opened['id']}/close")
+        await watcher.saw("talk.unlisted", id=opened["id"])
+
+        assert are_events([watcher.device]) >= {"talk.listed", "talk.unlisted"}
 
 
 async def test_presence_is_shown_to_whoever_may_follow_the_room(product: Product) -> None:

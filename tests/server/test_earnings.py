@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select, text
 
 from billing.earnings import WithdrawalView
-from billing.errors import PayoutAccountFrozenError, WithdrawalStateError
+from billing.errors import NoPayoutAccountError, PayoutAccountFrozenError, WithdrawalStateError
 from billing.models import AccountKind, OwnerId, PayoutMethod, SourceKind, WithdrawalStatus
 from billing.money import Money
 from server import checks, jobs
@@ -263,16 +263,26 @@ async def test_a_tutor_is_sent_to_stripe_and_paid_there(payday: Payday) -> None:
     stage, earner = payday.stage, payday.earner
     stage.parts = msgspec.structs.replace(stage.parts, payments=earner.api)
     await earner.put_at_stripe(10_000)
+    with pytest.raises(NoPayoutAccountError):
+        await stage.do("payout_account.stripe", payday.tutor)
 
     link = await stage.do("payout_account.onboard", payday.tutor, country="US")
     [account] = [name for name in earner.fake.objects if name.startswith("acct_")]
+    begun = await stage.do("payout_account.stripe", payday.tutor)
     await earner.fake.act(f"/accounts/{account}/onboard")
+    whole = await stage.do("payout_account.stripe", payday.tutor)
     asked = await payday.ask(4_000)
     await payday.deed("approve", asked)
     earner.now = stage.parts.clock.now()
     await earner.run("pay_out")
 
     assert account in link["url"]
+    assert begun == {"may_receive": False, "may_pay_out": False, "wanted": ["external_account"]}
+    assert whole == {"may_receive": True, "may_pay_out": True, "wanted": []}
+    assert (
+        earner.fake.onboarded_at(account)
+        == f"{stage.parts.settings.public_url}/teach/earnings?stripe=returned"
+    )
     assert asked["method"] == "stripe"
     assert await earner.has(AccountKind.STRIPE) == [-6_000]
 

@@ -77,6 +77,27 @@ async def test_an_offer_is_made_changed_hidden_and_listed(school: School) -> Non
     assert not shown["is_hidden"]
 
 
+async def test_what_approved_tutors_offer_is_browsed_newest_first(school: School) -> None:
+    first = await option(school, title="The older one")
+    school.at(START + timedelta(minutes=1))
+    second = await option(school, title="The newer one")
+    hidden = await option(school, title="Not for sale")
+    await school.do("POST", f"/package-options/{hidden['id']}/hide", school.tutor)
+
+    page = await school.do("GET", "/package-options?limit=1", None)
+    rest = await school.do("GET", f"/package-options?limit=100&cursor={page['next_cursor']}", None)
+    await school.do(
+        "POST", f"/admin/tutors/{school.tutor.id}/reject", school.admin, {"reason": "for the test"}
+    )
+    without = await school.do("GET", "/package-options?limit=100", None)
+
+    [newest] = page["items"]
+    assert {name: newest[name] for name in second} == second
+    assert newest["tutor_name"].startswith("Minted")
+    assert rest["items"][0]["id"] == first["id"]
+    assert {first["id"], second["id"]}.isdisjoint({one["id"] for one in without["items"]})
+
+
 IMPOSSIBLE: tuple[Body, ...] = (
     {"title": "ab"},
     {"minutes": 0},
@@ -250,6 +271,8 @@ async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
         stage.parts.clock.pin(START + timedelta(days=days))
         async with stage.parts.sessions.begin() as session:
             await packages.due(session, UUID(package["id"]), now=stage.parts.clock.now())
+        [seen] = (await stage.do("package.list", student))["items"]
+        assert (seen["status"], seen["ends_soon"]) == (("active", True) if days == 83 else ("expired", False))
     await stage.relay.flush()
 
     def kinds(items: list[Body]) -> list[str]:

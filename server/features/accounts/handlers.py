@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import outbox
 from server.context import Command, Context, Role
 from server.errors import UnauthenticatedError
-from server.features.accounts import lockout, passwords, rules, tokens
+from server.features.accounts import lockout, password_reset, passwords, rules, tokens
 from server.features.accounts.administration import COMMANDS as ADMINISTRATION
 from server.features.accounts.messages import (
     Account,
@@ -159,6 +159,8 @@ async def _change_password(
         user.version += 1
         await tokens.close_sessions(session, user.id, wall=wall)
         refresh_token = await tokens.open_session(session, user.id, wall=wall, address=ctx.address)
+        await password_reset.end_links(session, user.id)
+        await password_reset.tell_of_change(session, user, wall=wall)
         outbox.record(session, AccountChanged(user.id, user.version, "password"), at=ctx.now)
     return _updated(user, _tokens(ctx, user, refresh_token))
 
@@ -276,6 +278,7 @@ COMMANDS: tuple[Command, ...] = (
         "auth.ticket", MakeTicket, make_ticket, method="POST", path="/auth/ws-ticket", live=True,
         on_socket=False,
     ),
+    *password_reset.COMMANDS,
     Command("me.get", GetMe, get_me, method="GET", path="/me"),
     Command("me.update", UpdateMe, update_me, method="PATCH", path="/me", live=True),
     Command("login.list", ListLogins, list_logins, method="GET", path="/me/logins"),

@@ -56,6 +56,39 @@ class LoggedOut(msgspec.Struct, frozen=True):
     """The session is over, or was already."""
 
 
+class RequestReset(msgspec.Struct, frozen=True):
+    """Ask for a mail with a link that sets a new password."""
+
+    email: Email
+
+
+class ResetRequested(msgspec.Struct, frozen=True):
+    """If the address has an account, a mail is on its way to it."""
+
+
+class VerifyReset(msgspec.Struct, frozen=True):
+    """Ask whether a link still holds; it is not used up by that."""
+
+    token: Secret
+
+
+class ResetHolds(msgspec.Struct, frozen=True):
+    """It does, for so long."""
+
+    expires_in_s: int
+
+
+class ConfirmReset(msgspec.Struct, frozen=True):
+    """Set a new password by a link, once."""
+
+    token: Secret
+    password: Password
+
+
+class PasswordIsSet(msgspec.Struct, frozen=True):
+    """The new password holds; every session has ended."""
+
+
 class GetMe(msgspec.Struct, frozen=True):
     """Ask for the own account."""
 

@@ -1,4 +1,4 @@
-"""Tables of accounts: users, their login sessions with the refresh tokens, and failed logins."""
+"""Tables of accounts: users, their login sessions with the refresh tokens, failed logins, reset links."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -124,6 +124,16 @@ class LoginFailures(Base):
     email_digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     failures: Mapped[int]
     last_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
+
+
+class PasswordReset(Base):
+    """A link that sets a new password, as the SHA-256 of its secret; it is deleted by its use."""
+
+    __tablename__ = "password_reset"
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), index=True)
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
 
 
 async def user_of(session: AsyncSession, user_id: UUID, *, lock: bool = False) -> User:

@@ -6,6 +6,7 @@ ServerError
     ├── InvalidFieldError    a field breaks a rule that its type cannot say
     ├── RegistrationError    no account can be made from this (mostly: the address has one)
     ├── LoginError           e-mail or password is wrong; does not say which
+    ├── ResetLinkError       a link by mail does not hold: unknown, used, replaced or too old
     ├── BlockedError         the account is shut out
     └── RightsError          the administrator may not do this to that account
 ```
@@ -59,6 +60,15 @@ class LoginError(AccountError):
 
     def __init__(self) -> None:
         super().__init__("E-mail or password is wrong.")
+
+
+class ResetLinkError(AccountError):
+    """A link by mail does not hold; the words do not say why."""
+
+    code = "reset_link_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("This link does not hold any more; ask for a new one.")
 
 
 class BlockedError(AccountError):

@@ -8,7 +8,7 @@ import msgspec
 
 from billing import earnings, lifetime, payout_accounts, policy, withdrawals
 from billing.earnings import WithdrawalView
-from billing.errors import WithdrawalNotFoundError
+from billing.errors import NoPayoutAccountError, WithdrawalNotFoundError
 from billing.models import OwnerId, PayoutAccount, PayoutMethod, Withdrawal, WithdrawalStatus
 from billing.money import Money
 from billing.payout_accounts import BankData
@@ -27,6 +27,7 @@ from server.features.earnings.messages import (
     ExportWithdrawals,
     GetEarnings,
     GetPayoutAccount,
+    GetStripeAccount,
     HoldWithdrawal,
     LetWithdrawalGo,
     ListAllWithdrawals,
@@ -41,6 +42,7 @@ from server.features.earnings.messages import (
     SetBankAccount,
     SpendEarnings,
     Spent,
+    StripeAccountView,
     WithdrawalPage,
 )
 
@@ -141,10 +143,30 @@ async def onboard_payouts(ctx: Context, command: OnboardPayouts) -> Onboarding:
         OwnerId(ctx.user.user_id),
         country=command.country,
         email=email,
-        return_url=f"{ctx.parts.settings.public_url}/earnings",
+        return_url=f"{ctx.parts.settings.public_url}/teach/earnings?stripe=returned",
         now=ctx.now,
     )
     return Onboarding(url)
+
+
+async def get_stripe_account(ctx: Context, _: GetStripeAccount) -> StripeAccountView:
+    """Ask Stripe how far the caller's account there is.
+
+    Raises:
+        NoPayoutAccountError: Their money does not go there.
+        StripeError: Stripe is away.
+    """
+    assert ctx.parts.payments is not None, "whoever serves has a way to pay"
+    async with ctx.parts.sessions() as session:
+        row = await payout_accounts.current(session, OwnerId(ctx.user.user_id))
+    if row.stripe_account is None:
+        raise NoPayoutAccountError
+    account = await ctx.parts.payments.retrieve_account(row.stripe_account)
+    return StripeAccountView(
+        may_receive=account.may_receive,
+        may_pay_out=account.may_pay_out,
+        wanted=account.wanted,
+    )
 
 
 async def request_withdrawal(ctx: Context, command: RequestWithdrawal) -> WithdrawalView:
@@ -422,6 +444,15 @@ COMMANDS = (
         onboard_payouts,
         guard="approved_tutor",
         method="POST",
+        path="/payout-account/stripe",
+        live=True,
+    ),
+    Command(
+        "payout_account.stripe",
+        GetStripeAccount,
+        get_stripe_account,
+        guard="tutor",
+        method="GET",
         path="/payout-account/stripe",
         live=True,
     ),

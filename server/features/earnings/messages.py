@@ -83,6 +83,21 @@ class OnboardPayouts(msgspec.Struct, frozen=True):
     """ISO 3166-1 alpha-2, of the bank account."""
 
 
+class GetStripeAccount(msgspec.Struct, frozen=True):
+    """Ask how far the caller's account at Stripe is."""
+
+
+class StripeAccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account at Stripe may do, as Stripe says at this moment."""
+
+    may_receive: bool
+    """Withdrawals can be sent to it."""
+    may_pay_out: bool
+    """Its money can go on to the tutor's bank."""
+    wanted: tuple[str, ...]
+    """What Stripe still wants to know, in its own names, such as `external_account`."""
+
+
 class Onboarding(msgspec.Struct, frozen=True):
     """Where to go; the address works once, for some minutes."""
 

@@ -18,7 +18,7 @@ from server.features.accounts.models import admins, names_of
 from server.features.notifications.notices import Notice, notify
 from server.reaction import Occasion, Post, Reaction, to_user
 
-LINK = "/earnings"
+LINK = "/teach/earnings"
 ADMIN_LINK = "/admin/withdrawals"
 
 

@@ -31,13 +31,13 @@ SHOWN: dict[type[PaymentMoved], str] = {
 async def tell_of_approval(occasion: Occasion, event: TutorApproved) -> Sequence[Post]:
     """Tell a tutor that they may teach."""
     facts = {"referral_code": event.referral_code}
-    return await notify(occasion, [Notice(event.user_id, "profile_approved", facts, "/settings")])
+    return await notify(occasion, [Notice(event.user_id, "profile_approved", facts, "/teach/courses")])
 
 
 async def tell_of_rejection(occasion: Occasion, event: TutorRejected) -> Sequence[Post]:
     """Tell a tutor why they may not teach."""
     return await notify(
-        occasion, [Notice(event.user_id, "profile_rejected", {"reason": event.reason}, "/settings")]
+        occasion, [Notice(event.user_id, "profile_rejected", {"reason": event.reason}, "/teach/profile")]
     )
 
 

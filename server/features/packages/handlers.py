@@ -25,17 +25,20 @@ from billing.models import (
 from billing.money import Money
 from billing.packages import Offer
 from server import audit, pages, texts
-from server.context import Command, Context
+from server.context import Command, Context, Role
 from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
-from server.features.accounts.models import is_approved_tutor, names_of, user_of
+from server.features.accounts.models import TutorStatus, User, is_approved_tutor, names_of, user_of
 from server.features.packages.messages import (
+    BrowseOptions,
     BuyPackage,
     CreateOption,
     GetPackage,
     HideOption,
     ListOptions,
     ListPackages,
+    OfferedOption,
     OptionList,
+    OptionPage,
     OptionView,
     PackagePage,
     PackageQuote,
@@ -131,6 +134,32 @@ async def list_options(ctx: Context, command: ListOptions) -> OptionList:
         query.order_by(PackageOption.position, PackageOption.id).limit(OPTIONS_MOST)
     )
     return OptionList(tuple(_option(row) for row in rows))
+
+
+async def browse_options(ctx: Context, command: BrowseOptions) -> OptionPage:
+    """Return what tutors offer who may teach, the newest first."""
+    teaches = (User.role == Role.TUTOR, User.tutor_status == TutorStatus.APPROVED, User.blocked_at.is_(None))
+    query = (
+        select(PackageOption, User.first_name, User.last_name)
+        .join(User, User.id == PackageOption.tutor_id)
+        .where(PackageOption.hidden_at.is_(None), *teaches)
+    )
+    query = pages.page(
+        query, PackageOption.created_at, PackageOption.id, limit=command.limit, cursor=command.cursor
+    )
+    found = (await ctx.session.execute(query)).all()
+    shown = found[: command.limit]
+    more = None
+    if len(found) > len(shown):
+        last = shown[-1][0]
+        more = pages.cursor_after(last.created_at, last.id)
+    return OptionPage(
+        tuple(
+            OfferedOption(**msgspec.structs.asdict(_option(row)), tutor_name=f"{first} {last_}")
+            for row, first, last_ in shown
+        ),
+        more,
+    )
 
 
 async def quote_package(ctx: Context, command: QuotePackage) -> PackageQuote:
@@ -342,6 +371,7 @@ async def _summaries(session: AsyncSession, found: Sequence[Package]) -> list[Pa
             is_rolling=row.is_rolling,
             bought_at=row.bought_at,
             expires_at=row.expires_at,
+            ends_soon=row.status == PackageStatus.ACTIVE and row.warned_at is not None,
             ended_at=row.ended_at,
         )
         for row in found
@@ -430,6 +460,14 @@ COMMANDS = (
         guard="public",
         method="GET",
         path="/tutors/{tutor_id}/package-options",
+    ),
+    Command(
+        "package_option.browse",
+        BrowseOptions,
+        browse_options,
+        guard="public",
+        method="GET",
+        path="/package-options",
     ),
     Command("package.quote", QuotePackage, quote_package, method="POST", path="/packages/quote"),
     Command(

@@ -108,6 +108,26 @@ class OptionList(msgspec.Struct, frozen=True):
     next_cursor: None = None
 
 
+class BrowseOptions(msgspec.Struct, frozen=True):
+    """Ask what tutors offer, the newest first."""
+
+    limit: Limit = PAGE
+    cursor: Cursor | None = None
+
+
+class OfferedOption(OptionView, frozen=True, kw_only=True):
+    """An offer, and whose."""
+
+    tutor_name: str
+
+
+class OptionPage(msgspec.Struct, frozen=True):
+    """A page of offers."""
+
+    items: tuple[OfferedOption, ...]
+    next_cursor: str | None
+
+
 # --- Packages -------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +215,8 @@ class PackageSummary(msgspec.Struct, frozen=True, kw_only=True):
     is_rolling: bool
     bought_at: datetime
     expires_at: datetime | None
+    ends_soon: bool
+    """Lessons are left, and its student was reminded of its end."""
     ended_at: datetime | None
 
 

@@ -16,7 +16,7 @@ async def tell_referrer(occasion: Occasion, event: UserRegistered) -> Sequence[P
         return ()
     user = await user_of(occasion.session, event.user_id)
     facts = {"name": user.name, "code": user.referred_code}
-    return await notify(occasion, [Notice(event.referred_by, "new_referral", facts, "/referrals")])
+    return await notify(occasion, [Notice(event.referred_by, "new_referral", facts, "/teach/earnings")])
 
 
 REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {UserRegistered: (tell_referrer,)}

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Row, Select, func, or_, select, union
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from billing import outbox
 from rooms import journal
 from rooms.messages import Close, Identity, RoomKind, RoomSpec, RoomStatus, UpdateRoom
 from rooms.models import Room
@@ -32,6 +33,7 @@ from server.features.talks.messages import (
     ParticipantList,
     PastTalk,
     SeatCount,
+    TalkChanged,
     TalkPage,
     TalkParticipant,
     TalkView,
@@ -180,6 +182,7 @@ async def update_talk(ctx: Context, command: UpdateTalk) -> TalkView:
     """
     async with ctx.parts.sessions.begin() as session:
         talk, room, *_ = await find(session, Talk.id == command.talk_id)
+        was_public = talk.is_public
         if room.host != str(ctx.user.user_id) and not ctx.user.is_admin:
             raise ForbiddenError("Only the host may change the talk.")
         if room.state == RoomStatus.CLOSED:
@@ -189,6 +192,8 @@ async def update_talk(ctx: Context, command: UpdateTalk) -> TalkView:
                 setattr(talk, name, value)
         if command.public is not UNSET:
             talk.is_public = command.public
+        if was_public or talk.is_public:
+            outbox.record(session, TalkChanged(talk.room_id, was_public), at=ctx.now)
     if command.title is not UNSET:
         by = Identity(str(ctx.user.user_id))
         await ctx.parts.rooms.ask(room.id, UpdateRoom(by, command.title, ctx.user.is_admin))
@@ -234,6 +239,18 @@ async def find(session: AsyncSession, *conditions: object) -> Found:
     if found is None:
         raise NotFoundError("There is no such talk.")
     return found
+
+
+async def find_all(session: AsyncSession, *conditions: ColumnElement[bool]) -> Sequence[Found]:
+    """Return the talks for which the conditions hold, in no order."""
+    return (await session.execute(_talks().where(*conditions))).all()
+
+
+def is_listed(found: Found) -> bool:
+    """Return whether the list without a filter has this talk: what `list_talks` asks of the database."""
+    talk, room, *_ = found
+    is_open = talk.closed_at is None and room.state in (RoomStatus.OPEN, RoomStatus.LIVE)
+    return talk.is_public and is_open and room.seated < room.cap
 
 
 def listed(found: Found, settings: Settings) -> ListedTalk:

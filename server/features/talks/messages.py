@@ -178,3 +178,19 @@ class HistoryPage(msgspec.Struct, frozen=True):
 
     items: tuple[PastTalk, ...]
     next_cursor: str | None
+
+
+class TalkGone(msgspec.Struct, frozen=True):
+    """An open talk left the list: it is full, closed, or private now."""
+
+    id: UUID
+
+
+# --- Domain events (outbox) ---------------------------------------------------------------------
+
+
+class TalkChanged(msgspec.Struct, frozen=True, tag="talk.changed"):
+    """What a host announced of a talk changed."""
+
+    room_id: UUID
+    was_public: bool

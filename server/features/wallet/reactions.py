@@ -115,7 +115,7 @@ async def tell_of_return(occasion: Occasion, event: HoldGivenBack) -> Sequence[P
         "cause": event.cause,
         "hold_id": event.hold_id,
     }
-    notices = [Notice(event.tutor_id, "share_given_back", facts, "/earnings")]
+    notices = [Notice(event.tutor_id, "share_given_back", facts, "/teach/earnings")]
     if event.cause is not Cause.CARD_DISPUTE:
         back = {"amount": event.given, "cause": event.cause, "hold_id": event.hold_id}
         notices.append(Notice(event.student_id, "refund_processed", back, "/wallet"))

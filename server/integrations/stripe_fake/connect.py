@@ -72,6 +72,7 @@ def create_link(machine: Machine, params: Params) -> Object:
     allow(params, "account", "use_case")
     need(params, "account", "use_case")
     account = machine.find("v2.core.account", params["account"])
+    machine.returns[account["id"]] = params["use_case"]["account_onboarding"]["return_url"]
     return {
         "object": "v2.core.account_link",
         "account": account["id"],

@@ -148,6 +148,10 @@ class StripeFake:
         await self.tick()
         return self._machine.objects.get(id_)
 
+    def onboarded_at(self, account: str) -> str | None:
+        """Return where the onboarding of an account leads back to."""
+        return self._machine.returns.get(account)
+
     async def tick(self) -> None:
         """Let what is due by now happen."""
         async with self._busy:

@@ -95,6 +95,8 @@ class Machine:
         """Payment → its session."""
         self.accounts: dict[str, str] = {}
         """Payout → whose."""
+        self.returns: dict[str, str] = {}
+        """Account → where its newest onboarding leads back to."""
         self._routes = routes
         self._count = 0
         self._ids: defaultdict[tuple[str, str], list[str]] = defaultdict(list)

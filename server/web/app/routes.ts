@@ -5,12 +5,15 @@ import { courses } from "./courses/routes";
 import { earnings } from "./earnings/routes";
 import type { Feature } from "./feature";
 import { notifications } from "./notifications/routes";
+import { packages } from "./packages/routes";
 import { policy } from "./policy/routes";
+import { revenue } from "./revenue/routes";
 import { rooms } from "./rooms/routes";
 import { talks } from "./talks/routes";
+import { tutors } from "./tutors/routes";
 import { wallet } from "./wallet/routes";
 
-export const FEATURES: readonly Feature[] = [talks, courses, wallet, earnings, admin, policy, notifications, rooms, accounts];
+export const FEATURES: readonly Feature[] = [talks, courses, tutors, wallet, packages, earnings, admin, policy, revenue, notifications, rooms, accounts];
 
 export const ROUTES = FEATURES.flatMap(({ routes }) => routes);
 export const PLACES = FEATURES.flatMap(({ places }) => places);

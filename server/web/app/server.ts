@@ -9,7 +9,7 @@ import { type ErrorCode, type Events, HTTP, type Id, type Operations } from "./w
 export type Op = keyof Operations;
 export type Asked<O extends Op> = Operations[O]["d"];
 export type Answer<O extends Op> = Operations[O]["ok"];
-export type ChannelName = `room:${Id}` | `user:${Id}` | `presence:room:${Id}`;
+export type ChannelName = "lobby:talks" | `room:${Id}` | `user:${Id}` | `presence:room:${Id}`;
 // An interface has no signature of its names, and a mapped type has.
 type Ops = { [O in Op]: Operations[O] };
 type Evs = { [E in keyof Events]: Events[E] };

@@ -11,6 +11,7 @@ export interface Operations {
   "admin.room.journal": { d: ReadJournal; ok: JournalPage };
   "admin.room.list": { d: ListRooms; ok: RoomPage };
   "admin.tutor.approve": { d: ApproveTutor; ok: ManagedAccount };
+  "admin.tutor.profile": { d: GetTutorProfile; ok: ProfileView };
   "admin.tutor.reject": { d: RejectTutor; ok: ManagedAccount };
   "admin.user.block": { d: Block; ok: ManagedAccount };
   "admin.user.list": { d: ListUsers; ok: Users };
@@ -30,6 +31,9 @@ export interface Operations {
   "auth.logout": { d: LogOut; ok: LoggedOut };
   "auth.refresh": { d: Refresh; ok: Tokens };
   "auth.register": { d: Register; ok: Tokens };
+  "auth.reset_confirm": { d: ConfirmReset; ok: PasswordIsSet };
+  "auth.reset_request": { d: RequestReset; ok: ResetRequested };
+  "auth.reset_verify": { d: VerifyReset; ok: ResetHolds };
   "auth.ticket": { d: MakeTicket; ok: Ticket };
   "chat.delete": { d: DeleteChat; ok: Noted };
   "chat.edit": { d: EditChat; ok: Said };
@@ -77,6 +81,7 @@ export interface Operations {
   "package.list": { d: ListPackages; ok: PackagePage };
   "package.quote": { d: QuotePackage; ok: PackageQuote };
   "package.refund": { d: RefundPackage; ok: PackageView };
+  "package_option.browse": { d: BrowseOptions; ok: OptionPage };
   "package_option.create": { d: CreateOption; ok: OptionView };
   "package_option.hide": { d: HideOption; ok: OptionView };
   "package_option.list": { d: ListOptions; ok: OptionList };
@@ -86,6 +91,7 @@ export interface Operations {
   "payout_account.get": { d: GetPayoutAccount; ok: PayoutAccountView };
   "payout_account.onboard": { d: OnboardPayouts; ok: Onboarding };
   "payout_account.set_bank": { d: SetBankAccount; ok: PayoutAccountView };
+  "payout_account.stripe": { d: GetStripeAccount; ok: StripeAccountView };
   "ping": { d: Ping; ok: Pong };
   "policy.get": { d: GetPolicy; ok: PolicyView };
   "policy.list": { d: ListPolicies; ok: PolicyPage };
@@ -102,6 +108,7 @@ export interface Operations {
   "referral.list": { d: ListReferrals; ok: ReferralPage };
   "referral.summary": { d: GetReferrals; ok: ReferralSummary };
   "refresh": { d: ProtocolRefresh; ok: Refreshed };
+  "revenue.get": { d: RevenueGetRevenue; ok: RevenueView };
   "review.close": { d: CloseReview; ok: ReviewView };
   "review.list": { d: ListReviews; ok: ReviewPage };
   "room.attendance": { d: GetAttendance; ok: AttendanceView };
@@ -126,6 +133,9 @@ export interface Operations {
   "top_up.list": { d: ListTopUps; ok: TopUpPage };
   "top_up.paper": { d: GetTopUpPaper; ok: Blob };
   "top_up.start": { d: StartTopUp; ok: TopUpView };
+  "tutor_profile.get": { d: GetProfile; ok: ProfileView };
+  "tutor_profile.submit": { d: SubmitProfile; ok: ProfileView };
+  "tutor_profile.update": { d: UpdateProfile; ok: ProfileView };
   "typing.start": { d: Typing; ok: Done };
   "typing.stop": { d: Typing; ok: Done };
   "unsubscribe": { d: Unsubscribe; ok: Done };
@@ -180,6 +190,8 @@ export interface Events {
   "seat.offered": SeatOfferShown;
   "session.ended": SessionShown;
   "session.started": SessionShown;
+  "talk.listed": ListedTalk;
+  "talk.unlisted": TalkGone;
   "top_up.updated": TopUpUpdated;
   "typing": TypingShown;
   "wallet.updated": WalletView;
@@ -192,11 +204,15 @@ export const HTTP = {
   "auth.logout": ["POST", "/auth/logout"],
   "auth.refresh": ["POST", "/auth/refresh"],
   "auth.register": ["POST", "/auth/register"],
+  "auth.reset_confirm": ["POST", "/auth/password/reset-confirm"],
+  "auth.reset_request": ["POST", "/auth/password/reset-request"],
+  "auth.reset_verify": ["POST", "/auth/password/verify-token"],
   "auth.ticket": ["POST", "/auth/ws-ticket"],
   "course.get": ["GET", "/courses/{course_id}"],
   "course.list": ["GET", "/courses"],
   "course.session.list": ["GET", "/courses/{course_id}/sessions"],
   "hold.paper": ["GET", "/holds/{hold_id}/receipt.pdf"],
+  "package_option.browse": ["GET", "/package-options"],
   "package_option.list": ["GET", "/tutors/{tutor_id}/package-options"],
   "policy.get": ["GET", "/policy"],
   "receipt.key": ["GET", "/receipts/key"],
@@ -235,7 +251,7 @@ export interface Errors {
 }
 
 /** What went wrong, for programs: the name of the socket's error, or what says it more closely. */
-export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "review_closed" | "review_not_found" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
+export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "profile_incomplete" | "profile_waits" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "reset_link_invalid" | "review_closed" | "review_not_found" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
 
 /** Why the server closes a socket. */
 export interface CloseCodes {
@@ -392,6 +408,12 @@ export interface Brought {
   platform: Money;
   held: Money;
   refunded: Money;
+}
+
+/** Ask what tutors offer, the newest first. */
+export interface BrowseOptions {
+  limit?: number;
+  cursor?: string | null;
 }
 
 /** Buy what was quoted. */
@@ -568,6 +590,12 @@ export interface ConfirmPurchase {
   quote_token: string;
 }
 
+/** Set a new password by a link, once. */
+export interface ConfirmReset {
+  token: string;
+  password: string;
+}
+
 /** First message: who it is, and where it left off. */
 export interface Connect {
   token?: string | null;
@@ -585,6 +613,12 @@ export interface Connected {
   pong_s: number;
   limits: Record<string, unknown>;
   subs: Record<string, SubscriptionView>;
+}
+
+/** What one kind of movement that belongs to no lesson did to the platform's money; below zero: it cost that. */
+export interface Cost {
+  kind: JournalKind;
+  amount: Money;
 }
 
 /** How many are not read yet. */
@@ -869,6 +903,10 @@ export interface GetPayoutAccount {
 export interface GetPolicy {
 }
 
+/** Ask for the own profile. */
+export interface GetProfile {
+}
+
 /** Ask for one purchase. */
 export interface GetPurchase {
   purchase_id: Id;
@@ -921,6 +959,10 @@ export interface GetStatementTable {
   kind?: JournalKind | null;
 }
 
+/** Ask how far the caller's account at Stripe is. */
+export interface GetStripeAccount {
+}
+
 /** One talk, by its id, the id of its room, or the code of its link. */
 export interface GetTalk {
   talk_id: string;
@@ -934,6 +976,11 @@ export interface GetTopUp {
 /** Ask for the paper of a top-up that succeeded. */
 export interface GetTopUpPaper {
   top_up_id: Id;
+}
+
+/** Ask for a tutor's profile, to decide about it. */
+export interface GetTutorProfile {
+  user_id: Id;
 }
 
 /** Ask what the caller has. */
@@ -1524,6 +1571,26 @@ export interface NotificationView {
   read_at: Instant | null;
 }
 
+/** An offer, and whose. */
+export interface OfferedOption {
+  id: Id;
+  tutor_id: Id;
+  title: string;
+  description: string;
+  minutes: number;
+  sessions: number;
+  price: Money;
+  per_session: Money;
+  validity_days: number | null;
+  is_rolling: boolean;
+  is_popular: boolean;
+  position: number;
+  is_hidden: boolean;
+  created_at: Instant;
+  updated_at: Instant;
+  tutor_name: string;
+}
+
 /** Have the caller's money go to them by Stripe, and ask where they tell Stripe who they are. */
 export interface OnboardPayouts {
   country: string;
@@ -1545,6 +1612,12 @@ export interface OpenDispute {
 export interface OptionList {
   items: readonly OptionView[];
   next_cursor: null;
+}
+
+/** A page of offers. */
+export interface OptionPage {
+  items: readonly OfferedOption[];
+  next_cursor: string | null;
 }
 
 /** An offer. */
@@ -1678,6 +1751,7 @@ export interface PackageSummary {
   is_rolling: boolean;
   bought_at: Instant;
   expires_at: Instant | null;
+  ends_soon: boolean;
   ended_at: Instant | null;
 }
 
@@ -1699,6 +1773,7 @@ export interface PackageView {
   is_rolling: boolean;
   bought_at: Instant;
   expires_at: Instant | null;
+  ends_soon: boolean;
   ended_at: Instant | null;
   tutor_bps: number;
   policy_version: number;
@@ -1762,6 +1837,10 @@ export interface ParticipantLeft {
 export interface ParticipantList {
   items: readonly TalkParticipant[];
   next_cursor: null;
+}
+
+/** The new password holds; every session has ended. */
+export interface PasswordIsSet {
 }
 
 /** A talk with the caller's own part in it. */
@@ -1974,6 +2053,22 @@ export interface Price {
 /** The leading way of buying; its price is mandatory (C-05). */
 export type PriceType = "per_session" | "full_course";
 
+/** What a tutor says of themselves, and how their application stands. */
+export interface ProfileView {
+  user_id: Id;
+  status: TutorStatus;
+  title: string;
+  description: string;
+  subjects: readonly string[];
+  languages: readonly string[];
+  hourly_rate: Money | null;
+  experience_years: number | null;
+  is_adult: boolean;
+  missing: readonly ("description" | "hourly_rate" | "is_adult" | "languages" | "subjects" | "title")[];
+  submitted_at: Instant | null;
+  answer: string | null;
+}
+
 /** Where a tutor stands among the tiers of bookings and packages. */
 export interface Progress {
   earned: Money;
@@ -2074,6 +2169,12 @@ export interface QuotePackage {
 export interface QuotePurchase {
   course_id: Id;
   session_id?: Id | null;
+}
+
+/** What an hour costs, in minor units: 5 to 500 dollars (B-05). */
+export interface Rate {
+  amount: number;
+  currency?: "USD";
 }
 
 /** Mark all as read. */
@@ -2229,10 +2330,24 @@ export interface Report {
   tutors: readonly TutorChange[];
 }
 
+/** Ask for a mail with a link that sets a new password. */
+export interface RequestReset {
+  email: string;
+}
+
 /** Ask for earnings. */
 export interface RequestWithdrawal {
   amount: EarningsAmount;
   note?: string | null;
+}
+
+/** It does, for so long. */
+export interface ResetHolds {
+  expires_in_s: number;
+}
+
+/** If the address has an account, a mail is on its way to it. */
+export interface ResetRequested {
 }
 
 /** Decide a dispute. */
@@ -2270,6 +2385,52 @@ export interface Revenue {
   refunded: Money;
   sessions: readonly SessionRevenue[];
   sources: readonly SourceRevenue[];
+}
+
+/** Ask what a period brought, by the caller's own calendar. */
+export interface RevenueGetRevenue {
+  by?: "day" | "month";
+  since?: Day | null;
+  until?: Day | null;
+}
+
+/** What one day or month brought. */
+export interface RevenuePeriod {
+  to_tutors: Money;
+  to_platform: Money;
+  to_students: Money;
+  begins: Day;
+  costs: Money;
+  net: Money;
+}
+
+/** The same of one product. */
+export interface RevenueSourceRevenue {
+  to_tutors: Money;
+  to_platform: Money;
+  to_students: Money;
+  source_kind: SourceKind;
+}
+
+/** Where the money of settled lessons went, less what later came back. */
+export interface RevenueSplit {
+  to_tutors: Money;
+  to_platform: Money;
+  to_students: Money;
+}
+
+/** What a period brought. */
+export interface RevenueView {
+  total: RevenueSplit;
+  costs_in_all: Money;
+  net: Money;
+  sources: readonly RevenueSourceRevenue[];
+  costs: readonly Cost[];
+  periods: readonly RevenuePeriod[];
+  by: "day" | "month";
+  since: Day;
+  until: Day;
+  timezone: string;
 }
 
 /** Undo a whole journal of the ledger. */
@@ -2687,12 +2848,23 @@ export interface StatementView {
   items: readonly StatementLine[];
 }
 
+/** What an account at Stripe may do, as Stripe says at this moment. */
+export interface StripeAccountView {
+  may_receive: boolean;
+  may_pay_out: boolean;
+  wanted: readonly string[];
+}
+
 /** What would become of one student's money. */
 export interface StudentIfEnded {
   user_id: Id;
   name: string;
   price: Money;
   released: boolean;
+}
+
+/** Ask to be approved, for the first time or again after a refusal. */
+export interface SubmitProfile {
 }
 
 /** Follow a channel, from a known position on or from now. */
@@ -2708,6 +2880,11 @@ export interface SubscriptionView {
   recovered: boolean;
   events: readonly unknown[];
   more: boolean;
+}
+
+/** An open talk left the list: it is full, closed, or private now. */
+export interface TalkGone {
+  id: Id;
 }
 
 /** A page of talks. */
@@ -2931,6 +3108,17 @@ export interface UpdateOption {
   position?: number;
 }
 
+/** Change the own profile; what is absent stays. It need not be whole before it is submitted. */
+export interface UpdateProfile {
+  title?: string;
+  description?: string;
+  subjects?: readonly string[];
+  languages?: readonly string[];
+  hourly_rate?: Rate | null;
+  experience_years?: number | null;
+  is_adult?: boolean;
+}
+
 /** Rename or move a session that has not begun; what is absent stays. */
 export interface UpdateSession {
   course_id: Id;
@@ -2979,6 +3167,11 @@ export interface UserView {
 export interface Users {
   items: readonly ManagedAccount[];
   next_cursor: string | null;
+}
+
+/** Ask whether a link still holds; it is not used up by that. */
+export interface VerifyReset {
+  token: string;
 }
 
 /** The room is full; the seat comes as `seat.offered` on the caller's own channel. */

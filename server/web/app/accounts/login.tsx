@@ -24,6 +24,9 @@ export default function Login() {
         </Form>
       </div>
       <p>
+        <a href="/forgot">{t().forgot}</a>
+      </p>
+      <p>
         {t().noAccount} <a href={`/register${query["next"] === undefined ? "" : `?next=${encodeURIComponent(next)}`}`}>{t().register}</a>
       </p>
     </div>

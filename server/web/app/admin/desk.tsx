@@ -16,7 +16,7 @@ export default function Desk() {
         <Integrity />
       </div>
       <ul class="desk">
-        <Waiting section="tutors" load={unapproved} />
+        <Waiting section="tutors" load={() => call("admin.user.list", { role: "tutor", tutor_status: "pending", limit: COUNTED })} />
         <Waiting section="withdrawals" load={() => call("admin.withdrawal.list", { status: "pending", limit: COUNTED })} />
         <Waiting section="disputes" load={() => call("dispute.list", { status: "open", limit: COUNTED })} />
         <Waiting section="reviews" load={() => call("review.list", { limit: COUNTED })} />
@@ -24,14 +24,6 @@ export default function Desk() {
       </ul>
     </Frame>
   );
-}
-
-/** Who has not been approved or refused yet, with whatever in their profile. */
-async function unapproved() {
-  const pages = await Promise.all(
-    (["pending", "incomplete"] as const).map((tutor_status) => call("admin.user.list", { role: "tutor", tutor_status, limit: COUNTED })),
-  );
-  return { items: pages.flatMap(({ items }) => items), next_cursor: pages.find((page) => page.next_cursor !== null)?.next_cursor ?? null };
 }
 
 interface Options {

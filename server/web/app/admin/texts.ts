@@ -5,6 +5,7 @@ const en = {
   deskWhy: "What waits for somebody to look.",
   sectionsLabel: "Sections for operators",
   sections: {
+    revenue: "Revenue",
     live: "Live",
     tutors: "Tutors",
     users: "People",
@@ -93,6 +94,7 @@ const en = {
   approveTutorWhat: (email: string) => `${email} may teach from now on, is found by students, and gets a referral code.`,
   rejectTutor: (name: string) => `Reject ${name}?`,
   rejectTutorWhat: (email: string) => `${email} may not teach. They read your reason. It can be approved later.`,
+  profile: "Profile",
   tutorStates: { incomplete: "Profile incomplete", pending: "Waiting", approved: "Approved", rejected: "Rejected" },
   noTutors: "No tutor is waiting",
   joined: (when: string) => `here since ${when}`,
@@ -227,6 +229,7 @@ const vi: typeof en = {
   deskWhy: "Những việc đang chờ người xem.",
   sectionsLabel: "Các mục vận hành",
   sections: {
+    revenue: "Doanh thu",
     live: "Trực tiếp",
     tutors: "Giáo viên",
     users: "Người dùng",
@@ -315,6 +318,7 @@ const vi: typeof en = {
   approveTutorWhat: (email) => `${email} được dạy từ bây giờ, học viên tìm thấy họ, và họ nhận mã giới thiệu.`,
   rejectTutor: (name) => `Từ chối ${name}?`,
   rejectTutorWhat: (email) => `${email} không được dạy. Họ sẽ đọc lý do của bạn. Sau này vẫn có thể duyệt.`,
+  profile: "Hồ sơ",
   tutorStates: { incomplete: "Hồ sơ chưa đủ", pending: "Đang chờ", approved: "Đã duyệt", rejected: "Đã từ chối" },
   noTutors: "Không có giáo viên nào chờ",
   joined: (when) => `ở đây từ ${when}`,

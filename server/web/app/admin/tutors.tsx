@@ -2,19 +2,22 @@
 import { useState } from "preact/hooks";
 import { day } from "../format";
 import { Choice } from "../parts/choice";
+import { useLoaded } from "../parts/loaded";
 import { usePages } from "../parts/pages";
+import { Failure, Loading } from "../parts/states";
 import { toast } from "../parts/toast";
 import { call } from "../server";
-import type { ManagedAccount, TutorStatus } from "../wire";
+import { Said } from "../tutors/said";
+import type { Id, ManagedAccount, TutorStatus } from "../wire";
 import { Deed } from "./deed";
 import { Frame } from "./frame";
 import { List } from "./list";
 import { t } from "./texts";
 
-const STATES = ["incomplete", "pending", "approved", "rejected"] as const satisfies readonly TutorStatus[];
+const STATES = ["pending", "incomplete", "approved", "rejected"] as const satisfies readonly TutorStatus[];
 
 export default function Tutors() {
-  const [state, setState] = useState<TutorStatus>("incomplete");
+  const [state, setState] = useState<TutorStatus>("pending");
   const [deed, setDeed] = useState<{ kind: "approve" | "reject"; tutor: ManagedAccount } | null>(null);
   const paged = usePages((cursor: string | null) => call("admin.user.list", { role: "tutor", tutor_status: state, cursor }), [state]);
   const done = async () => {
@@ -34,6 +37,7 @@ export default function Tutors() {
               <p class="faint">
                 {tutor.email} · {t().joined(day(tutor.created_at))}
               </p>
+              <Written id={tutor.id} />
               {tutor.blocked && (
                 <p>
                   <span class="chip bad">{t().blocked}</span>
@@ -83,4 +87,21 @@ export default function Tutors() {
       )}
     </Frame>
   );
+}
+
+/** What a tutor says of themselves, fetched when somebody wants to read it. */
+function Written({ id }: { id: Id }) {
+  const [isOpen, setOpen] = useState(false);
+  return (
+    <details onToggle={({ currentTarget }) => setOpen(currentTarget.open)}>
+      <summary>{t().profile}</summary>
+      {isOpen && <Fetched id={id} />}
+    </details>
+  );
+}
+
+function Fetched({ id }: { id: Id }) {
+  const { value, error, reload } = useLoaded(() => call("admin.tutor.profile", { user_id: id }), [id]);
+  if (value === undefined) return error === undefined ? <Loading heights={["6rem"]} /> : <Failure error={error} again={reload} />;
+  return <Said profile={value} />;
 }

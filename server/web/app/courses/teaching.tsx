@@ -17,6 +17,12 @@ export default function Teaching() {
       <Title
         beside={
           <div class="row">
+            <a class="button" href="/teach/profile">
+              {t().profile}
+            </a>
+            <a class="button" href="/teach/packages">
+              {t().packages}
+            </a>
             <a class="button" href="/teach/earnings">
               {t().earnings}
             </a>
@@ -71,5 +77,13 @@ function Approval() {
     const look = () => void renew().catch(() => undefined);
     return subscribe(`user:${id ?? ""}`, { onReset: look, onEvent: ({ ev }) => ev === "notification.created" && look() });
   }, [id]);
-  return <div role="status">{tutor_status && tutor_status !== "approved" && <p class="notice">{tutor_status === "rejected" ? t().rejected : t().waits}</p>}</div>;
+  return (
+    <div class="approval" role="status">
+      {tutor_status && tutor_status !== "approved" && (
+        <p class="notice">
+          {t().approval[tutor_status]} <a href="/teach/profile">{t().toProfile[tutor_status]}</a>
+        </p>
+      )}
+    </div>
+  );
 }

@@ -103,8 +103,14 @@ const en = {
   // Teaching
   teaching: "Teaching",
   newCourse: "New course",
-  waits: "You are waiting for approval. You can write courses, and publish them once you are approved.",
-  rejected: "You were not approved as a tutor. Why stands in your notifications.",
+  profile: "Profile",
+  packages: "Packages",
+  approval: {
+    incomplete: "You can write courses, and publish them once you are approved as a tutor.",
+    pending: "You are waiting for approval. You can write courses, and publish them once you are approved.",
+    rejected: "You were not approved as a tutor.",
+  },
+  toProfile: { incomplete: "Apply for approval", pending: "What you sent", rejected: "Why, and try again" },
   earnings: "Earnings",
   noCourses: "You have no course yet",
   noCoursesWhy: "Write down what you teach, give its sessions a date, and publish it.",
@@ -258,8 +264,14 @@ const vi: typeof en = {
 
   teaching: "Giảng dạy",
   newCourse: "Khóa học mới",
-  waits: "Bạn đang chờ duyệt. Bạn có thể soạn khóa học; và đăng bán sau khi được duyệt.",
-  rejected: "Bạn chưa được duyệt làm giáo viên. Lý do có trong thông báo của bạn.",
+  profile: "Hồ sơ",
+  packages: "Gói học",
+  approval: {
+    incomplete: "Bạn có thể soạn khóa học và đăng bán sau khi được duyệt làm giáo viên.",
+    pending: "Bạn đang chờ duyệt. Bạn có thể soạn khóa học và đăng bán sau khi được duyệt.",
+    rejected: "Bạn chưa được duyệt làm giáo viên.",
+  },
+  toProfile: { incomplete: "Xin duyệt", pending: "Hồ sơ đã gửi", rejected: "Xem lý do và gửi lại" },
   earnings: "Thu nhập",
   noCourses: "Bạn chưa có khóa học nào",
   noCoursesWhy: "Hãy mô tả điều bạn dạy, xếp lịch các buổi rồi đăng khóa học.",

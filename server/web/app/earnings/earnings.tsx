@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { Share } from "../courses/share";
 import { day, instant, money } from "../format";
 import { amountOf, AmountField } from "../parts/amount";
+import { Choice } from "../parts/choice";
 import { Answers, Modal } from "../parts/dialog";
 import { Field, Form, Submit } from "../parts/form";
 import { useKeys } from "../parts/keys";
@@ -16,6 +17,7 @@ import { call, Refused, serverNow } from "../server";
 import { language } from "../texts";
 import type { EarningsView, PayoutAccountView, ReferralSummary, WithdrawalView } from "../wire";
 import { Download } from "../wallet/download";
+import { AtStripe, ByStripe } from "./stripe";
 import { t } from "./texts";
 
 export default function Earnings() {
@@ -102,6 +104,7 @@ function Withdraw({ earned, account, changed }: { earned: EarningsView; account:
               {where === null ? t().setBank : t().changeBank}
             </button>
           </div>
+          {where?.method === "stripe" && <AtStripe />}
           {where !== null && !isUsable && <p class="notice">{t().usableFrom(instant(where.usable_from))}</p>}
           {isUsable && (
             <Form key={round} submit={withdraw}>
@@ -113,7 +116,7 @@ function Withdraw({ earned, account, changed }: { earned: EarningsView; account:
         </>
       )}
       {isChanging && (
-        <Bank
+        <Change
           close={(isSaved) => {
             setChanging(false);
             if (isSaved) void account.reload();
@@ -131,6 +134,16 @@ function inWords(error: unknown, least: string): unknown {
   return text === undefined ? error : new Refused("conflict", text, { amount: text });
 }
 
+function Change({ close }: { close: (isSaved: boolean) => void }) {
+  const [way, setWay] = useState<"bank" | "stripe">("bank");
+  return (
+    <Modal title={t().account} close={() => close(false)}>
+      <Choice label={t().account} options={[["bank", t().ways.bank], ["stripe", t().ways.stripe]]} value={way} choose={setWay} />
+      {way === "bank" ? <Bank close={close} /> : <ByStripe close={() => close(false)} />}
+    </Modal>
+  );
+}
+
 function Bank({ close }: { close: (isSaved: boolean) => void }) {
   const keyOf = useKeys();
   async function save({ bank_name = "", account_number = "", account_holder = "", branch = "", swift = "" }: Record<string, string>): Promise<void> {
@@ -140,7 +153,7 @@ function Bank({ close }: { close: (isSaved: boolean) => void }) {
     close(true);
   }
   return (
-    <Modal title={t().bank} close={() => close(false)}>
+    <>
       <p class="faint">{t().bankWhy}</p>
       <Form submit={save}>
         <Field name="account_holder" label={t().accountHolder} maxLength={200} autocomplete="off" required />
@@ -154,7 +167,7 @@ function Bank({ close }: { close: (isSaved: boolean) => void }) {
           <Submit>{t().setBank}</Submit>
         </Answers>
       </Form>
-    </Modal>
+    </>
   );
 }
 

@@ -20,7 +20,13 @@ interface Status {
 
 const Current = createContext<Status>({ isBusy: false, wrong: {} });
 
-export function Form({ submit, children }: { submit: (values: Values) => Promise<void>; children: ComponentChildren }) {
+interface FormOptions {
+  /** `pressed`: the value of the button, where a form has several. */
+  submit: (values: Values, pressed: string) => Promise<void>;
+  children: ComponentChildren;
+}
+
+export function Form({ submit, children }: FormOptions) {
   const form = useRef<HTMLFormElement>(null);
   const [isBusy, setBusy] = useState(false);
   const [wrong, setWrong] = useState<Readonly<Record<string, string>>>({});
@@ -28,6 +34,7 @@ export function Form({ submit, children }: { submit: (values: Values) => Promise
 
   async function send(event: SubmitEvent): Promise<void> {
     event.preventDefault();
+    const pressed = event.submitter instanceof HTMLButtonElement ? event.submitter.value : "";
     const controls = named(form.current);
     const blank = controls.filter(({ required, value }) => required && value.trim() === "");
     setWrong(Object.fromEntries(blank.map(({ name }) => [name, t().required])));
@@ -38,7 +45,7 @@ export function Form({ submit, children }: { submit: (values: Values) => Promise
     }
     setBusy(true);
     try {
-      await submit(Object.fromEntries(controls.map(({ name, value }) => [name, value])));
+      await submit(Object.fromEntries(controls.map(({ name, value }) => [name, value])), pressed);
     } catch (error) {
       const fields = error instanceof Refused ? error.fields : {};
       const first = controls.find(({ name }) => name in fields);
@@ -170,10 +177,20 @@ function Labelled({
   );
 }
 
-export function Submit({ children, wide = false, isDangerous = false }: { children: ComponentChildren; wide?: boolean; isDangerous?: boolean }) {
+interface SubmitOptions {
+  children: ComponentChildren;
+  wide?: boolean;
+  isDangerous?: boolean;
+  /** Not what the form is for. */
+  isSecond?: boolean;
+  value?: string;
+}
+
+export function Submit({ children, wide = false, isDangerous = false, isSecond = false, value = "" }: SubmitOptions) {
   const { isBusy } = useContext(Current);
+  const kind = isDangerous ? "danger" : isSecond ? "" : "primary";
   return (
-    <button type="submit" class={`button ${isDangerous ? "danger" : "primary"} ${wide ? "wide" : ""}`} disabled={isBusy} aria-busy={isBusy}>
+    <button type="submit" value={value} class={`button ${kind} ${wide ? "wide" : ""}`} disabled={isBusy} aria-busy={isBusy}>
       {children}
     </button>
   );

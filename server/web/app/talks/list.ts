@@ -1,42 +1,63 @@
-/** The list of open talks while a page shows it. */
-import { useEffect } from "preact/hooks";
+/** The list of open talks while a page shows it: a channel tells what comes, changes and goes. */
+import { useEffect, useRef, useState } from "preact/hooks";
 import { useLoaded } from "../parts/loaded";
 import { isMember, me } from "../session";
-import { type Asked, call, subscribe } from "../server";
+import { type Asked, call, connection, type Shown, subscribe } from "../server";
 import type { TalkPage } from "../wire";
+import { after } from "./changes";
 
 export type Filter = Pick<Asked<"talk.list">, "nearby" | "language" | "level" | "topic">;
 
-// No channel tells of talks that are opened, so the list is asked for again. A member asks over the socket, which is
-// cheap; a household of visitors shares sixty requests a minute.
-const MEMBER_MS = 4_000;
+// The channel keeps nothing, so what was lost on its way is found by asking. A household of visitors, who have no
+// channel, shares sixty requests a minute.
+const MEMBER_MS = 60_000;
 const VISITOR_MS = 15_000;
-// Four people who come at once are one change of the list.
-const TOGETHER_MS = 300;
+// Whether a talk fits a filter only the server says. All who look at such a list ask when one is opened: not all at once.
+const SPREAD_MS = 1_500;
 
 export function useTalks(filter: Filter) {
-  const loaded = useLoaded<TalkPage>(() => call("talk.list", filter), [filter, me.value?.id]);
-  const { value, reload } = loaded;
+  const { value, error, reload } = useLoaded<TalkPage>(() => call("talk.list", filter), [filter, me.value?.id]);
+  // What the channel has made of the page that was fetched.
+  const [told, setTold] = useState<{ of: TalkPage; page: TalkPage }>();
+  const page = told !== undefined && told.of === value ? told.page : value;
+  const isNarrow = Object.values(filter).some(Boolean);
+  const current = useRef({ value, page, isNarrow, reload });
+  current.current = { value, page, isNarrow, reload };
 
   useEffect(() => {
     const timer = setInterval(() => document.hidden || void reload(), isMember.value ? MEMBER_MS : VISITOR_MS);
     return () => clearInterval(timer);
   }, [reload]);
 
-  const rooms = value?.items.map(({ room_id }) => room_id).join(" ") ?? "";
   useEffect(() => {
-    if (rooms === "" || !isMember.value) return undefined;
+    if (!isMember.value) return undefined;
     let timer = 0;
-    const soon = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => void reload(), TOGETHER_MS);
-    };
-    const ends = rooms.split(" ").map((id) => subscribe(`room:${id}`, { onEvent: soon, onReset: () => undefined }));
+    function hear(event: Shown): void {
+      const now = current.current;
+      if (now.value === undefined || now.page === undefined) return;
+      const next = after(now.page, event, now.isNarrow);
+      if (next === "ask") {
+        clearTimeout(timer);
+        timer = setTimeout(() => void current.current.reload(), Math.random() * SPREAD_MS);
+      } else if (next !== now.page) {
+        current.current = { ...now, page: next };
+        setTold({ of: now.value, page: next });
+      }
+    }
+    const end = subscribe("lobby:talks", { onReset: () => undefined, onEvent: hear });
     return () => {
       clearTimeout(timer);
-      for (const end of ends) end();
+      end();
     };
-  }, [rooms, reload]);
+  }, [me.value?.id]);
 
-  return loaded;
+  // What was told while the connection was away.
+  const isOpen = connection.value.status === "open";
+  const wasOpen = useRef(isOpen);
+  useEffect(() => {
+    if (isOpen && !wasOpen.current) void reload();
+    wasOpen.current = isOpen;
+  }, [isOpen, reload]);
+
+  return { value: page, error, reload };
 }

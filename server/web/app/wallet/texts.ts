@@ -2,6 +2,7 @@ import { texts } from "../texts";
 import type { AccountKind, Cause, JournalKind, SourceKind } from "../wire";
 
 const en = {
+  packages: "Packages of lessons",
   wallet: "Wallet",
   balance: "Credit",
   balanceWhy: "You can spend it on lessons.",
@@ -125,6 +126,7 @@ const en = {
 };
 
 const vi: typeof en = {
+  packages: "Gói học",
   wallet: "Ví",
   balance: "Số dư",
   balanceWhy: "Bạn có thể dùng để mua buổi học.",

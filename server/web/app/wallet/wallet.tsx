@@ -30,7 +30,15 @@ export default function Wallet() {
   }, [id]);
   return (
     <>
-      <Title>{t().wallet}</Title>
+      <Title
+        beside={
+          <a class="button" href="/packages">
+            {t().packages}
+          </a>
+        }
+      >
+        {t().wallet}
+      </Title>
       <div class="wallet">
         {query["top_up"] !== undefined && <Returned id={query["top_up"]} />}
         {has.value === undefined ? (

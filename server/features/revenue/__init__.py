@@ -1,0 +1,1 @@
+"""What a period brought the platform, for its owner."""

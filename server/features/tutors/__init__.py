@@ -1,0 +1,1 @@
+"""What tutors say of themselves, and their application to teach (B-05)."""

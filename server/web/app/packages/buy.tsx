@@ -1,0 +1,138 @@
+/**
+ * The purchase of a package: what it costs, what is missing, what becomes of the rest; a second step confirms it. Has the
+ * offer changed by then, the server refuses and it is shown anew.
+ */
+import { useLocation } from "preact-iso";
+import { useEffect, useState } from "preact/hooks";
+import { money } from "../format";
+import { Answers, Modal } from "../parts/dialog";
+import { useKeys } from "../parts/keys";
+import { Failure, Loading } from "../parts/states";
+import { call } from "../server";
+import type { OfferedOption, PackageQuote, PackageView } from "../wire";
+import { t } from "./texts";
+import { codeOf, holds, said } from "./words";
+
+export function Buy({ offer, close }: { offer: OfferedOption; close: (hasBought: boolean) => void }) {
+  const [quote, setQuote] = useState<PackageQuote>();
+  const [refusal, setRefusal] = useState<unknown>();
+  const [notice, setNotice] = useState<string>();
+  const [bought, setBought] = useState<PackageView>();
+  const [isBusy, setBusy] = useState(false);
+  const keyOf = useKeys();
+
+  async function ask(): Promise<void> {
+    setRefusal(undefined);
+    try {
+      setQuote(await call("package.quote", { option_id: offer.id }));
+    } catch (error) {
+      setQuote(undefined);
+      setRefusal(error);
+    }
+  }
+  useEffect(() => void ask(), []);
+
+  async function confirm({ option_id, terms }: PackageQuote): Promise<void> {
+    setBusy(true);
+    setNotice(undefined);
+    try {
+      // The same terms under the same key: whoever presses again after a broken line buys once.
+      setBought(await call("package.buy", { option_id, terms }, { key: keyOf(option_id, terms) }));
+    } catch (error) {
+      const isChanged = codeOf(error) === "quote_changed";
+      setNotice(isChanged ? t().changed : said(error));
+      if (isChanged || codeOf(error) === "insufficient_funds") await ask();
+    } finally {
+      setBusy(false);
+    }
+  }
+
+  if (bought !== undefined)
+    return (
+      <Modal title={t().bought} close={() => close(true)}>
+        <p role="status">
+          <strong>{bought.title}</strong>
+          <br />
+          {t().boughtNext(bought.purchased)}
+        </p>
+        <Answers close={() => close(true)} isDone>
+          <a class="button primary" href={`/packages/${bought.id}`}>
+            {t().toPackage}
+          </a>
+        </Answers>
+      </Modal>
+    );
+  return (
+    <Modal title={t().buyTitle} close={() => close(false)}>
+      <p>
+        <strong>{offer.title}</strong>
+        <br />
+        <span class="soft">{t().by(offer.tutor_name)}</span>
+      </p>
+      {notice !== undefined && (
+        <p class="alert" role="alert">
+          {notice}
+        </p>
+      )}
+      {quote !== undefined ? (
+        <Agreement quote={quote} />
+      ) : refusal === undefined ? (
+        <Loading heights={["9rem", "4rem"]} />
+      ) : codeOf(refusal) in t().refusals ? (
+        <p class="alert" role="alert">
+          {said(refusal)}
+        </p>
+      ) : (
+        <Failure error={refusal} again={ask} />
+      )}
+      <Answers close={() => close(false)} isDone={quote === undefined}>
+        {quote !== undefined && <Pay quote={quote} isBusy={isBusy} confirm={() => confirm(quote)} />}
+      </Answers>
+    </Modal>
+  );
+}
+
+function Agreement({ quote }: { quote: PackageQuote }) {
+  const { price, balance, shortfall, sessions, minutes, refund_rule } = quote;
+  const isEnough = shortfall.amount === 0;
+  return (
+    <>
+      <p class="faint">
+        {t().lessons(sessions, minutes)} · {holds(quote)}
+      </p>
+      <dl class="sums">
+        <div class="total">
+          <dt>{t().price}</dt>
+          <dd class="figures">{money(price)}</dd>
+        </div>
+        <div>
+          <dt>{t().balance}</dt>
+          <dd class="figures">{money(balance)}</dd>
+        </div>
+        <div class={isEnough ? "" : "missing"}>
+          <dt>{isEnough ? t().after : t().missing}</dt>
+          <dd class="figures">{money(isEnough ? { ...price, amount: balance.amount - price.amount } : shortfall)}</dd>
+        </div>
+      </dl>
+      <section class="fine">
+        <h3>{t().refunds}</h3>
+        <p class="soft">{refund_rule}</p>
+      </section>
+    </>
+  );
+}
+
+function Pay({ quote: { price, shortfall }, isBusy, confirm }: { quote: PackageQuote; isBusy: boolean; confirm: () => void }) {
+  const { url } = useLocation();
+  if (shortfall.amount > 0)
+    return (
+      <a class="button primary" href={`/wallet?amount=${shortfall.amount}&next=${encodeURIComponent(url)}`}>
+        {t().topUp(money(shortfall))}
+      </a>
+    );
+  return (
+    <button type="button" class="button primary" disabled={isBusy} aria-busy={isBusy} onClick={confirm}>
+      {t().confirm(money(price))}
+    </button>
+  );
+}

@@ -1,0 +1,54 @@
+/** Where the money of lessons went, period by period: a column each, all to the same scale. */
+import { money } from "../format";
+import type { RevenuePeriod } from "../wire";
+import { t } from "./texts";
+
+const WIDTH = 600;
+const HEIGHT = 160;
+const GAP = 0.25;
+// One day alone is a column, not a wall.
+const LEAST = 7;
+const PARTS = ["to_platform", "to_tutors", "to_students"] as const;
+
+interface Options {
+  /** Of the whole span, in order. */
+  all: readonly string[];
+  periods: readonly RevenuePeriod[];
+  name: (begins: string) => string;
+}
+
+export function Chart({ all, periods, name }: Options) {
+  // What was taken back is no height, and stands in the table.
+  const height = (one: RevenuePeriod, part: (typeof PARTS)[number]) => Math.max(0, one[part].amount);
+  const most = Math.max(1, ...periods.map((one) => PARTS.reduce((sum, part) => sum + height(one, part), 0)));
+  const step = WIDTH / Math.max(all.length, LEAST);
+  const words = periods.map((one) => `${name(one.begins)}: ${PARTS.map((part) => `${t().parts[part]} ${money(one[part])}`).join(", ")}`).join(". ");
+  const ends = [...new Set([all[0], all.at(-1)])].filter((one) => one !== undefined);
+  return (
+    <figure class="chart">
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${t().chart}. ${words}`}>
+        {periods.map((one) => {
+          const place = all.indexOf(one.begins);
+          let top = HEIGHT;
+          return PARTS.map((part) => {
+            const tall = (height(one, part) / most) * HEIGHT;
+            top -= tall;
+            return <rect key={`${one.begins} ${part}`} class={part} x={(place + GAP / 2) * step} y={top} width={step * (1 - GAP)} height={tall} />;
+          });
+        })}
+      </svg>
+      <p class="row spread faint" aria-hidden="true">
+        {ends.map((begins) => (
+          <span key={begins}>{name(begins)}</span>
+        ))}
+      </p>
+      <figcaption class="row">
+        {PARTS.map((part) => (
+          <span key={part}>
+            <i class={part} /> {t().parts[part]}
+          </span>
+        ))}
+      </figcaption>
+    </figure>
+  );
+}

@@ -1,0 +1,29 @@
+/** What a tutor says of themselves, for whoever reads it. */
+import { languageName, money } from "../format";
+import type { ProfileView } from "../wire";
+import { t } from "./texts";
+
+export function Said({ profile }: { profile: ProfileView }) {
+  const { title, description, subjects, languages, hourly_rate, experience_years } = profile;
+  const figures = [hourly_rate && t().perHour(money(hourly_rate)), experience_years !== null && t().experience(experience_years)].filter(Boolean);
+  if (title === "" && description === "" && figures.length === 0 && subjects.length === 0) return <p class="soft">{t().nothing}</p>;
+  return (
+    <div class="said">
+      <h3>{title}</h3>
+      <p class="row">
+        {subjects.map((subject) => (
+          <span class="chip accent" key={subject}>
+            {subject}
+          </span>
+        ))}
+        {languages.map((language) => (
+          <span class="chip" key={language}>
+            {languageName(language)}
+          </span>
+        ))}
+      </p>
+      {figures.length > 0 && <p class="faint">{figures.join(" · ")}</p>}
+      <p class="text">{description}</p>
+    </div>
+  );
+}
