@@ -46,6 +46,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a folder for pictures of every page that tests/browser looks at, at three widths, light and dark",
     )
     parser.addoption(
+        "--minutes",
+        type=float,
+        default=30.0,
+        help="how long tests/browser keeps a room open in the long form, to see that nothing piles up in its page",
+    )
+    parser.addoption(
+        "--figures",
+        type=Path,
+        default=Path("browser-figures.json"),
+        help="where the long form of tests/browser writes what it measured",
+    )
+    parser.addoption(
         "--keep-servers",
         action="store_true",
         help="the servers of this process's first run serve its later runs too, and those of its forks (mutation)",

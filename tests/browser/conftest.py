@@ -2,16 +2,18 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, BrowserType, Page, async_playwright, expect
 
 from server.web import build
-from tests.journeys.product import Product
+from tests.browser.figures import Figures
+from tests.journeys.product import Product, free_port
 
 Enter = Callable[..., Awaitable[Page]]
 
@@ -33,6 +35,8 @@ FLAGS = [
 ]
 # Playwright's 5 s are too few where two cores also run a server, a database, three more people's video and the other tests.
 PATIENCE_MS = 40_000
+# Where people are whose line can be cut: another address of this machine, which browsers trust as they do the first.
+ELSEWHERE = "127.0.0.2"
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -56,26 +60,37 @@ def product(tmp_path_factory: pytest.TempPathFactory, in_ci: bool) -> Iterator[P
         if in_ci:
             raise
         pytest.skip(f"the client cannot be made here: {error}")
-    with Product(tmp_path_factory.mktemp("browser")) as product:
+    port = free_port()
+    origins = ",".join(f"http://{host}:{port}" for host in ("127.0.0.1", ELSEWHERE))
+    environment = {"FOURTALK_ALLOWED_ORIGINS": origins}
+    with Product(tmp_path_factory.mktemp("browser"), environment=environment, port=port) as product:
         yield product
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(product: Product) -> AsyncIterator[Browser]:
     async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = await launch(driver.chromium)
         yield browser
         await browser.close()
 
 
+async def launch(kind: BrowserType, *flags: str) -> Browser:
+    """Start one more Chromium; of two flags with one name the later counts."""
+    return await kind.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def enter(browser: Browser, product: Product) -> AsyncIterator[Enter]:
-    """`await enter("/login")` is somebody with a browser of their own; what it complains about fails the test."""
+    """`await enter("/login")` is somebody with a browser of their own; what it complains about fails the test.
+
+    Their browsers are one process with a profile each, unless another one is named by `using`.
+    """
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
-    async def enter(path: str = "/", **options: Any) -> Page:
-        context = await browser.new_context(**{"base_url": product.base, "locale": "en-GB"} | options)
+    async def enter(path: str = "/", *, using: Browser = browser, **options: Any) -> Page:
+        context = await using.new_context(**{"base_url": product.base, "locale": "en-GB"} | options)
         context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = await context.new_page()
@@ -88,6 +103,28 @@ async def enter(browser: Browser, product: Product) -> AsyncIterator[Enter]:
     for context in contexts:
         await context.close()
     assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest, full: bool) -> Iterator[Figures]:
+    """What is measured, in the long form; shown and written at the end."""
+    if not full or CHROMIUM is None:
+        pytest.skip("figures are of the long form: --full")
+    figures = Figures()
+    yield figures
+    path: Path = request.config.getoption("--figures")
+    version = subprocess.run([CHROMIUM, "--version"], stdout=subprocess.PIPE, text=True, check=True)
+    figures.write(path, browser=version.stdout.strip())
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and figures.rows:
+        terminal.write_line(f"\n\n{figures.table()}\n\n{path}")
+
+
+@pytest.fixture(scope="session")
+def minutes(request: pytest.FixtureRequest) -> float:
+    """How long a room is kept open."""
+    asked: float = request.config.getoption("--minutes")
+    return asked
 
 
 def _is_complaint(said: str) -> bool:

@@ -76,9 +76,8 @@ async def tour(page: Page, axe: Axe, *paths: str) -> list[str]:
 
     English pages are light and Vietnamese ones dark: no colour depends on the language, and nothing but colours on the scheme.
     """
-    is_english = await page.get_attribute("html", "lang") == "en"
     found = []
-    for scheme in axe.schemes or ("light" if is_english else "dark",):
+    for scheme in await schemes_of(page, axe):
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         for path in paths:
             await walk(page, path)
@@ -86,10 +85,15 @@ async def tour(page: Page, axe: Axe, *paths: str) -> list[str]:
     return found
 
 
+async def schemes_of(page: Page, axe: Axe) -> tuple[Scheme, ...]:
+    is_english = await page.get_attribute("html", "lang") == "en"
+    return axe.schemes or ("light" if is_english else "dark",)
+
+
 async def findings_here(page: Page, axe: Axe, name: str) -> list[str]:
-    """Return what axe finds on the page as it is, light and dark."""
+    """Return what axe finds on the page as it is; which language has which scheme is as in `tour`."""
     found = []
-    for scheme in BOTH:
+    for scheme in await schemes_of(page, axe):
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         found += await findings(page, axe, f"{name} {scheme}")
     return found
@@ -123,7 +127,10 @@ async def take_pictures(page: Page, folder: Path, name: str) -> None:
     stem = re.sub(r"\W+", "-", ID.sub("one", f"start{name}" if name.startswith("/ ") else name)).strip("-")
     for width, height in SIZES.items():
         await page.set_viewport_size({"width": width, "height": height})
-        await page.screenshot(path=folder / f"{stem}-{width}.png", full_page=True)
+        # A window as high as the page: what is pinned to the window reaches down to its end.
+        whole = await page.evaluate("document.documentElement.scrollHeight")
+        await page.set_viewport_size({"width": width, "height": max(height, whole)})
+        await page.screenshot(path=folder / f"{stem}-{width}.png")
     if before is not None:
         await page.set_viewport_size(before)
 
@@ -217,8 +224,36 @@ async def test_talk_is_found_and_led_by_keyboard_and_axe_finds_nothing_in_it(
         await expect(page.get_by_role("heading", name="You have left")).to_be_visible()
         await keyboard.keeps_focus(page)
         found += await findings_here(page, axe, "after the call")
+        own = await an.call("POST", "/api/v1/talks", {"title": "Cà phê sáng", "language": "vi"})
+        await speak_vietnamese(page)
+        found += await call_in_vietnamese(page, axe, f"/rooms/{own['room_id']}")
 
     assert found == []
+
+
+async def call_in_vietnamese(page: Page, axe: Axe, room: str) -> list[str]:
+    """Return what axe finds in the call of a host, its sheets, and after its end."""
+    button = partial(page.get_by_role, "button")
+    await walk(page, room)
+    await button(name="Vào phòng").click()
+    await expect(page.get_by_role("figure", name=re.compile("^An Tester, bạn"))).to_be_visible()
+    found = await findings_here(page, axe, "call")
+    for name, open_part in (("Mời", "Mời mọi người"), ("Thêm", "Thêm")):
+        await button(name=name, exact=True).click()
+        await expect(page.get_by_role("dialog", name=open_part)).to_be_visible()
+        await expect(page.locator(".skeleton")).to_have_count(0)
+        found += await findings_here(page, axe, name)
+        await keyboard.shut(page)
+    await button(name="Trò chuyện").click()
+    found += await findings_here(page, axe, "chat")
+    await page.keyboard.press("Escape")
+    await button(name="Thêm", exact=True).click()
+    await button(name="Kết thúc cho mọi người").click()
+    await expect(page.get_by_role("dialog", name="Kết thúc cuộc trò chuyện")).to_be_visible()
+    found += await findings_here(page, axe, "end for everybody")
+    await button(name="Kết thúc cho mọi người").click()
+    await expect(page.get_by_role("heading", name="Cuộc trò chuyện đã kết thúc")).to_be_visible()
+    return found + await findings_here(page, axe, "after the end")
 
 
 async def test_axe_finds_nothing_where_lessons_are_sold_held_and_paid(

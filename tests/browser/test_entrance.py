@@ -132,6 +132,20 @@ async def test_tabs_that_come_back_together_stay_logged_in(enter: Enter) -> None
         await expect(tab).to_have_url(re.compile("/login"))
 
 
+async def test_page_that_is_loaded_again_before_it_came_stays_logged_in(enter: Enter) -> None:
+    page = await enter("/register")
+    await register(page, "giang@example.org")
+
+    # The answer with the next cookie finds nobody, and the next page asks with the one before.
+    for _ in range(6):
+        async with page.expect_request("**/auth/refresh"):
+            await page.goto("/settings", wait_until="commit")
+
+    await expect(page.get_by_role("heading", name="Settings", level=1)).to_be_visible()
+    await page.reload()
+    await expect(page.get_by_role("heading", name="Settings", level=1)).to_be_visible()
+
+
 async def test_address_of_nothing_says_so(enter: Enter, product: Product) -> None:
     page = await enter("/nowhere")
 

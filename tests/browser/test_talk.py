@@ -3,9 +3,10 @@
 import asyncio
 import re
 import uuid
+from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import APIResponse, Page, expect
 
 from tests.browser.conftest import Enter
 from tests.journeys.people import town
@@ -28,7 +29,7 @@ BLOCKED = (
 )
 
 
-async def member(enter: Enter, name: str, path: str = "/", *, script: str = "", **options: str) -> Page:
+async def member(enter: Enter, name: str, path: str = "/", *, script: str = "", **options: Any) -> Page:
     """Return the page of somebody new who is logged in."""
     page = await enter("/login", viewport=SMALL, **options)
     await page.add_init_script(script)
@@ -39,15 +40,18 @@ async def member(enter: Enter, name: str, path: str = "/", *, script: str = "", 
         "last_name": "Tran",
         "role": "student",
     }
-    answer = await page.request.post("/api/v1/auth/register", data=fields)
-    await page.evaluate(
-        "id => localStorage.setItem('fourtalk.member', id)", (await answer.json())["user"]["id"]
-    )
-    await page.goto(path)
+    await arrive(page, path, await page.request.post("/api/v1/auth/register", data=fields))
     return page
 
 
-async def start(enter: Enter, name: str, **options: str) -> tuple[Page, str]:
+async def arrive(page: Page, path: str, tokens: APIResponse) -> None:
+    """Open a page as who was logged in by a request; its cookie is the browser's."""
+    user_id = (await tokens.json())["user"]["id"]
+    await page.evaluate("id => localStorage.setItem('fourtalk.member', id)", user_id)
+    await page.goto(path)
+
+
+async def start(enter: Enter, name: str, **options: Any) -> tuple[Page, str]:
     """Return the page of somebody in a new talk of theirs, and its link."""
     page = await member(enter, name, **options)
     await page.get_by_role("button", name="Start a talk").click()
@@ -56,7 +60,7 @@ async def start(enter: Enter, name: str, **options: str) -> tuple[Page, str]:
     return page, link
 
 
-async def come(enter: Enter, name: str, link: str, **options: str) -> Page:
+async def come(enter: Enter, name: str, link: str, **options: Any) -> Page:
     """Return the page of somebody who has come in by a link."""
     page = await member(enter, name, link, **options)
     await page.get_by_role("button", name="Join", exact=True).click()
@@ -70,6 +74,14 @@ async def sees_moving(page: Page, others: int) -> None:
 async def say(page: Page, text: str) -> None:
     await page.get_by_role("textbox", name="Message").fill(text)
     await page.keyboard.press("Enter")
+
+
+async def remove(host: Page, name: str, *, is_for_good: bool = False) -> None:
+    await host.keyboard.press("?")
+    await host.get_by_role("button", name=f"Remove {name}").click()
+    if is_for_good:
+        await host.get_by_label("They may not come back").check()
+    await host.get_by_role("button", name="Remove", exact=True).click()
 
 
 @pytest.mark.timeout(180)
@@ -144,12 +156,16 @@ async def test_somebody_without_devices_is_in_and_the_host_puts_them_out(enter: 
     await sees_moving(binh, 1)
     await expect(an.get_by_role("figure", name="Binh Tran, muted")).to_be_visible()
 
-    await an.keyboard.press("?")
-    await an.get_by_role("button", name="Remove Binh Tran").click()
-    await an.get_by_label("They may not come back").check()
-    await an.get_by_role("button", name="Remove", exact=True).click()
+    await remove(an, "Binh Tran")
+    await expect(binh.get_by_role("heading", name="The host has removed you", exact=True)).to_be_visible()
+    await binh.get_by_role("button", name="Come back").click()
+    await remove(an, "Binh Tran", is_for_good=True)
 
-    await expect(binh.get_by_role("heading", name="The host has removed you for good")).to_be_visible()
+    for _ in range(2):
+        await expect(binh.get_by_role("heading", name="The host has removed you for good")).to_be_visible()
+        await expect(binh.get_by_text("You cannot come back into this talk.")).to_be_visible()
+        await expect(binh.get_by_role("main").get_by_role("button")).to_have_count(0)
+        await binh.reload()
     await expect(an.get_by_role("figure", name=re.compile("Binh"))).to_have_count(0)
     await an.get_by_role("button", name="More").click()
     await an.get_by_role("button", name="End for everybody").click()

@@ -14,16 +14,18 @@ class Line:
 
     def __init__(self, port: int) -> None:
         self.cuts = 0
+        self.is_down = False
+        """New connections are dropped at once."""
         self._port = port
         self._server: asyncio.Server | None = None
         self._pairs: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, port: int) -> AsyncIterator[Self]:
-        """Run a line to a port of this machine."""
+    async def to(cls, port: int, *, at: tuple[str, int] = ("127.0.0.1", 0)) -> AsyncIterator[Self]:
+        """Run a line to a port of this machine; `at` is where it listens."""
         line = cls(port)
-        line._server = await asyncio.start_server(line._serve, "127.0.0.1", 0)
+        line._server = await asyncio.start_server(line._serve, *at)
         try:
             yield line
         finally:
@@ -43,7 +45,16 @@ class Line:
             self.cuts += 1
             _abort(random.choice(self._pairs))
 
+    def fall(self) -> None:
+        """Drop every connection, and let none through until `is_down` is false again."""
+        self.is_down = True
+        for pair in list(self._pairs):
+            _abort(pair)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_down:
+            writer.transport.abort()
+            return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:

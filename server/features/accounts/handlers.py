@@ -80,11 +80,16 @@ async def log_in(ctx: Context, command: LogIn) -> Tokens:
 
 
 async def refresh(ctx: Context, command: Refresh) -> Tokens:
-    """Exchange a refresh token for new tokens; the second use of one ends its session."""
+    """Exchange a refresh token for new tokens; the second use of one, but for one at once, ends its session."""
     if command.refresh_token is None:
         raise UnauthenticatedError("There is no refresh token, neither in the body nor in its cookie.")
     async with ctx.parts.sessions.begin() as session:
-        refreshed = await tokens.rotate(session, command.refresh_token, wall=ctx.parts.clock.wall())
+        refreshed = await tokens.rotate(
+            session,
+            command.refresh_token,
+            secret=ctx.parts.settings.secret_key,
+            wall=ctx.parts.clock.wall(),
+        )
     # Outside of the transaction: the end of a stolen session has to be committed before it is told.
     if refreshed is None:
         raise UnauthenticatedError("This refresh token does not hold; log in again.")

@@ -3,7 +3,9 @@
 RFC 9700 (OAuth security) §4.14 is the source of rotation with reuse detection.
 """
 
+import base64
 import hashlib
+import hmac
 import secrets
 import time
 from collections import OrderedDict
@@ -26,6 +28,10 @@ from server.reads import Lookup, Reads
 # B-02: access for half an hour, a session for a week after its last use.
 ACCESS_TTL = timedelta(minutes=30)
 REFRESH_TTL = timedelta(days=7)
+# A page that is loaded again while it refreshes asks twice with one token, and its browser has no other: the first
+# answer went to the page that is gone. A slow phone's answer takes some seconds. In a longer time a thief would go
+# unnoticed for longer, though never beyond the next refresh.
+REPEAT_WITHIN = timedelta(seconds=10)
 # PROTOCOL 2. A browser connects at once; a ticket in a log is worthless soon.
 TICKET_TTL_S = 30
 
@@ -226,11 +232,13 @@ async def open_session(session: AsyncSession, user_id: UUID, *, wall: datetime, 
     )
     session.add(login)
     await session.flush()
-    return _add_token(session, login.id)
+    token = secrets.token_urlsafe(32)
+    _keep_token(session, login.id, token)
+    return token
 
 
-async def rotate(session: AsyncSession, token: str, *, wall: datetime) -> Refreshed | None:
-    """Exchange a refresh token for its successor.
+async def rotate(session: AsyncSession, token: str, *, secret: str, wall: datetime) -> Refreshed | None:
+    """Exchange a refresh token for its successor; asked again at once, for the same one.
 
     None: it does not hold. If that is because it was used before, somebody has stolen it or its successor, so its
     whole session is revoked: the caller commits before it refuses.
@@ -245,15 +253,18 @@ async def rotate(session: AsyncSession, token: str, *, wall: datetime) -> Refres
     if row is None:
         return None
     login, used = row
-    if used.used_at is not None:
+    successor = _successor(secret, token)
+    if used.used_at is not None and not await _is_repeated(session, used.used_at, successor, wall=wall):
         login.revoked_at = login.revoked_at or wall
         return None
     user = await session.get_one(User, login.user_id)
     if login.revoked_at is not None or login.expires_at <= wall or user.blocked_at is not None:
         return None
-    used.used_at = wall
-    login.expires_at = wall + REFRESH_TTL
-    return Refreshed(user, _add_token(session, login.id))
+    if used.used_at is None:
+        used.used_at = wall
+        login.expires_at = wall + REFRESH_TTL
+        _keep_token(session, login.id, successor)
+    return Refreshed(user, successor)
 
 
 async def close_session(session: AsyncSession, token: str, *, wall: datetime) -> None:
@@ -293,10 +304,22 @@ async def forget_sessions(session: AsyncSession, *, before: datetime) -> None:
     await session.execute(delete(LoginSession).where(LoginSession.expires_at < before))
 
 
-def _add_token(session: AsyncSession, session_id: UUID) -> str:
-    token = secrets.token_urlsafe(32)
+async def _is_repeated(session: AsyncSession, used_at: datetime, successor: str, *, wall: datetime) -> bool:
+    """Return whether a used token was used just now, and nobody has gone on from it."""
+    if wall - used_at > REPEAT_WITHIN:
+        return False
+    following = await session.get(RefreshToken, _digest(successor))
+    return following is not None and following.used_at is None
+
+
+def _successor(secret: str, token: str) -> str:
+    """Return the token that follows this one: only we can tell, and no copy of it has to be kept to tell it twice."""
+    mac = hmac.digest(secret.encode(), b"refresh token after " + token.encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+def _keep_token(session: AsyncSession, session_id: UUID, token: str) -> None:
     session.add(RefreshToken(digest=_digest(token), session_id=session_id))
-    return token
 
 
 def _digest(token: str) -> bytes:

@@ -1,8 +1,9 @@
 /**
  * Who is logged in. The access token stands in memory only; the refresh token in a cookie that no script can read.
  *
- * All tabs share the cookie, and a refresh token works once: the second use of one ends the session, because a thief may
- * have the other. So one tab at a time refreshes (Web Locks), and all hear of a login and a logout (BroadcastChannel).
+ * All tabs share the cookie, and a refresh token works once: a second use that does not follow at once ends the session,
+ * because a thief may have the other. So one tab at a time refreshes (Web Locks), and all hear of a login and a logout
+ * (BroadcastChannel).
  */
 import { computed, signal } from "@preact/signals";
 import { ownZone, zone } from "./format";
@@ -105,7 +106,7 @@ async function refresh(): Promise<string | null> {
 }
 
 function alone<T>(work: () => Promise<T>): Promise<T> {
-  // Only a secure context has locks; elsewhere two tabs may be logged out where one would not.
+  // Only a secure context has locks; elsewhere two tabs that are slow may be logged out where one would not.
   return "locks" in navigator ? navigator.locks.request("fourtalk.refresh", work) : work();
 }
 

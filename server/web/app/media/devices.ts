@@ -129,8 +129,10 @@ export class Devices {
     else this[source].value = track;
     if (source === "microphone" && track !== null) track.enabled = this.isOn.microphone.value;
     track?.addEventListener("ended", () => {
-      // It was pulled out; another one may do.
-      if (this[source].value === track) void this.#ask([source]);
+      if (this[source].value !== track) return;
+      // It was pulled out: nobody sees or hears anything of it. Another one may do.
+      this[source].value = null;
+      void this.#ask([source]);
     });
   }
 

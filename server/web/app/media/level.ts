@@ -7,7 +7,10 @@ const EVERY_MS = 100;
 const SPEAKING = 0.02;
 // Between two words nobody stops to speak.
 const HOLD_MS = 600;
+// A fiftieth of a second: some periods of the deepest voice.
+const SAMPLES = 1024;
 
+/** In which everybody is listened to who is listened to now. */
 let context: AudioContext | null = null;
 
 /** 0 to 1, in tenths, so that a component is drawn again only for what can be seen. */
@@ -36,34 +39,37 @@ export function useSpeaking(stream: MediaStream | null): boolean {
 
 /** Two short tones. */
 export function chime(): void {
-  context ??= new AudioContext();
-  const now = context.currentTime;
-  const volume = new GainNode(context, { gain: 0.15 });
-  const tone = new OscillatorNode(context, { frequency: 660 });
+  const bell = new AudioContext();
+  const now = bell.currentTime;
+  const volume = new GainNode(bell, { gain: 0.15 });
+  const tone = new OscillatorNode(bell, { frequency: 660 });
   tone.frequency.setValueAtTime(880, now + 0.15);
-  tone.connect(volume).connect(context.destination);
+  tone.connect(volume).connect(bell.destination);
+  tone.addEventListener("ended", () => void bell.close());
   tone.start(now);
   tone.stop(now + 0.35);
 }
 
 function listen(stream: MediaStream | null, hear: (loudness: number) => void): (() => void) | undefined {
   if (stream === null) return undefined;
-  context ??= new AudioContext();
-  const analyser = new AnalyserNode(context, { fftSize: 1024 });
-  const samples = new Float32Array(analyser.fftSize);
-  let source: MediaStreamAudioSourceNode | null = null;
+  const samples = new Float32Array(SAMPLES);
+  let analyser: AnalyserNode | null = null;
   const timer = setInterval(() => {
+    context ??= new AudioContext();
     // A page that nobody has touched may not listen yet, and a stream may get its sound later.
-    if (context?.state === "suspended") void context.resume();
-    if (source === null && context !== null && stream.getAudioTracks().length > 0) {
-      source = new MediaStreamAudioSourceNode(context, { mediaStream: stream });
-      source.connect(analyser);
+    if (context.state === "suspended") void context.resume();
+    if (analyser?.context !== context && stream.getAudioTracks().length > 0) {
+      analyser = new AnalyserNode(context, { fftSize: SAMPLES });
+      new MediaStreamAudioSourceNode(context, { mediaStream: stream }).connect(analyser);
     }
-    analyser.getFloatTimeDomainData(samples);
+    analyser?.getFloatTimeDomainData(samples);
     hear(Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length));
   }, EVERY_MS);
   return () => {
     clearInterval(timer);
-    source?.disconnect();
+    // While a context runs, Chromium keeps every source that it ever had. So it ends with each who is no longer listened to,
+    // and the others go on in the next one.
+    void context?.close();
+    context = null;
   };
 }

@@ -118,6 +118,7 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
     };
     this.#engine = new Engine(link, hooks, options);
     globalThis.addEventListener?.("online", this.#nudge);
+    globalThis.addEventListener?.("offline", this.#nudge);
     globalThis.addEventListener?.("pageshow", this.#nudge);
     globalThis.document?.addEventListener("visibilitychange", this.#nudge);
     this.#engine.start();
@@ -209,6 +210,7 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
   /** End everything; whoever waits gets a `CallError`. */
   close(): void {
     globalThis.removeEventListener?.("online", this.#nudge);
+    globalThis.removeEventListener?.("offline", this.#nudge);
     globalThis.removeEventListener?.("pageshow", this.#nudge);
     globalThis.document?.removeEventListener("visibilitychange", this.#nudge);
     this.#engine.stop();

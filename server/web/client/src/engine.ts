@@ -158,8 +158,8 @@ export class Engine {
   }
 
   /**
-   * The network is back, or somebody looks at the page: do not wait, unless the server asked us to. A machine that slept
-   * has a connection that only looks as if it stood, so that is tried.
+   * The network is back or gone, or somebody looks at the page: do not wait, unless the server asked us to. A machine
+   * that slept has a connection that only looks as if it stood, so that is tried.
    */
   nudge(): void {
     if (this.#isReady) this.#ping(TRIAL_MS);

@@ -176,7 +176,11 @@ export class Hub {
       else this.#greetings.set(session, greet);
       return;
     }
-    if (op === "ping") return ok({ server_time: Math.round(this.#engine.clock.now()) });
+    if (op === "ping") {
+      // A tab that has woken up, or whose network has changed: only the worker's own connection knows whether it stands.
+      this.#engine.nudge();
+      return ok({ server_time: Math.round(this.#engine.clock.now()) });
+    }
     if (op === "subscribe") return this.#follow(session, ch!, d.since, (sub, error) => (sub ? ok(sub) : err(error!)));
     if (op === "unsubscribe") {
       if (session.followed.delete(ch!)) this.#engine.unfollow(ch!);

@@ -44,6 +44,7 @@ beforeEach(() => {
   sockets = [];
   const opened = (): FakeSocket => {
     const socket = new FakeSocket();
+    socket.answersPings = true;
     sockets.push(socket);
     return socket;
   };
@@ -309,6 +310,33 @@ test("leaving in one tab is the end in the others", async () => {
   await pass();
 
   expect([first!.seen, second!.seen]).toEqual([["snapshot"], ["snapshot", "seat_expired"]]);
+});
+
+test("a tab whose network changes has the worker try its connection, and not wait for the next one", async () => {
+  const page = new EventTarget();
+  vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
+  vi.stubGlobal("removeEventListener", page.removeEventListener.bind(page));
+  vi.spyOn(Math, "random").mockReturnValue(1);
+  const [first] = await tabs(1);
+  page.dispatchEvent(new Event("offline"));
+  await pass(5_000);
+  expect(first!.client.state.status).toBe("open");
+  socket().answersPings = false;
+  page.dispatchEvent(new Event("offline"));
+  await pass(5_000);
+  expect(first!.client.state).toMatchObject({ closeCode: 4202 });
+
+  await pass(1);
+  expect(sockets).toHaveLength(2);
+  socket().admit();
+  await pass(1);
+  socket().drop(1006);
+  await pass(1);
+  expect(sockets).toHaveLength(2);
+  page.dispatchEvent(new Event("online"));
+  await pass(1);
+
+  expect(sockets).toHaveLength(3);
 });
 
 test("the end is the end for all tabs", async () => {

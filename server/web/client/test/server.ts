@@ -20,9 +20,12 @@ export class FakeSocket implements Socket {
   heard: Heard[] = [];
   /** Nobody has been let in on it, and it stands. */
   isNew = true;
+  answersPings = false;
 
   send(text: string): void {
-    this.heard.push(JSON.parse(text));
+    const heard: Heard = JSON.parse(text);
+    this.heard.push(heard);
+    if (this.answersPings && heard.op === "ping") this.say({ id: heard.id, ok: { server_time: Date.now() } });
   }
 
   close(): void {
