@@ -5,14 +5,13 @@ them, and what people are shown is made from them.
 """
 
 import itertools
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Connection, Engine, func, insert, select, text
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.errors import (
@@ -162,10 +161,6 @@ RANGES: dict[str, tuple[int, int]] = {
 }
 
 
-# What was read of a database: whoever has terms of a version has seen it committed, and no version ever changes.
-_known: weakref.WeakKeyDictionary[Engine | Connection, dict[int, Policy]] = weakref.WeakKeyDictionary()
-
-
 async def current(session: AsyncSession, now: datetime) -> Policy:
     """Return the terms in force at `now`."""
     return (await in_force(session, now)).policy
@@ -198,13 +193,9 @@ async def next_change(session: AsyncSession, now: datetime) -> datetime | None:
 
 
 async def versions(session: AsyncSession, wanted: Iterable[int]) -> dict[int, Policy]:
-    """Return the named versions; each is read once."""
-    known = _known.setdefault(session.get_bind(), {})
-    missing = set(wanted) - known.keys()
-    if missing:
-        rows = await session.scalars(select(PolicyRow).where(PolicyRow.version.in_(missing)))
-        known |= {row.version: _policy(row) for row in rows}
-    return {version: known[version] for version in wanted}
+    """Return the named versions."""
+    rows = await session.scalars(select(PolicyRow).where(PolicyRow.version.in_(set(wanted))))
+    return {row.version: _policy(row) for row in rows}
 
 
 async def history(session: AsyncSession, *, limit: int, before: int | None = None) -> Sequence[Enacted]:
