@@ -45,7 +45,14 @@ class Figures:
         lines: list[tuple[str, ...]] = [("", "rounds", "median", "p95", "least", "most", "")]
         for row in self.rows:
             numbers = (row.median, row.p95, min(row.values), max(row.values))
-            lines.append((row.what, str(len(row.values)), *(f"{n:,.4g}" for n in numbers), row.unit))
+            lines.append(
+                (
+                    row.what,
+                    str(len(row.values)),
+                    *(f"{n:,.0f}" if n >= 1_000 else f"{n:.4g}" for n in numbers),
+                    row.unit,
+                )
+            )
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(

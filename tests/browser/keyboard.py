@@ -62,4 +62,4 @@ async def shut(page: Page) -> None:
 
 async def keeps_focus(page: Page) -> None:
     """Wait until something in the page has the focus."""
-    await page.wait_for_function("document.activeElement !== document.body")
+    await page.wait_for_function("() => document.activeElement !== document.body")
