@@ -21,7 +21,7 @@ REFERRAL = "fourtalk_referral"
 # Who looks at a link and makes up their mind within a month came by that link.
 REFERRAL_TTL_S = 30 * 24 * 3600
 _CODE = re.compile(r"(TEACH|COURSE_)[0-9A-Z]{8}")
-_REGISTERS = "auth.register"
+_REGISTERS, _REFRESHES = "auth.register", "auth.refresh"
 
 
 class _Answer(msgspec.Struct):
@@ -33,7 +33,9 @@ def body_of(op: str, body: bytes, cookies: Mapping[str, str]) -> bytes:
     if op == _REGISTERS:
         return _with_referral(body, cookies.get(REFERRAL, ""))
     token = cookies.get(NAME) if op in TAKES and body.strip() in (b"", b"{}") else None
-    return msgspec.json.encode({"refresh_token": token}) if token else body
+    if not token:
+        return body
+    return msgspec.json.encode({"refresh_token": token} | ({"from_cookie": True} if op == _REFRESHES else {}))
 
 
 def header_of(op: str, body: bytes, settings: Settings) -> str | None:

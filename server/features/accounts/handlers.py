@@ -80,7 +80,7 @@ async def log_in(ctx: Context, command: LogIn) -> Tokens:
 
 
 async def refresh(ctx: Context, command: Refresh) -> Tokens:
-    """Exchange a refresh token for new tokens; the second use of one, but for one at once, ends its session."""
+    """Exchange a refresh token for new tokens; the second use of one ends its session, but for a browser's at once."""
     if command.refresh_token is None:
         raise UnauthenticatedError("There is no refresh token, neither in the body nor in its cookie.")
     async with ctx.parts.sessions.begin() as session:
@@ -88,6 +88,7 @@ async def refresh(ctx: Context, command: Refresh) -> Tokens:
             session,
             command.refresh_token,
             secret=ctx.parts.settings.secret_key,
+            may_repeat=command.from_cookie,
             wall=ctx.parts.clock.wall(),
         )
     # Outside of the transaction: the end of a stolen session has to be committed before it is told.

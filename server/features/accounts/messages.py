@@ -44,6 +44,8 @@ class Refresh(msgspec.Struct, frozen=True):
     """Exchange a refresh token, from the body or its cookie, for new tokens."""
 
     refresh_token: Secret | None = None
+    from_cookie: bool = False
+    """Whether a browser sent it by itself; the server says so. A page that is loaded again asks twice with one token."""
 
 
 class LogOut(msgspec.Struct, frozen=True):

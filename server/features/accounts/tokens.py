@@ -237,8 +237,10 @@ async def open_session(session: AsyncSession, user_id: UUID, *, wall: datetime, 
     return token
 
 
-async def rotate(session: AsyncSession, token: str, *, secret: str, wall: datetime) -> Refreshed | None:
-    """Exchange a refresh token for its successor; asked again at once, for the same one.
+async def rotate(
+    session: AsyncSession, token: str, *, secret: str, may_repeat: bool, wall: datetime
+) -> Refreshed | None:
+    """Exchange a refresh token for its successor; who may repeat it gets the same one when asking again at once.
 
     None: it does not hold. If that is because it was used before, somebody has stolen it or its successor, so its
     whole session is revoked: the caller commits before it refuses.
@@ -254,7 +256,9 @@ async def rotate(session: AsyncSession, token: str, *, secret: str, wall: dateti
         return None
     login, used = row
     successor = _successor(secret, token)
-    if used.used_at is not None and not await _is_repeated(session, used.used_at, successor, wall=wall):
+    if used.used_at is not None and not (
+        may_repeat and await _is_repeated(session, used.used_at, successor, wall=wall)
+    ):
         login.revoked_at = login.revoked_at or wall
         return None
     user = await session.get_one(User, login.user_id)

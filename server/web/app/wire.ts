@@ -2270,6 +2270,7 @@ export interface Referred {
 /** Exchange a refresh token, from the body or its cookie, for new tokens. */
 export interface Refresh {
   refresh_token?: string | null;
+  from_cookie?: boolean;
 }
 
 /** How long the newer token holds. */
