@@ -164,6 +164,7 @@ class Embedded:
             if self._fsync
             else ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
         )
+        self._wait_for_the_last(cluster / "postmaster.pid")
         # After `unshare` the wish to die with the parent is gone, so `setpriv` says it again.
         guard = [_tool("setpriv"), "--pdeathsig", "INT", "--"] if os.geteuid() == 0 else []
         self._spawn(
@@ -262,6 +263,14 @@ class Embedded:
                 start_new_session=True,
             )
         self._children.append((child, stop))
+
+    def _wait_for_the_last(self, pid_file: Path) -> None:
+        """Wait for the server of a process that was killed: it ends with it, but needs a moment, and has the cluster."""
+        end = time.monotonic() + STOP_TIMEOUT_S
+        with contextlib.suppress(FileNotFoundError, IndexError, ProcessLookupError, PermissionError):
+            while time.monotonic() < end:
+                os.kill(int(pid_file.read_text().split()[0]), 0)
+                time.sleep(0.02)
 
     def _postgres_answers(self, programs: Path) -> Iterator[bool]:
         while True:

@@ -1,5 +1,6 @@
 """`fourtalk` as a process of its own, without the seconds that loading it takes: forked from one that has loaded it."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -44,7 +45,7 @@ class Forked:
 
     def send(self, sig: signal.Signals) -> None:
         """Send it a signal, if it still lives."""
-        if self._process.is_alive():
+        with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, sig)
 
     def end(self, sig: signal.Signals | None = None) -> tuple[int, str]:

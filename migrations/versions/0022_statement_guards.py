@@ -7,7 +7,7 @@ more than the row itself. What they refused is refused as before, by the same na
   there. None of it can ever be deleted or get another key.
 - A guard that lets nearly everything pass says when it would not in its `when`, which is no call of a function.
 - `ledger_post` looked for accounts that are not there, and for those that would fall below zero, before it wrote
-  anything; now the balances themselves refuse, with the same words.
+  anything; now the balances themselves refuse, with the same words, but for absurd amounts.
 """
 
 from alembic import op
@@ -162,6 +162,7 @@ create or replace function ledger_post(
 ) language plpgsql security definer set search_path = public, pg_temp set ledger.posting = 'on' as $$
 declare
   asked ledger_request;
+  short record;
 begin
   if coalesce(cardinality(p_amounts), 0) = 0 then
     raise exception 'NO_LEGS' using errcode = 'invalid_parameter_value';
@@ -184,6 +185,24 @@ begin
   -- Sorted, and before any row that refers to an account: no deadlock. What is not there, or would fall below zero,
   -- is refused where the balances are changed.
   perform 1 from ledger_account where id = any(p_debits || p_credits) order by id for no key update;
+
+  -- But for amounts with which the receiver would have more than any account may: that would be told first.
+  if __ABSURD__ <= any(p_amounts) then
+    select a.currency, -(a.balance + d.delta) as missing into short
+      from ledger_account a join (
+        select account, sum(delta) as delta from (
+          select unnest(p_debits) as account, -unnest(p_amounts)::numeric as delta
+          union all
+          select unnest(p_credits), unnest(p_amounts)
+        ) legs group by account
+      ) d on d.account = a.id
+      where a.kind not in (__FLOORLESS__) and a.balance + d.delta < 0
+      order by a.id limit 1;
+    if found then
+      raise exception 'INSUFFICIENT_FUNDS' using errcode = 'FT001',
+        detail = json_build_object('amount', short.missing, 'currency', short.currency)::text;
+    end if;
+  end if;
 
   insert into ledger_journal (id, kind, actor, reason, ref_type, ref_id, at)
     values (journal_id, p_kind, p_actor, p_reason, p_ref_type, p_ref_id, p_at);
@@ -269,6 +288,9 @@ FLOORLESS = (
     "'platform_revenue', 'platform_expense', 'stripe', 'stripe_disputed', 'bank', 'suspense', 'tutor_debt'"
 )
 
+# A thousandth of what an account may have at most, which is ninety million millions of dollars.
+ABSURD = 9_000_000_000_000
+
 NOT_POSTING = "coalesce(current_setting('ledger.posting', true), '') <> 'on'"
 # Everything of a hold but its status: who changes one of these is asked for each row.
 ASKED = (
@@ -342,8 +364,9 @@ KEPT = (
 
 def upgrade() -> None:
     """Ask once for each statement."""
-    for function in (APPLY, CLOSE, PARTS, POST, SHORT):
+    for function in (APPLY, CLOSE, PARTS, SHORT):
         op.execute(function)
+    op.execute(POST.replace("__FLOORLESS__", FLOORLESS).replace("__ABSURD__", str(ABSURD)))
     for table, keys in KEYS.items():
         for key in keys:
             op.drop_constraint(f"fk_{table}_{key}", table)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -49,6 +50,25 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         while any(_runs(pid) for pid in pids):
             assert time.monotonic() < end, "a child outlived its parent"
             time.sleep(0.05)
+
+
+def test_a_start_waits_for_the_server_of_a_process_that_was_killed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        postgres = int(parent.stdout.readline().split()[0])
+        # Busy with something else, so that it hears of its end later.
+        os.kill(postgres, signal.SIGSTOP)
+        parent.kill()
+        parent.wait()
+
+    thaw = threading.Timer(0.5, os.kill, (postgres, signal.SIGCONT))
+    thaw.start()
+    with embedded.Embedded(tmp_path, fsync=False) as servers:
+        servers.acquire()
+        servers.start_postgres()
+
+        assert asyncio.run(_execute(servers, "select 7")) == [(7,)]
+    thaw.join()
 
 
 def test_data_survives_a_restart(tmp_path: Path) -> None:
