@@ -164,13 +164,13 @@ class Server:
 
     def logged(self, event: str) -> list[Mapping[str, Any]]:
         """Return the lines of its log with this name."""
-        lines = (line for line in self._log.read_bytes().splitlines() if event.encode() in line)
+        lines = (line for line in self._lines() if event.encode() in line)
         return [entry for entry in map(msgspec.json.decode, lines) if entry.get("event") == event]
 
     def errors(self) -> list[Mapping[str, Any]]:
         """Return what the server has logged as an error."""
         found: list[Mapping[str, Any]] = []
-        for line in self._log.read_bytes().splitlines():
+        for line in self._lines():
             try:
                 entry = msgspec.json.decode(line)
             except msgspec.DecodeError:
@@ -179,6 +179,10 @@ class Server:
                 if entry.get("level") in ("error", "critical"):
                     found.append(entry)
         return found
+
+    def _lines(self) -> list[bytes]:
+        """Return the lines of its log but one that is being written."""
+        return self._log.read_bytes().split(b"\n")[:-1]
 
     @property
     def _log(self) -> Path:
