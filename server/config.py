@@ -269,13 +269,23 @@ def _media_url(text: str) -> str:
 
 
 def _smtp(text: str) -> Smtp:
+    like = "it must be like smtp://user:password@host:587 or smtps://user:password@host:465"
     parts = urlsplit(text)
-    if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
-        raise ValueError("it must be like smtp://user:password@host:587 or smtps://user:password@host:465")
+    try:
+        port = parts.port
+    except ValueError:
+        # Not chained: its words may have a part of the password in them.
+        raise ValueError(like) from None
+    if (
+        parts.scheme not in ("smtp", "smtps")
+        or not parts.hostname
+        or text.partition("://")[2] != parts.netloc
+    ):
+        raise ValueError(like)
     if (parts.username is None) != (parts.password is None):
         raise ValueError("user and password go together; one of them is missing")
     # RFC 6409 and RFC 8314: where mail is handed in, without and with TLS from the first byte on.
-    port = parts.port or (465 if parts.scheme == "smtps" else 587)
+    port = port or (465 if parts.scheme == "smtps" else 587)
     username, password = (None if one is None else unquote(one) for one in (parts.username, parts.password))
     return Smtp(parts.hostname, port, username, password, parts.scheme == "smtps")
 

@@ -164,7 +164,7 @@ class Embedded:
             if self._fsync
             else ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
         )
-        self._wait_for_the_last(cluster / "postmaster.pid")
+        self._wait_for_the_last(cluster)
         # After `unshare` the wish to die with the parent is gone, so `setpriv` says it again.
         guard = [_tool("setpriv"), "--pdeathsig", "INT", "--"] if os.geteuid() == 0 else []
         self._spawn(
@@ -264,12 +264,15 @@ class Embedded:
             )
         self._children.append((child, stop))
 
-    def _wait_for_the_last(self, pid_file: Path) -> None:
+    def _wait_for_the_last(self, cluster: Path) -> None:
         """Wait for the server of a process that was killed: it ends with it, but needs a moment, and has the cluster."""
-        end = time.monotonic() + STOP_TIMEOUT_S
-        with contextlib.suppress(FileNotFoundError, IndexError, ProcessLookupError, PermissionError):
+        end = time.monotonic() + START_TIMEOUT_S
+        # Without a pid, or with another program's, there is nobody to wait for.
+        with contextlib.suppress(FileNotFoundError, IndexError):
             while time.monotonic() < end:
-                os.kill(int(pid_file.read_text().split()[0]), 0)
+                pid = (cluster / "postmaster.pid").read_text().split()[0]
+                if str(cluster) not in Path("/proc", pid, "cmdline").read_text():
+                    return
                 time.sleep(0.02)
 
     def _postgres_answers(self, programs: Path) -> Iterator[bool]:

@@ -1,7 +1,6 @@
 """What stands in a mail: from the catalogue's words to text and HTML, in one language."""
 
 from html import escape
-from typing import Any
 
 from server import texts
 from server.integrations.email import Mail
@@ -27,8 +26,10 @@ _BUTTON = (
 )
 
 
-def write(letter: str, locale: str, *, id: str, to: str, link: str, **facts: Any) -> Mail:  # noqa: A002 - the mail's own
+def write(letter: str, locale: str, *, id: str, to: str, link: str) -> Mail:  # noqa: A002 - the mail's own
     """Return a letter of the catalogue (`texts.MAILS`), ready to be sent.
+
+    It says nothing that somebody has written: whoever registers with a stranger's address would write to them by us.
 
     Args:
         letter: Its key.
@@ -36,7 +37,6 @@ def write(letter: str, locale: str, *, id: str, to: str, link: str, **facts: Any
         id: Names the mail at each try.
         to: The address.
         link: Where its button leads.
-        facts: What its words are filled with.
     """
     found = texts.MAILS[letter].vi if locale == "vi" else texts.MAILS[letter].en
     paragraphs = found.body.split("\n\n")
@@ -44,14 +44,14 @@ def write(letter: str, locale: str, *, id: str, to: str, link: str, **facts: Any
         id=id,
         to=to,
         subject=found.subject,
-        text="\n\n".join(one.format(link=link, **facts) for one in paragraphs) + "\n",
+        text="\n\n".join(one.format(link=link) for one in paragraphs) + "\n",
         html=_PAGE.format(
             locale="vi" if locale == "vi" else "en",
             title=escape(found.subject),
             paragraphs="\n".join(
                 _BUTTON.format(link=escape(link), text=escape(found.button))
                 if one == LINK
-                else _PARAGRAPH.format(text=escape(one.format(**facts)))
+                else _PARAGRAPH.format(text=escape(one))
                 for one in paragraphs
             ),
         ),

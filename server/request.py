@@ -6,7 +6,7 @@ What a field may hold is said by the request's Struct; what no field may hold is
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
@@ -81,7 +81,7 @@ def _trouble(value: object, depth: int = 0) -> str | None:
         return None if abs(value) <= _INTEGER_MAX else "This number is too large."
     if isinstance(value, float):
         return None if math.isfinite(value) else "Expected a finite number."
-    if isinstance(value, datetime):
+    if isinstance(value, date):
         return _trouble_of_time(value)
     inner: Iterable[object] = ()
     if isinstance(value, msgspec.Struct):
@@ -149,7 +149,9 @@ def _refuse(errors: list[FieldError]) -> NoReturn:
     raise BadRequestError(f"{first.field}: {first.message}" if first.field else first.message, tuple(errors))
 
 
-def _trouble_of_time(value: datetime) -> str | None:
+def _trouble_of_time(value: date) -> str | None:
+    if not isinstance(value, datetime):
+        return None if _TIMES[0].date() <= value < _TIMES[1].date() else "This date is out of range."
     if value.tzinfo is None:
         return "This time needs a zone, `Z` at best."
     return None if is_in_range(value) else "This time is out of range."

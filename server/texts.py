@@ -373,14 +373,14 @@ MAILS: Final[dict[str, Letters]] = {
     "password_reset": Letters(
         Letter(
             "Set a new password",
-            "Hello {name},\n\nsomebody, hopefully you, asked for a new password for your account at fourtalk. Choose one"
+            "Hello,\n\nsomebody, hopefully you, asked for a new password for your account at fourtalk. Choose one"
             " here:\n\n{link}\n\nThe link holds for an hour and works once. If it was not you, do nothing: your password"
             " stays as it is.",
             "Choose a new password",
         ),
         Letter(
             "Đặt mật khẩu mới",
-            "Chào {name},\n\ncó người, mong rằng là bạn, đã yêu cầu mật khẩu mới cho tài khoản fourtalk của bạn. Hãy đặt"
+            "Xin chào,\n\ncó người, mong rằng là bạn, đã yêu cầu mật khẩu mới cho tài khoản fourtalk của bạn. Hãy đặt"
             " mật khẩu tại đây:\n\n{link}\n\nLiên kết có hiệu lực trong một giờ và chỉ dùng được một lần. Nếu không phải"
             " bạn, không cần làm gì: mật khẩu của bạn vẫn giữ nguyên.",
             "Đặt mật khẩu mới",
@@ -389,13 +389,13 @@ MAILS: Final[dict[str, Letters]] = {
     "password_changed": Letters(
         Letter(
             "Your password was changed",
-            "Hello {name},\n\nthe password of your account at fourtalk was changed, and every other device was logged"
+            "Hello,\n\nthe password of your account at fourtalk was changed, and every other device was logged"
             " out.\n\nIf that was not you, take your account back at once with a new password:\n\n{link}",
             "Set a new password",
         ),
         Letter(
             "Mật khẩu của bạn đã được đổi",
-            "Chào {name},\n\nmật khẩu tài khoản fourtalk của bạn đã được đổi và mọi thiết bị khác đã bị đăng xuất.\n\nNếu"
+            "Xin chào,\n\nmật khẩu tài khoản fourtalk của bạn đã được đổi và mọi thiết bị khác đã bị đăng xuất.\n\nNếu"
             " không phải bạn, hãy lấy lại tài khoản ngay bằng một mật khẩu mới:\n\n{link}",
             "Đặt mật khẩu mới",
         ),

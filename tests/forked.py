@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -51,13 +52,16 @@ class Forked:
     def end(self, sig: signal.Signals | None = None) -> tuple[int, str]:
         """Wait until it ends, by a signal or by itself; return its exit code and the rest of its output."""
         if sig is not None:
-            self.send(sig)
             self.send(signal.SIGCONT)
+            self.send(sig)
+        impatient = threading.Timer(END_TIMEOUT_S, self.send, [signal.SIGKILL])
+        impatient.start()
         with self._out:
             out = self._out.read().decode()
-        self._process.join(END_TIMEOUT_S)
+        self._process.join()
+        impatient.cancel()
         code = self._process.exitcode
-        assert code is not None, "it does not end"
+        assert code is not None, "it has ended"
         self._process.close()
         return code, out
 

@@ -31,9 +31,10 @@ KEYS = {
     },
 }
 
-# The accounts of a journal are locked, in the order of their ids, by `ledger_post`.
+# The accounts of a journal are locked, in the order of their ids, by `ledger_post`. The path: a temporary table is not
+# what a row may refer to.
 APPLY = """
-create or replace function ledger_apply() returns trigger language plpgsql as $$
+create or replace function ledger_apply() returns trigger language plpgsql set search_path = public, pg_temp as $$
 declare
   key text;
 begin
@@ -87,7 +88,7 @@ end$$
 """
 
 CLOSE = """
-create or replace function hold_close() returns trigger language plpgsql as $$
+create or replace function hold_close() returns trigger language plpgsql set search_path = public, pg_temp as $$
 declare
   key text;
 begin
@@ -372,7 +373,8 @@ def upgrade() -> None:
             op.drop_constraint(f"fk_{table}_{key}", table)
     for part in TRANSFERS:
         op.execute(
-            f"create trigger never_directly before insert on {part} for each statement execute function ledger_parts()"
+            f"create trigger never_directly before insert or truncate on {part}"
+            " for each statement execute function ledger_parts()"
         )
     for name, _, now in GUARDS:
         op.execute(f"drop trigger {name}")

@@ -14,7 +14,7 @@ UP = (
     "alter table payment drop constraint fk_payment_hold_id_amount_tutor_bps",
     "alter table hold drop constraint uq_hold_id_amount_tutor_bps",
     """
-    create function payment_fits_hold() returns trigger language plpgsql as $$
+    create function payment_fits_hold() returns trigger language plpgsql set search_path = public, pg_temp as $$
     begin
       if not exists (
         select from hold h where h.id = new.hold_id and h.amount = new.amount and h.tutor_bps = new.tutor_bps

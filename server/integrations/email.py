@@ -78,19 +78,21 @@ class Mailer:
 
     async def _deliver(self, smtp: Smtp, message: EmailMessage, to: str) -> None:
         try:
-            await aiosmtplib.send(
-                message,
-                sender=self._sender.addr_spec,
-                recipients=[to],
-                hostname=smtp.host,
-                port=smtp.port,
-                username=smtp.username,
-                password=smtp.password,
-                use_tls=smtp.is_tls,
-                # A password goes over no open line; without one, a line is closed where the server offers it.
-                start_tls=None if smtp.is_tls or smtp.username is None else True,
-                timeout=TIMEOUT_S,
-            )
+            # The library's own limit is of each step.
+            async with asyncio.timeout(TIMEOUT_S):
+                await aiosmtplib.send(
+                    message,
+                    sender=self._sender.addr_spec,
+                    recipients=[to],
+                    hostname=smtp.host,
+                    port=smtp.port,
+                    username=smtp.username,
+                    password=smtp.password,
+                    use_tls=smtp.is_tls,
+                    # A password goes over no open line; without one, a line is closed where the server offers it.
+                    start_tls=None if smtp.is_tls or smtp.username is None else True,
+                    timeout=None,
+                )
         except aiosmtplib.SMTPRecipientsRefused as error:
             codes = [refused.code for refused in error.recipients]
             kind = MailRefusedError if min(codes) >= FINAL else MailError

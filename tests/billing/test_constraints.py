@@ -1307,6 +1307,7 @@ async def test_nobody_writes_past_the_guards(sessions: Sessions, stage: Stage) -
                 " from ledger_transfer limit 1"
             ),
         ),
+        ("LEDGER_ONLY", "truncate ledger_transfer_p_2026"),
         ("APPEND_ONLY", "delete from ledger_account"),
         ("never changes", "update ledger_account set id = default"),
     ],
@@ -1318,6 +1319,14 @@ async def test_what_the_ledger_itself_may_not_do(
         await session.execute(text("select set_config('ledger.posting', 'on', true)"))
         with pytest.raises(DBAPIError, match=refusal):
             await session.execute(text(statement))
+
+
+async def test_a_temporary_table_is_nothing_to_refer_to(sessions: Sessions, stage: Stage) -> None:
+    async with sessions() as session:
+        await session.execute(text("create temporary table ledger_journal (id bigint) on commit drop"))
+        await session.execute(text("insert into ledger_journal values (7)"))
+        with pytest.raises(DBAPIError, match="refers to what is not there"):
+            await add(session, "hold_settlement", stage.rows["hold_settlement"] | {"journal_id": 7})
 
 
 @pytest.mark.parametrize("table", ["ledger_journal", "ledger_transfer"])

@@ -127,6 +127,8 @@ def test_server_is_named_by_one_variable(tmp_path: Path, url: str, expected: Smt
         {"SMTP_URL": "smtp://mail.example"},
         {"SMTP_URL": "http://mail.example", "MAIL_FROM": "a@b.example"},
         {"SMTP_URL": "smtp://user@mail.example", "MAIL_FROM": "a@b.example"},
+        {"SMTP_URL": "smtp://user:secret/s@mail.example", "MAIL_FROM": "a@b.example"},
+        {"SMTP_URL": "smtp://user:1/s@mail.example", "MAIL_FROM": "a@b.example"},
         {"SMTP_URL": "smtp://mail.example", "MAIL_FROM": "nobody"},
     ],
 )

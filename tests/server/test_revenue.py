@@ -79,3 +79,12 @@ async def test_span_that_no_screen_shows_is_refused(school: School, since: str, 
 
     assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
     assert [one["field"] for one in refused.json()["errors"]] == ["since"]
+
+
+@pytest.mark.parametrize(("field", "day"), [("since", "9999-12-31"), ("until", "0001-01-05")])
+async def test_day_that_cannot_be_moved_is_refused(school: School, field: str, day: str) -> None:
+    owner = await school.world.person(Role.OWNER)
+
+    refused = await school.ask("GET", f"/admin/revenue?{field}={day}", owner)
+
+    assert (refused.status_code, [one["field"] for one in refused.json()["errors"]]) == (400, [field])

@@ -31,7 +31,7 @@ from server.features.accounts.messages import (
 )
 from server.features.accounts.models import PasswordReset, User, user_of
 from server.features.accounts.rules import ResetLinkError
-from server.integrations.email import Mail, Mailer, MailRefusedError
+from server.integrations.email import Mail, Mailer, MailError, MailRefusedError
 
 log = structlog.get_logger()
 
@@ -123,15 +123,22 @@ async def send_letter(
 
     A process that dies between the server's yes and the end of the job sends it once more, with a link of its own; both
     links hold, and both mails have one Message-ID.
+
+    Raises:
+        MailError: It was not taken this time. Its link is none any more: the next try has another.
     """
     async with sessions.begin() as session:
-        mail = await _written(session, claim, public_url=public_url, wall=wall)
+        mail, digest = await _written(session, claim, public_url=public_url, wall=wall)
         if mail is None:
             await jobs.finish(session, claim)
             return
     try:
         await mailer.send(mail)
-    except MailRefusedError as error:
+    except MailError as error:
+        async with sessions.begin() as session:
+            await session.execute(delete(PasswordReset).where(PasswordReset.digest == digest))
+        if not isinstance(error, MailRefusedError):
+            raise
         log.warning("mail_refused", mail=mail.id, reason=str(error))
     async with sessions.begin() as session:
         await jobs.finish(session, claim)
@@ -145,31 +152,27 @@ async def _owe(
     await jobs.enqueue(session, JOB, Letter(kind, email, wall), key=key, run_at=wall)
 
 
-async def _written(session: AsyncSession, claim: Claim, *, public_url: str, wall: datetime) -> Mail | None:
-    """Return the mail, None where nobody is to get one."""
+async def _written(
+    session: AsyncSession, claim: Claim, *, public_url: str, wall: datetime
+) -> tuple[Mail | None, bytes | None]:
+    """Return the mail, None where nobody is to get one, and what is stored of the link in it."""
     letter = msgspec.json.decode(claim.payload, type=Letter)
     if letter.kind == "password_reset" and wall - letter.asked_at > TTL:
-        return None
+        return None, None
     user = await session.scalar(select(User).where(User.email == letter.email))
     # Whose account no password opens has none to forget.
     if user is None or user.blocked_at is not None or user.password_hash is None:
-        return None
-    link = f"{public_url}/forgot"
+        return None, None
+    link, digest = f"{public_url}/forgot", None
     if letter.kind == "password_reset":
         token = await _new_token(session, user.id, wall=wall)
         if token is None:
             log.warning("reset_links_exhausted", user_id=str(user.id))
-            return None
+            return None, None
         # Behind a `#`, which browsers keep to themselves: it stands in no log and in no Referer.
-        link = f"{public_url}/reset#{token}"
-    return mails.write(
-        letter.kind,
-        user.locale,
-        id=f"account-{claim.id}-{claim.asked}",
-        to=user.email,
-        link=link,
-        name=user.first_name,
-    )
+        link, digest = f"{public_url}/reset#{token}", _digest(token)
+    mail_id = f"account-{claim.id}-{claim.asked}"
+    return mails.write(letter.kind, user.locale, id=mail_id, to=user.email, link=link), digest
 
 
 async def _new_token(session: AsyncSession, user_id: UUID, *, wall: datetime) -> str | None:

@@ -24,7 +24,7 @@ export function ByStripe({ close }: { close: () => void }) {
 }
 
 /** Asks for the country and leaves for Stripe; the account is made there once, however often this is pressed. */
-function Onboard({ close }: { close: () => void }) {
+function Onboard({ close }: { close?: () => void }) {
   const own = me.value?.region ?? "";
   const [country, setCountry] = useState(COUNTRIES.includes(own) ? own : "US");
   const name = new Intl.DisplayNames(language.value, { type: "region" });
@@ -32,9 +32,13 @@ function Onboard({ close }: { close: () => void }) {
   return (
     <Form submit={() => leave(country)}>
       <Select name="country" label={t().country} options={named} value={country} choose={setCountry} />
-      <Answers close={close}>
+      {close === undefined ? (
         <Submit>{t().toOnboarding}</Submit>
-      </Answers>
+      ) : (
+        <Answers close={close}>
+          <Submit>{t().toOnboarding}</Submit>
+        </Answers>
+      )}
     </Form>
   );
 }
@@ -63,7 +67,9 @@ export function AtStripe() {
           ))}
         </ul>
       )}
-      {isWanted ? (
+      {value === null ? (
+        <Onboard />
+      ) : isWanted ? (
         // Stripe knows the country of an account that is there.
         <Form submit={() => leave(me.value?.region ?? "US")}>
           <Submit isSecond>{t().toOnboarding}</Submit>

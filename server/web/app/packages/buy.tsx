@@ -6,20 +6,19 @@ import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import { money } from "../format";
 import { Answers, Modal } from "../parts/dialog";
-import { useKeys } from "../parts/keys";
+import type { KeyOf } from "../parts/keys";
 import { Failure, Loading } from "../parts/states";
 import { call } from "../server";
 import type { OfferedOption, PackageQuote, PackageView } from "../wire";
 import { t } from "./texts";
 import { codeOf, holds, said } from "./words";
 
-export function Buy({ offer, close }: { offer: OfferedOption; close: (hasBought: boolean) => void }) {
+export function Buy({ offer, keyOf, close }: { offer: OfferedOption; keyOf: KeyOf; close: (hasBought: boolean) => void }) {
   const [quote, setQuote] = useState<PackageQuote>();
   const [refusal, setRefusal] = useState<unknown>();
   const [notice, setNotice] = useState<string>();
   const [bought, setBought] = useState<PackageView>();
   const [isBusy, setBusy] = useState(false);
-  const keyOf = useKeys();
 
   async function ask(): Promise<void> {
     setRefusal(undefined);

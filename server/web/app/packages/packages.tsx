@@ -1,6 +1,7 @@
 /** The own packages, and what tutors offer. */
 import { useEffect, useState } from "preact/hooks";
 import { money } from "../format";
+import { useKeys } from "../parts/keys";
 import { More } from "../parts/more";
 import { type Paged, usePages } from "../parts/pages";
 import { Failure, Loading } from "../parts/states";
@@ -35,6 +36,9 @@ export default function Packages() {
 
 function Offered({ offered: { items, error, reload, more }, bought }: { offered: Paged<OfferedOption>; bought: () => Promise<void> }) {
   const [wanted, setWanted] = useState<OfferedOption | null>(null);
+  // They outlive the dialog: whoever closes it without an answer, and buys again, may have bought already.
+  const [round, setRound] = useState(0);
+  const keyOf = useKeys();
   return (
     <section class="stack" aria-labelledby="offered">
       <h2 id="offered">{t().offered}</h2>
@@ -73,9 +77,11 @@ function Offered({ offered: { items, error, reload, more }, bought }: { offered:
       {wanted !== null && (
         <Buy
           offer={wanted}
+          keyOf={(...asked) => keyOf(...asked, round)}
           close={(hasBought) => {
             setWanted(null);
-            void Promise.all([hasBought && bought(), reload()]);
+            if (hasBought) setRound(round + 1);
+            void Promise.all([bought(), reload()]);
           }}
         />
       )}

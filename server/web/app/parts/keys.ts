@@ -1,7 +1,7 @@
 /** Keys of what must happen once. */
 import { useState } from "preact/hooks";
 
-type KeyOf = (...asked: readonly unknown[]) => string;
+export type KeyOf = (...asked: readonly unknown[]) => string;
 
 /**
  * A key for each thing that is asked: whoever presses twice, or again after the connection broke, asks for the same; who

@@ -1,19 +1,30 @@
 /** What an event of the channel of open talks makes of a page of the list. */
 import type { Shown } from "../server";
 import type { ListedTalk, TalkPage } from "../wire";
+import type { Filter } from "./list";
 
-/** The page afterwards, or `"ask"` where only the server knows it: a new talk, and a list that shows only some. */
-export function after(page: TalkPage, event: Shown, isNarrow: boolean): TalkPage | "ask" {
+/** The page afterwards, or `"ask"` where only the server knows it: what moves up, and a new talk that may fit the filter. */
+export function after(page: TalkPage, event: Shown, filter: Filter): TalkPage | "ask" {
   if (event.ev === "talk.unlisted") {
     const items = page.items.filter(({ id }) => id !== event.d.id);
-    return items.length === page.items.length ? page : { ...page, items };
+    if (items.length === page.items.length) return page;
+    return page.next_cursor === null ? { ...page, items } : "ask";
   }
   if (event.ev !== "talk.listed") return page;
   const talk = event.d;
   const isShown = page.items.some(({ id }) => id === talk.id);
   // What it is about may have changed too, so that it fits the filter no more.
-  if (isNarrow) return isShown && isSame(page, talk) ? replaced(page, talk) : "ask";
+  if (Object.values(filter).some(Boolean)) {
+    if (isShown) return isSame(page, talk) ? replaced(page, talk) : "ask";
+    return mayFit(talk, filter) ? "ask" : page;
+  }
   return isShown ? replaced(page, talk) : inserted(page, talk);
+}
+
+/** Whether it cannot be told from here that it does not. */
+function mayFit(talk: ListedTalk, { language, level }: Filter): boolean {
+  const speaks = !language || talk.language.toLowerCase() === language.toLowerCase();
+  return speaks && (!level || talk.level === level);
 }
 
 function isSame(page: TalkPage, talk: ListedTalk): boolean {

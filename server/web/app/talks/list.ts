@@ -20,9 +20,8 @@ export function useTalks(filter: Filter) {
   // What the channel has made of the page that was fetched.
   const [told, setTold] = useState<{ of: TalkPage; page: TalkPage }>();
   const page = told !== undefined && told.of === value ? told.page : value;
-  const isNarrow = Object.values(filter).some(Boolean);
-  const current = useRef({ value, page, isNarrow, reload });
-  current.current = { value, page, isNarrow, reload };
+  const current = useRef({ value, page, filter, reload });
+  current.current = { value, page, filter, reload };
 
   useEffect(() => {
     const timer = setInterval(() => document.hidden || void reload(), isMember.value ? MEMBER_MS : VISITOR_MS);
@@ -35,7 +34,7 @@ export function useTalks(filter: Filter) {
     function hear(event: Shown): void {
       const now = current.current;
       if (now.value === undefined || now.page === undefined) return;
-      const next = after(now.page, event, now.isNarrow);
+      const next = after(now.page, event, now.filter);
       if (next === "ask") {
         clearTimeout(timer);
         timer = setTimeout(() => void current.current.reload(), Math.random() * SPREAD_MS);
