@@ -22,6 +22,8 @@ async def test_forgotten_password_is_set_anew_by_the_link_of_a_mail(enter: Enter
     page = await enter("/login")
 
     await page.get_by_role("link", name="Forgot your password?").click()
+    # The login, too, has a field for an address.
+    await expect(page.get_by_role("heading", name="A new password")).to_be_visible()
     await page.get_by_label("E-mail").fill(ADDRESS)
     await page.get_by_role("button", name="Send the link").click()
     await expect(page.get_by_text(f"If {ADDRESS} has an account here, a mail is on its way.")).to_be_visible()
