@@ -5,7 +5,6 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from server import embedded
 from server.demo.people import Person, Town
 from server.demo.stories import Claim, Seat, Share, Stage, course, talk
 from server.integrations.media_fake import MediaFake, rough
+from server.ports import free_port
 
 # It takes half a minute (PROTOCOL 1: under 60 s); on a machine that is busy with something else it may take longer, stuck it may not be.
 LIMIT_S = 150.0
@@ -58,7 +58,7 @@ async def _play(folder: Path, console: Console) -> tuple[list[Seat], list[Share]
     def tell(text: str) -> None:
         console.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  {text}")
 
-    port, key, secret = _free_port(), "demo", secrets.token_urlsafe(32)
+    port, key, secret = free_port(), "demo", secrets.token_urlsafe(32)
     base = f"http://127.0.0.1:{port}"
     clock = _Ahead()
     async with asyncio.timeout(LIMIT_S):
@@ -160,12 +160,6 @@ async def _server(folder: Path, port: int, environment: dict[str, str]) -> Async
 def _minted(line: bytes) -> tuple[str, str]:
     account = msgspec.json.decode(line)
     return account["user_id"], account["access_token"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _report(

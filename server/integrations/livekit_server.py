@@ -21,6 +21,7 @@ import msgspec
 
 from server import embedded
 from server.config import LiveKit, Settings
+from server.ports import free_port
 
 # Ready after 0.05 to 1 s; a machine that builds something beside it may need much longer.
 START_TIMEOUT_S = 30.0
@@ -58,7 +59,8 @@ class LiveKitServer:
         self._key = key
         self._secret = secret
         self._webhook_url = webhook_url
-        self._ports = _free_ports()
+        # API and signalling, media over TCP, media over UDP.
+        self._ports = free_port(), free_port(), free_port(socket.SOCK_DGRAM)
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -151,14 +153,3 @@ class LiveKitServer:
             return False
         finally:
             connection.close()
-
-
-def _free_ports() -> tuple[int, int, int]:
-    """Return ports that are free now for API and signalling, media over TCP, and media over UDP."""
-    kinds = (socket.SOCK_STREAM, socket.SOCK_STREAM, socket.SOCK_DGRAM)
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for kind in kinds]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        api, tcp, udp = (int(probe.getsockname()[1]) for probe in probes)
-    return api, tcp, udp

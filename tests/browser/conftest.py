@@ -11,9 +11,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, BrowserType, Page, async_playwright, expect
 
+from server.ports import free_port
 from server.web import build
 from tests.browser.figures import Figures
-from tests.journeys.product import Product, free_port
+from tests.journeys.product import Product
 
 Enter = Callable[..., Awaitable[Page]]
 

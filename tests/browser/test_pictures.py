@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Page, WebSocketRoute, expect
 
 from server import seed
+from server.ports import free_port
 from tests.browser.conftest import Enter
 from tests.browser.test_access import DESK, Axe, axe, findings_here
 from tests.browser.test_admin import log_in_as_admin
@@ -17,7 +18,7 @@ from tests.browser.test_learning import log_in
 from tests.browser.test_talk import SMALL, say
 from tests.journeys import school
 from tests.journeys.people import Person, Town, town
-from tests.journeys.product import Product, free_port
+from tests.journeys.product import Product
 
 __all__ = ["axe"]
 

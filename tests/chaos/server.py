@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from sqlalchemy import make_url
 
 from server import embedded
+from server.ports import free_port
 from tests import beside
 from tests.forked import Forked
 
@@ -64,7 +64,7 @@ class Server:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self._options = ["--port", str(self.port), "--workers", str(workers)]
         self._options += ["--time-travel"] if time_travel else []
@@ -210,9 +210,3 @@ async def running(*servers: Server) -> AsyncIterator[None]:
     finally:
         for server in servers:
             await server.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

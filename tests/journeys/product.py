@@ -3,7 +3,6 @@
 import functools
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,6 +13,7 @@ from uuid import UUID
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet  # type: ignore[import-untyped]  # it has no types
 
+from server.ports import free_port
 from tests import beside
 from tests.forked import Forked
 
@@ -140,10 +140,3 @@ def countries(path: Path) -> Path:
         writer.insert_network(IPSet([network]), {"country": {"iso_code": country}})
     writer.to_db_file(str(path))
     return path
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

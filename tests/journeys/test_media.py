@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from server.integrations.media_fake import MediaFake, rough
+from server.ports import free_port
 from tests.journeys import school
 from tests.journeys.people import Person, RefusedError, Town, story
-from tests.journeys.product import MEDIA_KEY, MEDIA_SECRET, Product, free_port
+from tests.journeys.product import MEDIA_KEY, MEDIA_SECRET, Product
 from tests.journeys.school import PRICE
 
 pytestmark = pytest.mark.journey

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from livekit import rtc
 from rooms.media import LiveKitMedia, room_name
 from server import embedded
 from server.demo.people import Body, Person, RefusedError, Town
+from server.ports import free_port
 from tests import beside
 from tests.forked import Forked
 from tests.livekit.ear import KEY, SECRET
@@ -38,7 +38,7 @@ class Product:
     """One `fourtalk serve --time-travel` on a data dir of its own, which starts its own LiveKit server."""
 
     def __init__(self, binary: Path, folder: Path) -> None:
-        self.base = f"http://127.0.0.1:{_free_port()}"
+        self.base = f"http://127.0.0.1:{free_port()}"
         self._binary = binary
         self._folder = folder
         self._pid_file = folder / "livekit.pid"
@@ -318,9 +318,3 @@ def _session(starts_at: datetime) -> Body:
 
 def _usd(amount: int) -> Body:
     return {"amount": amount, "currency": "USD"}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

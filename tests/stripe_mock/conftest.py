@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.journeys.product import free_port
+from server.ports import free_port
 
 VERSION = "0.203.0"
 HERE = Path(__file__).parent
