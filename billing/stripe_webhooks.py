@@ -68,13 +68,13 @@ def read(body: bytes, header: str | None, *, secrets: Sequence[str], wall: datet
 
     Raises:
         SignatureError: Nobody with one of the secrets signed it in the last five minutes.
-        InvalidEventError: The header or the body cannot be read.
+        InvalidEventError: It is signed, but cannot be read.
     """
     if not header:
         raise SignatureError("it is missing")
     found = _HEADER.fullmatch(header) if len(header) <= _HEADER_MAX else None
     if found is None:
-        raise InvalidEventError("the signature header is malformed")
+        raise SignatureError("its header is malformed")
     signed = found["t"].encode() + b"." + body
     macs = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets if secret]
     given = _V1.findall(header)

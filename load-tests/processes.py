@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from typing import NamedTuple, Self
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
+# Between the well-known services and what Linux gives to outgoing connections.
+PORTS = range(16_384, 32_768)
 # What the product starts beside itself; their CPU is shown, but apart from the server's own.
 STORES = frozenset({"postgres", "valkey-server", "livekit-server"})
 
@@ -212,11 +215,12 @@ def _name(pid: int) -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback address that was free a moment ago, and that no outgoing connection gets."""
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no free port between {PORTS.start} and {PORTS.stop}")
 
 
 @contextlib.contextmanager

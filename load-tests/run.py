@@ -29,6 +29,7 @@ SCENARIOS = [
     "settlement",
     "last_seat",
     "two_nodes",
+    "drain",
 ]
 
 

@@ -234,7 +234,7 @@ def _doors(state: State) -> tuple[datetime, datetime] | None:
 def _wait_for_the_other(turn: Turn, seat: Seat, connection: ConnectionId | None) -> None:
     """Let one device of a person after the other into the media room."""
     entering = seat.entering
-    is_same = entering is not None and connection is not None and entering.connection == connection
+    is_same = entering is not None and entering.connection == connection
     if entering is not None and not is_same and turn.wall < entering.until_wall:
         raise errors.OverloadedError("another device of yours is just entering")
 

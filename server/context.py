@@ -149,6 +149,8 @@ class Command(msgspec.Struct, frozen=True):
     """The key is mandatory and the first answer is given again (PROTOCOL 2)."""
     live: bool = False
     """Speaks to a room's actor: runs outside a transaction."""
+    keeps_answer: bool = False
+    """It is live and cannot be done twice: who gives a key is given the first answer again."""
     on_socket: bool = True
     """False: auth and pages, which have one door."""
     question: Callable[[Context, Any], Question] | None = None

@@ -17,7 +17,7 @@ from server.context import Command, Context, Guard, Principal, Role
 from server.download import Download
 from server.errors import BadRequestError, ForbiddenError, UnauthenticatedError, UnknownOutcomeError
 from server.features.accounts.models import is_approved_tutor
-from server.request import check_values
+from server.request import check_values, in_utc
 
 log = structlog.get_logger()
 
@@ -107,6 +107,7 @@ async def execute(row: Command, ctx: Context, request: msgspec.Struct) -> Execut
         Exception: What the handler refuses (each with `kind` and `code`), or a bug.
     """
     check(row, ctx, request)
+    request = in_utc(request)
     if row.live:
         return await _run_live(row, ctx, request)
     return await _run_with_tries(row, ctx, request)
@@ -117,7 +118,7 @@ async def _run_live(row: Command, ctx: Context, request: msgspec.Struct) -> Exec
         if row.guard == "approved_tutor":
             async with ctx.parts.sessions() as session:
                 await _check_approval(ctx, session)
-        if row.idempotent:
+        if row.idempotent or (row.keeps_answer and ctx.key is not None):
             return await _run_live_once(row, ctx, request)
         return _executed(row, await row.handler(ctx, request))
 

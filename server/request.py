@@ -70,6 +70,16 @@ def is_in_range(value: datetime) -> bool:
     return _TIMES[0] <= value < _TIMES[1]
 
 
+def in_utc(request: Request) -> Request:
+    """Return a checked request with its times in UTC, whatever their offset was: every time is shown so (PROTOCOL 2)."""
+    moved = {
+        name: value.astimezone(UTC)
+        for name in request.__struct_fields__
+        if isinstance(value := getattr(request, name), datetime) and value.utcoffset()
+    }
+    return msgspec.structs.replace(request, **moved) if moved else request
+
+
 def _trouble(value: object, depth: int = 0) -> str | None:
     if depth > DEPTH_MAX:
         return "This is nested too deep."

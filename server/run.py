@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TypeVar
 
 import msgspec
+import structlog
 import uvicorn
 import uvloop
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -25,6 +26,8 @@ from server.web import site
 from server.workers import Place, supervise
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 # After the sockets are drained, requests in flight get this long; then the process ends all the same.
 SHUTDOWN_TIMEOUT_S = 10
@@ -50,6 +53,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, time_travel
     if time_travel and workers > 1:
         # An advance runs what falls due in order, in one process; the others would run theirs on their own.
         raise ConfigError("--time-travel moves the clock of one process: it needs --workers 1")
+    if not settings.rate_limits:
+        log.warning("unlimited", what=health.UNLIMITED)
     _allow_descriptors()
     with _backends(settings, port=port, workers=workers) as complete:
         assert complete.database_url is not None, "the backends have filled it in"

@@ -8,6 +8,7 @@ order; and what is said afterwards must reach each of them once.
 import argparse
 import select
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import product
@@ -66,7 +67,7 @@ def run(stage: Stage) -> Result:
         usage = ours.server.usage()
         seconds = _storm(ours, returning)
         cpu = ours.server.usage().since(usage)
-        missed, doubled = _compare(returning)
+        missed, doubled = compare(returning)
         # And what is said now reaches each of them once.
         back = stage.engine.group(MARKER)
         for person in returning:
@@ -156,7 +157,7 @@ def _storm(ours: Product, returning: list[Returning]) -> float:
     return time.monotonic() - began
 
 
-def _compare(returning: list[Returning]) -> tuple[int, int]:
+def compare(returning: Sequence[Returning]) -> tuple[int, int]:
     """Compare what each was told with the offsets after its position; return what is missing and what came twice."""
     missed = doubled = 0
     for person in returning:

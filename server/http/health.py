@@ -33,6 +33,7 @@ _PROBE_TIMEOUT_S = 2.0
 # every process out because of it would turn a small outage into a whole one.
 SPARE = frozenset({"redis", "media", "clock"})
 UNAVAILABLE = "unavailable"
+UNLIMITED = "RATE_LIMITS is off: for load tests only"
 # DESIGN §5: the invariants are checked hourly.
 _INTEGRITY_TTL_S = 3600.0
 
@@ -145,7 +146,7 @@ class Health:
             parts["process"] = "draining"
         away = {name for name, answer in parts.items() if answer != "ok"}
         status = "ok" if not away else "degraded" if away <= SPARE else UNAVAILABLE
-        warnings = [] if self._settings.rate_limits else ["RATE_LIMITS is off: for load tests only"]
+        warnings = [] if self._settings.rate_limits else [UNLIMITED]
         return Readiness(status, parts, warnings)
 
 

@@ -109,7 +109,7 @@ def test_five_minutes_are_not_too_old(minutes: int) -> None:
 
 T = int(WALL.timestamp())
 MAC = sign().partition("v1=")[2]
-MALFORMED = "the signature header is malformed"
+MALFORMED = "its header is malformed"
 STALE = "it is too old, or from the future"
 FOREIGN = "it is not ours"
 BAD_SIGNATURES: dict[str, tuple[str | None, str]] = {
@@ -142,9 +142,8 @@ BAD_SIGNATURES: dict[str, tuple[str | None, str]] = {
 @pytest.mark.parametrize("name", BAD_SIGNATURES)
 def test_a_bad_signature_is_refused(name: str) -> None:
     header, why = BAD_SIGNATURES[name]
-    refusal = InvalidEventError if why == MALFORMED else SignatureError
 
-    with pytest.raises(refusal, match=f": {why}\\.$"):
+    with pytest.raises(SignatureError, match=f": {why}\\.$"):
         stripe_webhooks.read(BODY, header, secrets=[SECRET, OLD], wall=WALL)
 
 

@@ -551,6 +551,7 @@ async def test_health_and_metrics(product: Product) -> None:
             "ok",
         )
         assert any("RATE_LIMITS" in warning for warning in ready.body["warnings"])
+        assert "RATE_LIMITS is off" in (product.folder / "serve.log").read_text()
         assert (integrity.status, integrity.body["violations"]) == (200, [])
         assert b"fourtalk_http_seconds" in metrics.content
 

@@ -71,10 +71,11 @@ def test_a_second_device_waits_no_longer_than_the_first_may_take(room: Room) -> 
     assert isinstance(room.join(ANN, over="laptop"), m.Joined)
 
 
-def test_a_device_that_repeats_itself_does_not_wait(room: Room) -> None:
-    room.join(ANN, over="phone")
+@pytest.mark.parametrize("over", ["phone", None], ids=["socket", "http"])
+def test_a_device_that_repeats_itself_does_not_wait(room: Room, over: str | None) -> None:
+    room.join(ANN, over=over)
 
-    assert isinstance(room.join(ANN, over="phone"), m.Joined)
+    assert isinstance(room.join(ANN, over=over), m.Joined)
 
 
 def test_nobody_waits_for_a_device_that_is_gone(room: Room) -> None:
@@ -84,11 +85,14 @@ def test_nobody_waits_for_a_device_that_is_gone(room: Room) -> None:
     assert isinstance(room.join(ANN, over="after"), m.Joined)
 
 
-def test_devices_over_http_wait_for_each_other(room: Room) -> None:
-    room.join(ANN, over=None)
+@pytest.mark.parametrize(("first", "second"), [("phone", None), (None, "phone")])
+def test_what_came_over_http_is_another_device_than_a_socket(
+    room: Room, first: str | None, second: str | None
+) -> None:
+    room.join(ANN, over=first)
 
     with pytest.raises(errors.OverloadedError):
-        room.join(ANN, over=None)
+        room.join(ANN, over=second)
 
 
 def test_the_grace_runs_when_the_last_socket_is_gone(room: Room) -> None:

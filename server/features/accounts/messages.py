@@ -184,10 +184,10 @@ class ApproveTutor(msgspec.Struct, frozen=True):
 
 
 class RejectTutor(msgspec.Struct, frozen=True):
-    """Refuse a tutor."""
+    """Refuse a tutor, who is told why."""
 
     user_id: UUID
-    reason: Reason
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
 
 
 class ChangeRole(msgspec.Struct, frozen=True):

@@ -268,6 +268,7 @@ COMMANDS = (
         method="POST",
         path="/courses/{course_id}/cancel",
         live=True,
+        keeps_answer=True,
     ),
     Command(
         "course.students", ListStudents, list_students, method="GET", path="/courses/{course_id}/students"

@@ -234,5 +234,6 @@ COMMANDS = (
         method="POST",
         path="/courses/{course_id}/sessions/{session_id}/cancel",
         live=True,
+        keeps_answer=True,
     ),
 )
