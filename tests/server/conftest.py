@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import argon2
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -11,6 +12,7 @@ from rooms.registry import Registry
 from server import config
 from server.clock import Clock
 from server.config import Settings
+from server.features.accounts import passwords
 from tests.server.school import START, School
 from tests.server.stage import Stage, open_stage
 from tests.server.world import World, open_world
@@ -21,6 +23,22 @@ def settings(tmp_path: Path, database_url: str, redis_url: str) -> Settings:
     """Settings of a server with limits off; a test that is about limits replaces them."""
     environ = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "RATE_LIMITS": "off"}
     return config.from_env(environ, data_dir=tmp_path)
+
+
+CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture
+def expensive_hashes() -> None:
+    """For a test of what a hash costs."""
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hash costs a tenth of a second by design: hundreds of tests only want people who can log in."""
+    if "expensive_hashes" not in request.fixturenames:
+        monkeypatch.setattr(passwords, "_HASHER", CHEAP)
+        monkeypatch.setattr(passwords, "_NOBODY", CHEAP.hash("a password that nobody has"))
 
 
 @pytest.fixture
