@@ -84,6 +84,8 @@ class Connection:
         """The server's answer to the handshake."""
         self.events: list[dict[str, Any]] = []
         self._bytes = bytearray()
+        self.lost: LostError | None = None
+        """The server's goodbye; raised once what it said before is read."""
         self._ids = itertools.count(1)
         lines = [
             f"GET {path} HTTP/1.1",
@@ -204,7 +206,12 @@ class Connection:
                 self.sock.sendall(frame(payload, PONG))
             elif opcode == CLOSE:
                 code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
-                raise LostError(f"the server closed the connection: {code} {payload[2:].decode()}", code)
+                self.lost = LostError(
+                    f"the server closed the connection: {code} {payload[2:].decode()}", code
+                )
+                break
+        if self.lost is not None and not texts:
+            raise self.lost
         return texts
 
     def _frames(self) -> Iterator[tuple[int, bytes]]:

@@ -19,7 +19,7 @@ from engine import Group
 from product import Account, Product
 from scenarios.reconnect_storm import OP, Returning, compare
 from scenarios.two_nodes import two
-from wire import Connection, LostError
+from wire import Connection
 
 SMALL = ["--listeners", "40", "--rooms", "4"]
 DRAIN = 4200
@@ -92,16 +92,15 @@ class Crowd:
             if not listener.connection.head:
                 listener.say_hello()
                 continue
-            try:
-                for message in listener.connection.read():
-                    if listener.request and message.get("id") == listener.request:
-                        listener.answer, listener.is_back = message["ok"], True
-                        listener.after_s = time.monotonic() - began
-                    else:
-                        listener.connection.events.append(message)
-            except LostError as lost:
+            for message in listener.connection.read():
+                if listener.request and message.get("id") == listener.request:
+                    listener.answer, listener.is_back = message["ok"], True
+                    listener.after_s = time.monotonic() - began
+                else:
+                    listener.connection.events.append(message)
+            if (lost := listener.connection.lost) is not None:
                 if listener.request:
-                    raise
+                    raise lost
                 place = self._by_fd.pop(fd)
                 heapq.heappush(self.leaving, (time.monotonic() + listener.leave(lost.code), place))
 
