@@ -117,7 +117,8 @@ class Connection:
         while b"\r\n\r\n" not in self._bytes:
             chunk = self.sock.recv(READ_BYTES)
             if not chunk:
-                raise LostError("the connection ended in the handshake")
+                self.lost = LostError("the connection ended in the handshake")
+                raise self.lost
             self._bytes += chunk
         head, _, rest = bytes(self._bytes).partition(b"\r\n\r\n")
         self.head = head.decode(errors="replace")
@@ -187,7 +188,8 @@ class Connection:
         if not (texts := self._texts()):
             chunk = self.sock.recv(READ_BYTES)
             if not chunk:
-                raise LostError("the connection ended without a close frame")
+                self.lost = LostError("the connection ended without a close frame")
+                raise self.lost
             self._bytes += chunk
             texts = self._texts()
         return texts

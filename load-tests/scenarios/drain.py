@@ -6,8 +6,10 @@ with their last position; what they are told must be every event after that posi
 """
 
 import argparse
+import contextlib
 import heapq
 import itertools
+import random
 import select
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +21,7 @@ from engine import Group
 from product import Account, Product
 from scenarios.reconnect_storm import OP, Returning, compare
 from scenarios.two_nodes import two
-from wire import Connection
+from wire import Connection, LostError
 
 SMALL = ["--listeners", "40", "--rooms", "4"]
 DRAIN = 4200
@@ -40,6 +42,7 @@ class Listener(Returning):
         """Asked to come back, and closed as the protocol says."""
         self.request = 0
         self.is_back = False
+        self.tries_in_vain = 0
 
     def leave(self, code: int) -> float:
         """Note the end of the first socket, and where it had come; return the seconds until it is to come back."""
@@ -53,8 +56,16 @@ class Listener(Returning):
             code == DRAIN and len(advice) == 1 and offsets == list(range(first, first + len(offsets)))
         )
         self.since["off"] += len(offsets)
+        self.connection.events.clear()
         self.connection.close()
         return float(advice[0]["retry_after_ms"]) / 1e3 if advice else 0.0
+
+    def retry(self) -> float:
+        """Give up a try in vain; return the seconds until the next, as a client would wait."""
+        assert self.connection is not None, "it has tried"
+        self.connection.close()
+        self.tries_in_vain += 1
+        return random.uniform(0.5, 1.5)
 
     def come(self, port: int) -> None:
         """Shake hands with the other server, and do not wait for its answer."""
@@ -89,20 +100,27 @@ class Crowd:
         for fd, _ in self._epoll.poll(0.002):
             listener = self.listeners[self._by_fd[fd]]
             assert listener.connection is not None, "it is watched"
-            if not listener.connection.head:
-                listener.say_hello()
-                continue
-            for message in listener.connection.read():
-                if listener.request and message.get("id") == listener.request:
-                    listener.answer, listener.is_back = message["ok"], True
-                    listener.after_s = time.monotonic() - began
-                else:
-                    listener.connection.events.append(message)
+            with contextlib.suppress(LostError):
+                if not listener.connection.head:
+                    listener.say_hello()
+                    continue
+                self._hear(listener, began)
             if (lost := listener.connection.lost) is not None:
-                if listener.request:
+                if listener.is_back:
                     raise lost
                 place = self._by_fd.pop(fd)
-                heapq.heappush(self.leaving, (time.monotonic() + listener.leave(lost.code), place))
+                after_s = listener.retry() if listener.is_told else listener.leave(lost.code)
+                heapq.heappush(self.leaving, (time.monotonic() + after_s, place))
+
+    @staticmethod
+    def _hear(listener: Listener, began: float) -> None:
+        assert listener.connection is not None, "it is watched"
+        for message in listener.connection.read():
+            if listener.request and message.get("id") == listener.request:
+                listener.answer, listener.is_back = message["ok"], True
+                listener.after_s = time.monotonic() - began
+            else:
+                listener.connection.events.append(message)
 
     def send_back(self, port: int) -> None:
         """Let those come to the other server whose time it is."""
@@ -162,6 +180,7 @@ def run(stage: Stage) -> Result:
         "own_us": cpu.own * 1e6 / len(people),
         "with_stores_us": (cpu.own + cpu.stores) * 1e6 / len(people),
         "said": said,
+        "tries_in_vain": sum(one.tries_in_vain for one in people),
         "missed": missed,
         "doubled": doubled,
     }
@@ -174,6 +193,7 @@ def run(stage: Stage) -> Result:
         number(data["own_us"], 0),
         number(data["with_stores_us"], 0),
         str(said),
+        str(data["tries_in_vain"]),
         str(missed),
         str(doubled),
     ]
@@ -184,7 +204,14 @@ def run(stage: Stage) -> Result:
         "all back after s",
         "back after p50 / p95 / p99 s",
     ]
-    columns += ["CPU us / person", "with stores us", "said meanwhile", "events missed", "doubled"]
+    columns += [
+        "CPU us / person",
+        "with stores us",
+        "said meanwhile",
+        "tries in vain",
+        "events missed",
+        "doubled",
+    ]
     failures = [f"{missed} events missed, {doubled} doubled"] if missed or doubled else []
     if told != len(people):
         failures.append(

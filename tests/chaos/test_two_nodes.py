@@ -56,6 +56,7 @@ async def test_a_room_whose_node_dies_goes_on_within_twelve_seconds(
 ) -> None:
     took: list[float] = []
     async with pair(tmp_path, database_url, [redis_url] * 2) as both:
+        await both.put_owner_first()
         for number in range(30 if full else 1):
             victim, survivor = both.nodes[number % 2], both.nodes[1 - number % 2]
             displaced = [person for person in both.people if person.base == victim.base]
@@ -95,6 +96,7 @@ async def test_an_owner_that_was_frozen_writes_nothing(
     frozen_s = FROZEN_FULL_S if full else FROZEN_S
     took: list[float] = []
     async with pair(tmp_path, database_url, [redis_url] * 2) as both:
+        await both.put_owner_first()
         host, guest, _ = both.people
         fourth, *fifths = (
             both.of.client(node.base, account)
