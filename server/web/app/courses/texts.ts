@@ -2,6 +2,7 @@ import { plural, texts } from "../texts";
 
 const en = {
   courses: "Courses",
+  course: "A course",
   search: "Search courses",
   level: "Level",
   allLevels: "All levels",
@@ -166,6 +167,7 @@ const en = {
 
 const vi: typeof en = {
   courses: "Khóa học",
+  course: "Khóa học",
   search: "Tìm khóa học",
   level: "Trình độ",
   allLevels: "Mọi trình độ",

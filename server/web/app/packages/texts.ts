@@ -3,6 +3,7 @@ import type { HoldStatus, PackageStatus } from "../wire";
 
 const en = {
   packages: "Packages",
+  one: "A package",
   why: "Lessons with a tutor, paid in advance. The money of each waits until the lesson was given.",
   yours: "Your packages",
   noneYours: "You have no package yet.",
@@ -89,6 +90,7 @@ const en = {
 
 const vi: typeof en = {
   packages: "Gói học",
+  one: "Gói học",
   why: "Các buổi học với một giáo viên, trả trước. Tiền của mỗi buổi được giữ đến khi buổi học diễn ra.",
   yours: "Gói của bạn",
   noneYours: "Bạn chưa có gói nào.",

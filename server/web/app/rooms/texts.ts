@@ -4,6 +4,7 @@ import type { ErrorCode } from "../wire";
 import type { Why } from "./live";
 
 const en = {
+  room: "A room",
   // Before the call
   nobody: "Nobody is here yet",
   here: (names: string, n: number) => `${names} ${n === 1 ? "is" : "are"} here`,
@@ -146,6 +147,7 @@ const en = {
 };
 
 const vi: typeof en = {
+  room: "Phòng",
   nobody: "Chưa có ai ở đây",
   here: (names) => `${names} đang ở đây`,
   seats: (taken, total) => `${taken}/${total} chỗ đã có người`,
