@@ -155,7 +155,7 @@ const vi: typeof en = {
   onHold: "tạm dừng",
   referral: "Liên kết của bạn",
   referralWhy: "Ai đăng ký qua liên kết này là học viên của bạn: bạn nhận phần lớn hơn khi họ mua.",
-  noCode: "Liên kết có khi bạn được duyệt làm giáo viên.",
+  noCode: "Liên kết có khi bạn được duyệt làm gia sư.",
   people: (n) => `${n} người đã đến`,
   buyers: (n) => `${n} người trong đó đã mua`,
   brought: "Kết quả",
