@@ -124,6 +124,22 @@ async def finish(session: AsyncSession, claim: Claim) -> None:
     crashpoint("job.finished")
 
 
+async def call_off(session: AsyncSession, kind: str, *, key: str) -> None:
+    """Take work off the list that nobody wants any more; who does it at this moment has lost it."""
+    await session.execute(delete(JobRow).where(JobRow.kind == kind, JobRow.key == key))
+
+
+async def require(session: AsyncSession, claim: Claim) -> None:
+    """Make sure that nobody takes the work away, or calls it off, before this transaction is over.
+
+    Raises:
+        LeaseLostError: Somebody has.
+    """
+    held = select(JobRow.id).where(JobRow.id == claim.id, JobRow.lease == claim.lease)
+    if await session.scalar(held.with_for_update(key_share=True)) is None:
+        raise LeaseLostError(claim.kind, claim.key)
+
+
 async def plan(session: AsyncSession, periods: Mapping[str, tuple[timedelta, datetime]]) -> None:
     """Have a row for each kind of periodic work, by its period and when it is to run for the first time."""
     rows = [

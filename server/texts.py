@@ -337,7 +337,7 @@ PAGES: Final[dict[str, Entry]] = {
     ),
     "course_by_tutor": Entry(
         Text("{code}", "{about} You come by the tutor's own link: register with the code {code}, then buy."),
-        Text("{code}", "{about} Bạn đến từ liên kết của giáo viên: đăng ký với mã {code}, rồi mua."),
+        Text("{code}", "{about} Bạn đến từ liên kết của gia sư: đăng ký với mã {code}, rồi mua."),
     ),
     "invitation": Entry(
         Text("{tutor}", "{tutor} invites you to learn here. Register with the code {code}."),

@@ -11,9 +11,10 @@ from tests.journeys.product import Product
 from tests.journeys.test_money import taught
 
 
-async def log_in_as_admin(page: Page, found: Town, role: str = "admin") -> None:
+async def log_in_as_admin(page: Page, found: Town, role: str = "admin", *, locale: str = "en") -> None:
     [owner] = await found.mint(1, "owner")
     operator = await found.register("Operator")
+    await operator.call("PATCH", "/api/v1/me", {"locale": locale})
     given = {"role": role, "reason": "Watches over the rooms."}
     await owner.call("POST", f"/api/v1/admin/users/{operator.id}/role", given)
     await page.get_by_label("E-mail").fill(operator.email)

@@ -133,6 +133,8 @@ async def test_a_dispute_goes_from_the_students_words_to_money_back_and_everybod
     assert [one.data["status"] for one in shown] == ["open", "resolved_refunded"]
     hold = await court.stage.do("hold.get", court.student, hold_id=hold_id)
     assert "The decision of a dispute changed this on" in hold["explanation"]
+    notices = (await court.stage.do("notification.list", court.student))["items"]
+    assert {one["link"] for one in notices if one["type"].startswith("dispute_")} == {f"/holds/{hold_id}"}
     assert await court.violations() == set()
 
 

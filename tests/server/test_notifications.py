@@ -1,6 +1,7 @@
 """Notifications: one record an event and person, in their language, pushed and readable."""
 
 import re
+from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -16,7 +17,7 @@ from server.errors import NotFoundError
 from server.features.accounts.models import User
 from server.features.notifications import reactions
 from server.features.notifications.models import Notification
-from server.features.notifications.notices import Notice, forget, notify
+from server.features.notifications.notices import Notice, Page, forget, notify
 from server.reaction import Occasion
 from tests.server.stage import Stage
 
@@ -29,7 +30,7 @@ async def tell(stage: Stage, *people: Principal, key: str = "1") -> list[str]:
     async with stage.parts.sessions.begin() as session:
         occasion = Occasion(session, key, stage.parts.clock.now())
         posts = await notify(
-            occasion, [Notice(person.user_id, REFUND, FACTS, "/wallet") for person in people]
+            occasion, [Notice(person.user_id, REFUND, FACTS, Page.WALLET) for person in people]
         )
     assert {post.ev for post in posts} <= {"notification.created"}
     return sorted(post.channel for post in posts)
@@ -182,3 +183,10 @@ def test_text_has_the_same_facts_in_every_language(key: str) -> None:
 )
 def test_money_is_written_as_people_write_it(cents: int, english: str, vietnamese: str) -> None:
     assert (texts.money(Money(cents), "en"), texts.money(Money(cents), "vi")) == (english, vietnamese)
+
+
+def test_notices_lead_to_pages_that_the_client_has(root: Path) -> None:
+    tables = (root / "server/web/app").glob("*/routes.ts")
+    routes = {path for table in tables for path in re.findall(r'path: "([^"]+)", page:', table.read_text())}
+
+    assert set(Page) - routes == set()

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import delete, func, select, update
 
 from billing import jobs as queue
+from billing.errors import LeaseLostError
 from billing.models import JobRow
 from server import jobs, mails, texts
 from server.config import MailSettings
@@ -170,9 +171,12 @@ async def test_link_holds_for_an_hour(world: World, postman: Postman) -> None:
     assert code_of(refused) == (400, "reset_link_invalid")
 
 
-async def test_password_changed_in_the_settings_ends_links(world: World, postman: Postman) -> None:
+async def test_password_changed_in_the_settings_ends_links_and_those_that_are_on_their_way(
+    world: World, postman: Postman
+) -> None:
     await fresh(world)
     token = await link_of(world, postman)
+    await ask(world, "reset-request", email=ANN)
     access = (await world.log_in()).json()["access_token"]
     body = {"current_password": PASSWORD, "password": NEW}
 
@@ -180,6 +184,29 @@ async def test_password_changed_in_the_settings_ends_links(world: World, postman
 
     assert changed.status_code == 200
     assert code_of(await ask(world, "verify-token", token=token)) == (400, "reset_link_invalid")
+    await runner(world, postman).run_due()
+    assert [mail.subject for mail in postman.sent] == ["Set a new password", "Your password was changed"]
+
+
+async def test_a_link_that_is_being_written_while_the_password_changes_is_not_sent(
+    world: World, postman: Postman
+) -> None:
+    await fresh(world)
+    token = await link_of(world, postman)
+    await ask(world, "reset-request", email=ANN)
+    wall = world.parts.clock.wall()
+    async with world.parts.sessions.begin() as session:
+        due = [((password_reset.JOB,), wall)]
+        [claim] = await queue.claim(session, due, limit=1, lease=timedelta(minutes=1))
+
+    assert (await ask(world, "reset-confirm", token=token, password=NEW)).status_code == 200
+
+    with pytest.raises(LeaseLostError):
+        await password_reset.send_letter(
+            world.parts.sessions, postman, claim, public_url="https://talk.example", wall=wall
+        )
+    assert len(postman.sent) == 1
+    assert await count(world, PasswordReset) == 0
 
 
 async def test_answer_and_work_are_the_same_for_an_address_without_account(

@@ -165,7 +165,7 @@ async def _change_password(
         user.version += 1
         await tokens.close_sessions(session, user.id, wall=wall)
         refresh_token = await tokens.open_session(session, user.id, wall=wall, address=ctx.address)
-        await password_reset.end_links(session, user.id)
+        await password_reset.end_links(session, user)
         await password_reset.tell_of_change(session, user, wall=wall)
         outbox.record(session, AccountChanged(user.id, user.version, "password"), at=ctx.now)
     return _updated(user, _tokens(ctx, user, refresh_token))

@@ -42,11 +42,13 @@ TTL = timedelta(hours=1)
 # addresses.
 LINKS_MOST = 5
 
+Kind = Literal["password_reset", "password_changed"]
+
 
 class Letter(msgspec.Struct, frozen=True):
     """A mail that somebody's account is owed: the job's payload."""
 
-    kind: Literal["password_reset", "password_changed"]
+    kind: Kind
     email: str
     asked_at: datetime
 
@@ -84,7 +86,7 @@ async def confirm_reset(ctx: Context, command: ConfirmReset) -> PasswordIsSet:
     async with ctx.parts.sessions.begin() as session:
         _, user = await _holder(session, command.token, wall=wall, lock=True)
         # Asked again under the account's lock: of two at once one finds that the other has used it.
-        if _digest(command.token) not in await end_links(session, user.id):
+        if _digest(command.token) not in await end_links(session, user):
             raise ResetLinkError
         user.password_hash = password_hash
         user.version += 1
@@ -95,9 +97,11 @@ async def confirm_reset(ctx: Context, command: ConfirmReset) -> PasswordIsSet:
     return PasswordIsSet()
 
 
-async def end_links(session: AsyncSession, user_id: UUID) -> list[bytes]:
-    """End every link of an account; return the digests of those that were there."""
-    query = delete(PasswordReset).where(PasswordReset.user_id == user_id).returning(PasswordReset.digest)
+async def end_links(session: AsyncSession, user: User) -> list[bytes]:
+    """End every link of an account, and that which is still to be sent; return the digests of those there were."""
+    # First the mail: whoever writes it at this moment has stored its link after this, or never will.
+    await jobs.call_off(session, JOB, key=_key("password_reset", user.email))
+    query = delete(PasswordReset).where(PasswordReset.user_id == user.id).returning(PasswordReset.digest)
     return list(await session.scalars(query))
 
 
@@ -126,12 +130,14 @@ async def send_letter(
 
     Raises:
         MailError: It was not taken this time. Its link is none any more: the next try has another.
+        LeaseLostError: Nobody is owed it any more, or somebody else sends it.
     """
     async with sessions.begin() as session:
         mail, digest = await _written(session, claim, public_url=public_url, wall=wall)
         if mail is None:
             await jobs.finish(session, claim)
             return
+        await jobs.require(session, claim)
     try:
         await mailer.send(mail)
     except MailError as error:
@@ -144,12 +150,13 @@ async def send_letter(
         await jobs.finish(session, claim)
 
 
-async def _owe(
-    session: AsyncSession, kind: Literal["password_reset", "password_changed"], email: str, *, wall: datetime
-) -> None:
-    # The key names nobody, and a second request while the first waits is the same mail.
-    key = f"{kind}:{hashlib.sha256(email.encode()).hexdigest()}"
-    await jobs.enqueue(session, JOB, Letter(kind, email, wall), key=key, run_at=wall)
+async def _owe(session: AsyncSession, kind: Kind, email: str, *, wall: datetime) -> None:
+    await jobs.enqueue(session, JOB, Letter(kind, email, wall), key=_key(kind, email), run_at=wall)
+
+
+def _key(kind: Kind, email: str) -> str:
+    """Return the job's key: it names nobody, and a second request while the first waits is the same mail."""
+    return f"{kind}:{hashlib.sha256(email.encode()).hexdigest()}"
 
 
 async def _written(

@@ -17,7 +17,7 @@ from server.features.courses import life, models
 from server.features.courses.messages import CourseCancelled, CourseChanged, SessionCancelled
 from server.features.courses.models import Course, CourseSession, Place
 from server.features.courses.rules import PurchaseStatus, SessionStatus
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, Page, notify
 from server.reaction import Happened, Occasion, Post, Reaction, Together
 
 _CLOSE = text("""
@@ -144,8 +144,8 @@ def _concerned(event: SessionCancelled | CourseCancelled) -> tuple[UUID, ...]:
 
 
 async def _tell(occasion: Occasion, people: Iterable[UUID], kind: str, facts: dict[str, Any]) -> list[Post]:
-    link = f"/courses/{facts['course_id']}"
-    return await notify(occasion, [Notice(person, kind, facts, link) for person in people])
+    notices = [Notice(person, kind, facts, Page.COURSE, facts["course_id"]) for person in people]
+    return await notify(occasion, notices)
 
 
 async def _cancel(occasion: Occasion, course: Course, row: CourseSession, *, actor: str, reason: str) -> None:

@@ -7,11 +7,8 @@ import msgspec
 from billing.messages import CardDisputeChanged, DisputeEvent, DisputeOpened, DisputeResolved
 from billing.models import DisputeStatus, OwnerId
 from server.features.accounts.models import admins
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, Page, notify
 from server.reaction import Occasion, Post, Reaction, to_user
-
-LINK = "/disputes"
-ADMIN_LINK = "/admin/disputes"
 
 
 class DisputeUpdated(msgspec.Struct, frozen=True):
@@ -24,9 +21,10 @@ class DisputeUpdated(msgspec.Struct, frozen=True):
 async def tell_of_dispute(occasion: Occasion, event: DisputeOpened) -> Sequence[Post]:
     """Tell both parties, and the administrators, who decide."""
     facts = {**_facts(event), "frozen": event.frozen}
-    notices = [Notice(party, "dispute_opened", facts, LINK) for party in _parties(event)]
+    notices = [Notice(party, "dispute_opened", facts, Page.HOLD, event.hold_id) for party in _parties(event)]
     notices += [
-        Notice(admin, "dispute_opened", facts, ADMIN_LINK) for admin in await admins(occasion.session)
+        Notice(admin, "dispute_opened", facts, Page.ADMIN_DISPUTES)
+        for admin in await admins(occasion.session)
     ]
     return [*_shown(event, DisputeStatus.OPEN), *await notify(occasion, notices)]
 
@@ -35,7 +33,7 @@ async def tell_of_decision(occasion: Occasion, event: DisputeResolved) -> Sequen
     """Tell both parties what was decided, and why."""
     facts = {**_facts(event), "notes": event.notes, "refunded": event.refunded}
     kind = "dispute_upheld" if event.status is DisputeStatus.UPHELD else "dispute_refunded"
-    notices = [Notice(party, kind, facts, LINK) for party in _parties(event)]
+    notices = [Notice(party, kind, facts, Page.HOLD, event.hold_id) for party in _parties(event)]
     return [*_shown(event, event.status), *await notify(occasion, notices)]
 
 
@@ -43,9 +41,9 @@ async def tell_of_bank(occasion: Occasion, event: CardDisputeChanged) -> Sequenc
     """Tell the payer what their bank does, and the administrators, who have some days to give evidence."""
     facts = {"amount": event.amount, "card_dispute_id": event.card_dispute_id}
     kind = f"card_dispute_{event.status}"
-    notices = [Notice(event.owner_id, kind, facts, "/wallet")]
+    notices = [Notice(event.owner_id, kind, facts, Page.WALLET)]
     more = {**facts, "dispute": event.dispute}
-    notices += [Notice(admin, kind, more, ADMIN_LINK) for admin in await admins(occasion.session)]
+    notices += [Notice(admin, kind, more, Page.ADMIN_DISPUTES) for admin in await admins(occasion.session)]
     return await notify(occasion, notices)
 
 

@@ -15,11 +15,8 @@ from billing.messages import (
 )
 from billing.models import WithdrawalStatus
 from server.features.accounts.models import admins, names_of
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, Page, notify
 from server.reaction import Occasion, Post, Reaction, to_user
-
-LINK = "/teach/earnings"
-ADMIN_LINK = "/admin/withdrawals"
 
 
 class WithdrawalUpdated(msgspec.Struct, frozen=True):
@@ -33,28 +30,29 @@ async def tell_of_request(occasion: Occasion, event: WithdrawalRequested) -> Seq
     """Tell the administrators that somebody wants money."""
     facts = {**_facts(event), "tutor": await _name(occasion, event)}
     notices = [
-        Notice(admin, "withdrawal_requested", facts, ADMIN_LINK) for admin in await admins(occasion.session)
+        Notice(admin, "withdrawal_requested", facts, Page.ADMIN_WITHDRAWALS)
+        for admin in await admins(occasion.session)
     ]
     return [_shown(event, WithdrawalStatus.PENDING), *await notify(occasion, notices)]
 
 
 async def tell_of_approval(occasion: Occasion, event: WithdrawalApproved) -> Sequence[Post]:
     """Tell the tutor that the money is on its way."""
-    notice = Notice(event.tutor_id, "withdrawal_approved", _facts(event), LINK)
+    notice = Notice(event.tutor_id, "withdrawal_approved", _facts(event), Page.EARNINGS)
     return [_shown(event, WithdrawalStatus.PROCESSING), *await notify(occasion, [notice])]
 
 
 async def tell_of_completion(occasion: Occasion, event: WithdrawalCompleted) -> Sequence[Post]:
     """Tell the tutor that the money has left."""
     facts = {**_facts(event), "reference": event.reference}
-    notice = Notice(event.tutor_id, "withdrawal_completed", facts, LINK)
+    notice = Notice(event.tutor_id, "withdrawal_completed", facts, Page.EARNINGS)
     return [_shown(event, WithdrawalStatus.COMPLETED), *await notify(occasion, [notice])]
 
 
 async def tell_of_rejection(occasion: Occasion, event: WithdrawalRejected) -> Sequence[Post]:
     """Tell the tutor why not, and that the money is back."""
     facts = {**_facts(event), "answer": event.answer}
-    notice = Notice(event.tutor_id, "withdrawal_rejected", facts, LINK)
+    notice = Notice(event.tutor_id, "withdrawal_rejected", facts, Page.EARNINGS)
     return [_shown(event, WithdrawalStatus.REJECTED), *await notify(occasion, [notice])]
 
 
@@ -63,14 +61,17 @@ async def tell_of_failure(occasion: Occasion, event: PayoutFailed) -> Sequence[P
     facts = {**_facts(event), "tutor": await _name(occasion, event), "failure": event.failure}
     return await notify(
         occasion,
-        [Notice(admin, "payout_failed", facts, ADMIN_LINK) for admin in await admins(occasion.session)],
+        [
+            Notice(admin, "payout_failed", facts, Page.ADMIN_WITHDRAWALS)
+            for admin in await admins(occasion.session)
+        ],
     )
 
 
 async def tell_of_account(occasion: Occasion, event: PayoutAccountChanged) -> Sequence[Post]:
     """Tell the tutor that their money goes somewhere else: it may not have been them."""
     facts = {"usable_from": f"{event.usable_from:%Y-%m-%d %H:%M}"}
-    return await notify(occasion, [Notice(event.tutor_id, "payout_account_changed", facts, LINK)])
+    return await notify(occasion, [Notice(event.tutor_id, "payout_account_changed", facts, Page.EARNINGS)])
 
 
 async def _name(occasion: Occasion, event: WithdrawalEvent) -> str:

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from rooms.messages import LessonStarted, Personal
 from server.features.courses.models import Course, CourseSession, Place
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, Page, notify
 from server.reaction import Occasion, Post, Reaction, to_user
 
 
@@ -28,7 +28,6 @@ async def tell_of_start(occasion: Occasion, event: LessonStarted) -> Sequence[Po
         .where(CourseSession.room_id == event.room_id, Place.live)
     )
     found = await occasion.session.execute(query)
-    link = f"/rooms/{event.room_id}"
     return await notify(
         occasion,
         [
@@ -36,7 +35,8 @@ async def tell_of_start(occasion: Occasion, event: LessonStarted) -> Sequence[Po
                 student_id,
                 "session_started",
                 {"course": course, "session": title, "course_id": course_id, "room_id": event.room_id},
-                link,
+                Page.ROOM,
+                event.room_id,
             )
             for student_id, course_id, course, title in found
         ],

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,27 @@ from server.features.notifications.models import Notification
 from server.reaction import Occasion, Post, to_user
 
 
+class Page(StrEnum):
+    """Where a notice can lead: a page of the browser client, as its table of routes names it."""
+
+    ADMIN_DISPUTES = "/admin/disputes"
+    ADMIN_TUTORS = "/admin/tutors"
+    ADMIN_WITHDRAWALS = "/admin/withdrawals"
+    COURSE = "/courses/:id"
+    EARNINGS = "/teach/earnings"
+    HOLD = "/holds/:id"
+    PACKAGE = "/packages/:id"
+    PROFILE = "/teach/profile"
+    ROOM = "/rooms/:id"
+    TEACHING = "/teach/courses"
+    WALLET = "/wallet"
+
+    def link(self, of: UUID | None) -> str:
+        """Return the address of the page, or of the one that it has for a thing."""
+        assert (of is None) == (":id" not in self), f"{self} is not the page that was meant"
+        return self.replace(":id", str(of))
+
+
 class Notice(msgspec.Struct, frozen=True):
     """What one person is to be told."""
 
@@ -26,7 +48,10 @@ class Notice(msgspec.Struct, frozen=True):
     """Key of `texts.NOTICES`."""
     facts: dict[str, Any] = {}
     """What the text is filled with; kept beside it as `data`."""
-    link: str | None = None
+    page: Page | None = None
+    """Where its matter is seen, if anywhere."""
+    of: UUID | None = None
+    """The thing that the page is about, where it has one for each."""
 
 
 async def notify(occasion: Occasion, notices: Sequence[Notice]) -> list[Post]:
@@ -80,6 +105,6 @@ def _row(occasion: Occasion, notice: Notice, locale: str) -> dict[str, Any]:
         "title": text.title,
         "body": text.body,
         "data": msgspec.to_builtins(notice.facts),
-        "link": notice.link,
+        "link": None if notice.page is None else notice.page.link(notice.of),
         "created_at": occasion.at,
     }

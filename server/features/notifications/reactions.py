@@ -16,7 +16,7 @@ from billing.messages import (
 )
 from billing.models import PaymentReason
 from server.features.accounts.messages import TutorApproved, TutorRejected
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, Page, notify
 from server.reaction import Occasion, Post, Reaction, to_user
 
 # Events on the wire, by domain event.
@@ -31,13 +31,13 @@ SHOWN: dict[type[PaymentMoved], str] = {
 async def tell_of_approval(occasion: Occasion, event: TutorApproved) -> Sequence[Post]:
     """Tell a tutor that they may teach."""
     facts = {"referral_code": event.referral_code}
-    return await notify(occasion, [Notice(event.user_id, "profile_approved", facts, "/teach/courses")])
+    return await notify(occasion, [Notice(event.user_id, "profile_approved", facts, Page.TEACHING)])
 
 
 async def tell_of_rejection(occasion: Occasion, event: TutorRejected) -> Sequence[Post]:
     """Tell a tutor why they may not teach."""
     return await notify(
-        occasion, [Notice(event.user_id, "profile_rejected", {"reason": event.reason}, "/teach/profile")]
+        occasion, [Notice(event.user_id, "profile_rejected", {"reason": event.reason}, Page.PROFILE)]
     )
 
 
@@ -49,13 +49,13 @@ async def show_payment(
 
 
 async def tell_of_card(occasion: Occasion, event: AuthorizationNeeded) -> Sequence[Post]:
-    """Tell a student that their bank wants to see them."""
+    """Tell a student that their bank wants to see them; no page of the client is about the cards of bookings."""
     facts = {
         "amount": event.amount,
         "until": f"{event.until:%Y-%m-%d %H:%M}",
         "payment_id": event.payment_id,
     }
-    return await notify(occasion, [Notice(event.student_id, "authorization_needed", facts, "/bookings")])
+    return await notify(occasion, [Notice(event.student_id, "authorization_needed", facts)])
 
 
 async def tell_of_loss(occasion: Occasion, event: PaymentVoided) -> Sequence[Post]:
@@ -65,7 +65,7 @@ async def tell_of_loss(occasion: Occasion, event: PaymentVoided) -> Sequence[Pos
     facts = {"amount": event.amount, "payment_id": event.payment_id}
     return await notify(
         occasion,
-        [Notice(party, "payment_failed", facts, "/bookings") for party in (event.student_id, event.tutor_id)],
+        [Notice(party, "payment_failed", facts) for party in (event.student_id, event.tutor_id)],
     )
 
 
@@ -74,7 +74,7 @@ async def tell_of_card_refund(occasion: Occasion, event: PaymentRefunded) -> Seq
     if not event.to_card:
         return ()
     facts = {"refunded": event.refunded, "payment_id": event.payment_id}
-    return await notify(occasion, [Notice(event.student_id, "refunded_to_card", facts, "/wallet")])
+    return await notify(occasion, [Notice(event.student_id, "refunded_to_card", facts, Page.WALLET)])
 
 
 async def tell_of_failed_refund(occasion: Occasion, event: CardRefundFailed) -> Sequence[Post]:
@@ -83,7 +83,7 @@ async def tell_of_failed_refund(occasion: Occasion, event: CardRefundFailed) -> 
     notice = "card_refund_failed"
     if event.kept is not None:
         notice, facts = "card_refund_kept", facts | {"kept": event.kept}
-    return await notify(occasion, [Notice(event.student_id, notice, facts, "/wallet")])
+    return await notify(occasion, [Notice(event.student_id, notice, facts, Page.WALLET)])
 
 
 REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {

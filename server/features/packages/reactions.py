@@ -13,7 +13,7 @@ from billing.messages import (
     PackageRefunded,
 )
 from server.features.accounts.models import names_of
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, Page, notify
 from server.reaction import Occasion, Post, Reaction, to_user
 
 
@@ -63,9 +63,9 @@ async def _tell(
     student: str,
     tutor: str | None = None,
 ) -> Sequence[Post]:
-    notices = [Notice(event.student_id, student, facts, f"/packages/{event.package_id}")]
+    notices = [Notice(event.student_id, student, facts, Page.PACKAGE, event.package_id)]
     if tutor is not None:
-        notices.append(Notice(event.tutor_id, tutor, facts, f"/packages/{event.package_id}"))
+        notices.append(Notice(event.tutor_id, tutor, facts, Page.PACKAGE, event.package_id))
     return await notify(occasion, notices)
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from server.features.accounts.messages import UserRegistered
 from server.features.accounts.models import user_of
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, Page, notify
 from server.reaction import Occasion, Post, Reaction
 
 
@@ -16,7 +16,7 @@ async def tell_referrer(occasion: Occasion, event: UserRegistered) -> Sequence[P
         return ()
     user = await user_of(occasion.session, event.user_id)
     facts = {"name": user.name, "code": user.referred_code}
-    return await notify(occasion, [Notice(event.referred_by, "new_referral", facts, "/teach/earnings")])
+    return await notify(occasion, [Notice(event.referred_by, "new_referral", facts, Page.EARNINGS)])
 
 
 REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {UserRegistered: (tell_referrer,)}

@@ -6,7 +6,7 @@ import msgspec
 
 from billing.messages import TopUpFailed, TopUpSucceeded
 from billing.models import TopUpStatus
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, Page, notify
 from server.reaction import Occasion, Post, Reaction, to_user
 
 
@@ -19,7 +19,7 @@ class TopUpUpdated(msgspec.Struct, frozen=True):
 
 async def tell_of_success(occasion: Occasion, event: TopUpSucceeded) -> Sequence[Post]:
     """Tell the payer that the money is there."""
-    notice = Notice(event.owner_id, "top_up_succeeded", _facts(event), "/wallet")
+    notice = Notice(event.owner_id, "top_up_succeeded", _facts(event), Page.WALLET)
     return [_shown(event, TopUpStatus.SUCCEEDED), *await notify(occasion, [notice])]
 
 
@@ -27,7 +27,7 @@ async def tell_of_failure(occasion: Occasion, event: TopUpFailed) -> Sequence[Po
     """Tell the payer that it is not; who just did not pay knows that, and is not told."""
     posts = [_shown(event, event.status)]
     if event.status is TopUpStatus.FAILED:
-        posts += await notify(occasion, [Notice(event.owner_id, "top_up_failed", _facts(event), "/wallet")])
+        posts += await notify(occasion, [Notice(event.owner_id, "top_up_failed", _facts(event), Page.WALLET)])
     return posts
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from server.features.accounts.messages import TutorRejected
 from server.features.accounts.models import admins, user_of
-from server.features.notifications.notices import Notice, notify
+from server.features.notifications.notices import Notice, Page, notify
 from server.features.tutors.messages import TutorApplied
 from server.features.tutors.models import profile_of
 from server.reaction import Occasion, Post, Reaction
@@ -17,7 +17,9 @@ async def tell_of_application(occasion: Occasion, event: TutorApplied) -> Sequen
     tutor = await user_of(occasion.session, event.user_id)
     facts = {"name": tutor.name}
     found = await admins(occasion.session)
-    return await notify(occasion, [Notice(admin, "tutor_applied", facts, "/admin/tutors") for admin in found])
+    return await notify(
+        occasion, [Notice(admin, "tutor_applied", facts, Page.ADMIN_TUTORS) for admin in found]
+    )
 
 
 async def keep_answer(occasion: Occasion, event: TutorRejected) -> Sequence[Post]:

@@ -21,7 +21,7 @@ from billing.money import Money
 from server.features.accounts.models import names_of
 from server.features.courses.models import Purchase, course_of
 from server.features.courses.rules import PurchaseKind
-from server.features.notifications.notices import Notice, notify, notify_of_each
+from server.features.notifications.notices import Notice, Page, notify, notify_of_each
 from server.features.wallet.messages import Earnings, WalletView
 from server.reaction import Happened, Occasion, Post, Reaction, Together, to_user
 
@@ -70,12 +70,11 @@ async def tell_of_purchase(occasion: Occasion, event: HoldPlaced) -> Sequence[Po
         "purchase_id": purchase.id,
     }
     sold = "new_course_enrollment" if purchase.kind == PurchaseKind.FULL_COURSE else "new_session_purchase"
-    link = f"/courses/{course.id}"
     return await notify(
         msgspec.structs.replace(occasion, key=f"purchase:{purchase.id}"),
         [
-            Notice(purchase.tutor_id, sold, facts, link),
-            Notice(purchase.student_id, "purchase_confirmed", facts, link),
+            Notice(purchase.tutor_id, sold, facts, Page.COURSE, course.id),
+            Notice(purchase.student_id, "purchase_confirmed", facts, Page.COURSE, course.id),
         ],
     )
 
@@ -90,8 +89,8 @@ async def tell_of_settlements(
 def _settled(event: HoldReleased | HoldRefunded) -> Notice:
     facts: dict[str, object] = {"amount": event.amount, "hold_id": event.hold_id}
     if isinstance(event, HoldReleased):
-        return Notice(event.tutor_id, "payment_received", {"share": event.tutor_share, **facts}, "/wallet")
-    return Notice(event.student_id, "refund_processed", {"cause": event.cause, **facts}, "/wallet")
+        return Notice(event.tutor_id, "payment_received", {"share": event.tutor_share, **facts}, Page.WALLET)
+    return Notice(event.student_id, "refund_processed", {"cause": event.cause, **facts}, Page.WALLET)
 
 
 async def tell_of_adjustment(occasion: Occasion, event: HoldAdjusted) -> Sequence[Post]:
@@ -100,7 +99,7 @@ async def tell_of_adjustment(occasion: Occasion, event: HoldAdjusted) -> Sequenc
     return await notify(
         occasion,
         [
-            Notice(party, "settlement_adjusted", facts, "/wallet")
+            Notice(party, "settlement_adjusted", facts, Page.WALLET)
             for party in (event.student_id, event.tutor_id)
         ],
     )
@@ -115,17 +114,17 @@ async def tell_of_return(occasion: Occasion, event: HoldGivenBack) -> Sequence[P
         "cause": event.cause,
         "hold_id": event.hold_id,
     }
-    notices = [Notice(event.tutor_id, "share_given_back", facts, "/teach/earnings")]
+    notices = [Notice(event.tutor_id, "share_given_back", facts, Page.EARNINGS)]
     if event.cause is not Cause.CARD_DISPUTE:
         back = {"amount": event.given, "cause": event.cause, "hold_id": event.hold_id}
-        notices.append(Notice(event.student_id, "refund_processed", back, "/wallet"))
+        notices.append(Notice(event.student_id, "refund_processed", back, Page.WALLET))
     return await notify(occasion, notices)
 
 
 async def tell_of_goodwill(occasion: Occasion, event: GoodwillGiven) -> Sequence[Post]:
     """Tell somebody that we gave them credit."""
     facts = {"amount": event.amount, "why": event.why}
-    return await notify(occasion, [Notice(event.owner_id, "goodwill_given", facts, "/wallet")])
+    return await notify(occasion, [Notice(event.owner_id, "goodwill_given", facts, Page.WALLET)])
 
 
 REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {

@@ -87,7 +87,7 @@ const vi: typeof en = {
   student: "học",
   tutor: "dạy",
   code: "Mã mời",
-  codeHint: "Chỉ khi giáo viên đã đưa cho bạn.",
+  codeHint: "Chỉ khi gia sư đã đưa cho bạn.",
   codeWrong: "Không ai có mã này.",
   forgot: "Quên mật khẩu?",
   forgotTitle: "Mật khẩu mới",

@@ -5,13 +5,13 @@ import type { PageProperties } from "../feature";
 import { instant, languageName, money, zone } from "../format";
 import { kept } from "../kept";
 import { useLoaded } from "../parts/loaded";
-import { Failure, Loading, Missing } from "../parts/states";
+import { Missing, Pending } from "../parts/states";
 import { Title } from "../parts/title";
 import { call } from "../server";
 import { isMember, me } from "../session";
 import type { CourseView, PurchaseView, SessionView } from "../wire";
 import { Buy } from "./buy";
-import { codeOf } from "./refusals";
+import { isMissing } from "./refusals";
 import { Share } from "./share";
 import { t } from "./texts";
 
@@ -28,10 +28,8 @@ export default function Course({ params }: PageProperties) {
     return () => clearInterval(timer);
   }, [reload]);
 
-  if (course === undefined) {
-    if (error === undefined) return <Loading heights={["6rem", "10rem", "14rem"]} />;
-    return codeOf(error) === "not_found" || codeOf(error) === "bad_request" ? <Missing /> : <Failure error={error} again={reload} />;
-  }
+  if (course === undefined)
+    return isMissing(error) ? <Missing /> : <Pending title={t().course} heights={["6rem", "10rem", "14rem"]} error={error} again={reload} />;
   const mine = (own.value ?? []).filter((one) => one.course_id === id && one.status !== "cancelled");
   return <About course={course} mine={mine} changed={() => Promise.all([reload(), own.reload()])} />;
 }

@@ -9,14 +9,14 @@ import { useKeys } from "../parts/keys";
 import { useLoaded } from "../parts/loaded";
 import { More } from "../parts/more";
 import { usePages } from "../parts/pages";
-import { Failure, Loading, Missing, NoAccess } from "../parts/states";
+import { Failure, Loading, Missing, NoAccess, Pending } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
 import { call } from "../server";
 import { me } from "../session";
 import type { CourseView, Revenue, SessionView } from "../wire";
 import { Fields, number, read } from "./fields";
-import { codeOf, said, saying } from "./refusals";
+import { codeOf, isMissing, said, saying } from "./refusals";
 import { Share } from "./share";
 import { t } from "./texts";
 
@@ -29,9 +29,8 @@ export default function Editor({ params }: PageProperties) {
     [id],
   );
   if (value === undefined) {
-    if (error === undefined) return <Loading heights={["4rem", "12rem", "12rem"]} />;
     if (codeOf(error) === "permission_denied") return <NoAccess />;
-    return codeOf(error) === "not_found" || codeOf(error) === "bad_request" ? <Missing /> : <Failure error={error} again={reload} />;
+    return isMissing(error) ? <Missing /> : <Pending title={t().course} heights={["4rem", "12rem", "12rem"]} error={error} again={reload} />;
   }
   const { course, revenue } = value;
   if (course.tutor.id !== me.value?.id) return <NoAccess />;

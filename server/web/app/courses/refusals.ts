@@ -10,6 +10,11 @@ export function codeOf(error: unknown): string {
   return error instanceof Refused ? error.code : "";
 }
 
+/** There is no such course, or the address names none. */
+export function isMissing(error: unknown): boolean {
+  return codeOf(error) === "not_found" || codeOf(error) === "bad_request";
+}
+
 /** The words alone, where no form shows them. */
 export function said(error: unknown): string {
   return t().refusals[codeOf(error)] ?? words(error);

@@ -2,6 +2,7 @@ import { plural, texts } from "../texts";
 
 const en = {
   courses: "Courses",
+  course: "A course",
   search: "Search courses",
   level: "Level",
   allLevels: "All levels",
@@ -166,6 +167,7 @@ const en = {
 
 const vi: typeof en = {
   courses: "Khóa học",
+  course: "Khóa học",
   search: "Tìm khóa học",
   level: "Trình độ",
   allLevels: "Mọi trình độ",
@@ -173,7 +175,7 @@ const vi: typeof en = {
   allLanguages: "Mọi ngôn ngữ",
   found: (n) => `${n} khóa học`,
   none: "Không có khóa học phù hợp",
-  noneWhy: "Hãy bớt bộ lọc hoặc quay lại sau: giáo viên thường xuyên mở khóa mới.",
+  noneWhy: "Hãy bớt bộ lọc hoặc quay lại sau: gia sư thường xuyên mở khóa mới.",
   clear: "Xóa bộ lọc",
   by: (tutor) => `cùng ${tutor}`,
   perSession: (price) => `${price} mỗi buổi`,
@@ -185,7 +187,7 @@ const vi: typeof en = {
   sessions: "Các buổi học",
   zoneNote: (zone) => `Giờ hiển thị theo múi giờ của bạn: ${zone}.`,
   undated: "Chưa có lịch",
-  undatedWhy: "Nếu giáo viên không xếp lịch, tiền của buổi này được hoàn lại cho bạn.",
+  undatedWhy: "Nếu gia sư không xếp lịch, tiền của buổi này được hoàn lại cho bạn.",
   buyWhole: "Mua cả khóa",
   buySession: "Mua buổi này",
   buySessionNamed: (title) => `Mua ${title}`,
@@ -201,7 +203,7 @@ const vi: typeof en = {
   status: { upcoming: "Sắp mở", ongoing: "Đang học", completed: "Đã xong", cancelled: "Đã hủy" },
   sessionStatus: { scheduled: "Đã lên lịch", in_progress: "Đang diễn ra", completed: "Đã kết thúc", cancelled: "Đã hủy" },
   minutes: (n) => `${n} phút`,
-  guarantee: "Tiền của bạn được giữ đến khi buổi học kết thúc, và chỉ trả cho giáo viên nếu bạn có mặt ít nhất một phần năm thời gian.",
+  guarantee: "Tiền của bạn được giữ đến khi buổi học kết thúc, và chỉ trả cho gia sư nếu bạn có mặt ít nhất một phần năm thời gian.",
 
   buyTitle: "Đơn mua của bạn",
   item: { session: "Một buổi học", full_course: "Cả khóa học" },
@@ -212,7 +214,7 @@ const vi: typeof en = {
   missing: "Còn thiếu",
   after: "Số dư sau khi mua",
   splitTitle: "Tiền được chia thế nào khi buổi học được tính",
-  splitTutor: (percent) => `${percent} % cho giáo viên`,
+  splitTutor: (percent) => `${percent} % cho gia sư`,
   splitPlatform: (percent) => `${percent} % cho nền tảng`,
   refunds: "Hoàn tiền",
   confirm: (price) => `Thanh toán ${price}`,
@@ -267,9 +269,9 @@ const vi: typeof en = {
   profile: "Hồ sơ",
   packages: "Gói học",
   approval: {
-    incomplete: "Bạn có thể soạn khóa học và đăng bán sau khi được duyệt làm giáo viên.",
+    incomplete: "Bạn có thể soạn khóa học và đăng bán sau khi được duyệt làm gia sư.",
     pending: "Bạn đang chờ duyệt. Bạn có thể soạn khóa học và đăng bán sau khi được duyệt.",
-    rejected: "Bạn chưa được duyệt làm giáo viên.",
+    rejected: "Bạn chưa được duyệt làm gia sư.",
   },
   toProfile: { incomplete: "Xin duyệt", pending: "Hồ sơ đã gửi", rejected: "Xem lý do và gửi lại" },
   earnings: "Thu nhập",

@@ -91,6 +91,13 @@ function Withdraw({ earned, account, changed }: { earned: EarningsView; account:
     await changed();
   }
   const isUsable = where !== null && where !== undefined && Date.parse(where.usable_from) <= serverNow();
+  const form = isUsable && (
+    <Form key={round} submit={withdraw}>
+      <AmountField name="amount" label={t().amount} hint={t().withdrawWhy(money(earned.withdrawal_least))} />
+      <Field name="note" label={t().note} maxLength={500} />
+      <Submit>{t().withdraw}</Submit>
+    </Form>
+  );
   return (
     <section class="card stack" aria-labelledby="withdraw">
       <h2 id="withdraw">{t().withdraw}</h2>
@@ -104,15 +111,8 @@ function Withdraw({ earned, account, changed }: { earned: EarningsView; account:
               {where === null ? t().setBank : t().changeBank}
             </button>
           </div>
-          {where?.method === "stripe" && <AtStripe />}
           {where !== null && !isUsable && <p class="notice">{t().usableFrom(instant(where.usable_from))}</p>}
-          {isUsable && (
-            <Form key={round} submit={withdraw}>
-              <AmountField name="amount" label={t().amount} hint={t().withdrawWhy(money(earned.withdrawal_least))} />
-              <Field name="note" label={t().note} maxLength={500} />
-              <Submit>{t().withdraw}</Submit>
-            </Form>
-          )}
+          {where?.method === "stripe" ? <AtStripe>{form}</AtStripe> : form}
         </>
       )}
       {isChanging && (

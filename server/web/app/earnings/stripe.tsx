@@ -1,4 +1,5 @@
 /** Money that goes to a tutor by Stripe: the way there, and what Stripe says of the account. */
+import type { ComponentChildren } from "preact";
 import { useLocation } from "preact-iso";
 import { useState } from "preact/hooks";
 import { Answers } from "../parts/dialog";
@@ -48,8 +49,8 @@ async function leave(country: string): Promise<void> {
   location.assign(url);
 }
 
-/** How far the account is, asked of Stripe itself. */
-export function AtStripe() {
+/** How far the account is, asked of Stripe itself; `children` are what can be done once money can go there. */
+export function AtStripe({ children }: { children: ComponentChildren }) {
   const { query } = useLocation();
   const { value, error, reload } = useLoaded(() => call("payout_account.stripe", {}).catch(notBegun), []);
   if (value === undefined) return error === undefined ? <Loading heights={["4rem"]} /> : <Failure error={error} again={reload} />;
@@ -57,16 +58,20 @@ export function AtStripe() {
   const wanted = value === null ? [] : value.wanted;
   const isWanted = value === null || wanted.length > 0;
   return (
-    <div class="stack" role="status">
-      {query["stripe"] === "returned" && <p class="soft">{t().returned}</p>}
-      <p class={isReady ? "notice" : "soft"}>{isReady && !isWanted ? t().stripeReady : isWanted ? t().stripeWants : t().stripeWaits}</p>
-      {wanted.length > 0 && (
-        <ul class="needed">
-          {wanted.map((one) => (
-            <li key={one}>{inWords(one)}</li>
-          ))}
-        </ul>
-      )}
+    <>
+      <div class="stack" role="status">
+        {query["stripe"] === "returned" && <p class="soft">{t().returned}</p>}
+        <p class={isReady ? "notice" : "soft"}>{isReady ? t().stripeReady : isWanted ? t().stripeWants : t().stripeWaits}</p>
+        {isReady && isWanted && <p class="soft">{t().stripeSoon}</p>}
+        {wanted.length > 0 && (
+          <ul class="needed">
+            {wanted.map((one) => (
+              <li key={one}>{inWords(one)}</li>
+            ))}
+          </ul>
+        )}
+        {!isReady && <p class="soft">{t().orBank(t().changeBank)}</p>}
+      </div>
       {value === null ? (
         <Onboard />
       ) : isWanted ? (
@@ -81,7 +86,8 @@ export function AtStripe() {
           </button>
         )
       )}
-    </div>
+      {isReady && children}
+    </>
   );
 }
 

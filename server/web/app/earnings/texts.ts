@@ -56,6 +56,8 @@ const en = {
   stripeReady: "Stripe pays out to you.",
   stripeWaits: "Stripe is checking what you told it. That can take a day or two.",
   stripeWants: "Stripe still wants to know something before money can go to you:",
+  stripeSoon: "It will want to know more before long:",
+  orBank: (change: string) => `You can withdraw as soon as Stripe is ready. Without Stripe we pay by hand to a bank account: press “${change}”.`,
   wanted: {
     external_account: "your bank account",
     "identity.verification": "proof of who you are",
@@ -135,6 +137,8 @@ const vi: typeof en = {
   stripeReady: "Stripe có thể chuyển tiền cho bạn.",
   stripeWaits: "Stripe đang kiểm tra thông tin của bạn. Việc này có thể mất một hai ngày.",
   stripeWants: "Stripe còn cần thông tin trước khi chuyển tiền cho bạn:",
+  stripeSoon: "Stripe sẽ sớm cần thêm thông tin:",
+  orBank: (change) => `Bạn rút được tiền ngay khi Stripe sẵn sàng. Nếu không dùng Stripe, chúng tôi tự chuyển khoản đến ngân hàng của bạn: bấm “${change}”.`,
   wanted: {
     external_account: "tài khoản ngân hàng của bạn",
     "identity.verification": "giấy tờ chứng minh bạn là ai",
@@ -151,7 +155,7 @@ const vi: typeof en = {
   onHold: "tạm dừng",
   referral: "Liên kết của bạn",
   referralWhy: "Ai đăng ký qua liên kết này là học viên của bạn: bạn nhận phần lớn hơn khi họ mua.",
-  noCode: "Liên kết có khi bạn được duyệt làm giáo viên.",
+  noCode: "Liên kết có khi bạn được duyệt làm gia sư.",
   people: (n) => `${n} người đã đến`,
   buyers: (n) => `${n} người trong đó đã mua`,
   brought: "Kết quả",

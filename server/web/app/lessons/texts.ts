@@ -40,7 +40,7 @@ const vi: typeof en = {
   over: "Đã kết thúc",
   attendance: "Tham dự",
   own: (attended, planned) => `${attended} trên ${planned} phút`,
-  reached: (percent) => `Bạn đã đạt ${percent} %: buổi học được tính và giáo viên sẽ được trả tiền.`,
+  reached: (percent) => `Bạn đã đạt ${percent} %: buổi học được tính và gia sư sẽ được trả tiền.`,
   notYet: (missing) => `Thêm ${missing} phút nữa thì buổi học được tính. Nếu không đủ, tiền được hoàn cho bạn.`,
   notBegun: "Thời gian được tính khi buổi học bắt đầu và bạn ở trong phòng.",
   final: "Buổi học đã kết thúc; đây là số liệu cuối cùng.",

@@ -6,7 +6,7 @@ import { Answers, Modal } from "../parts/dialog";
 import { Form, Submit } from "../parts/form";
 import { useKeys } from "../parts/keys";
 import { useLoaded } from "../parts/loaded";
-import { Failure, Loading, Missing } from "../parts/states";
+import { Missing, Pending } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
 import { call, serverNow, subscribe } from "../server";
@@ -21,10 +21,8 @@ export default function One({ params: { id = "" } }: PageProperties) {
   const own = me.value?.id ?? "";
   const { value, error, reload } = useLoaded(() => call("package.get", { package_id: id }), [id]);
   useEffect(() => subscribe(`user:${own}`, { onReset: () => undefined, onEvent: ({ ev }) => /^(package|hold)\./.test(ev) && void reload() }), [own, reload]);
-  if (value === undefined) {
-    if (error === undefined) return <Loading heights={["3rem", "10rem", "12rem"]} />;
-    return UNKNOWN.has(codeOf(error)) ? <Missing /> : <Failure error={error} again={reload} />;
-  }
+  if (value === undefined)
+    return UNKNOWN.has(codeOf(error)) ? <Missing /> : <Pending title={t().one} heights={["3rem", "10rem", "12rem"]} error={error} again={reload} />;
   return (
     <>
       <Title

@@ -3,6 +3,7 @@ import type { HoldStatus, PackageStatus } from "../wire";
 
 const en = {
   packages: "Packages",
+  one: "A package",
   why: "Lessons with a tutor, paid in advance. The money of each waits until the lesson was given.",
   yours: "Your packages",
   noneYours: "You have no package yet.",
@@ -89,7 +90,8 @@ const en = {
 
 const vi: typeof en = {
   packages: "Gói học",
-  why: "Các buổi học với một giáo viên, trả trước. Tiền của mỗi buổi được giữ đến khi buổi học diễn ra.",
+  one: "Gói học",
+  why: "Các buổi học với một gia sư, trả trước. Tiền của mỗi buổi được giữ đến khi buổi học diễn ra.",
   yours: "Gói của bạn",
   noneYours: "Bạn chưa có gói nào.",
   offered: "Đang bán",
@@ -132,7 +134,7 @@ const vi: typeof en = {
   boughtAt: "Ngày mua",
   paid: "Đã trả",
   until: "Hết hạn",
-  onExpiry: { release: "Phần chưa dùng khi hết hạn được trả cho giáo viên.", refund: "Phần chưa dùng khi hết hạn được hoàn lại cho bạn." },
+  onExpiry: { release: "Phần chưa dùng khi hết hạn được trả cho gia sư.", refund: "Phần chưa dùng khi hết hạn được hoàn lại cho bạn." },
   slices: "Từng buổi",
   slice: (n) => `Buổi ${n}`,
   unused: "chưa dùng",
@@ -154,7 +156,7 @@ const vi: typeof en = {
   hidden: "Ngừng bán",
   noOffers: "Bạn chưa bán gói nào",
   noOffersWhy: "Một gói là nhiều buổi học với một giá.",
-  notApproved: "Bạn có thể bán gói sau khi được duyệt làm giáo viên.",
+  notApproved: "Bạn có thể bán gói sau khi được duyệt làm gia sư.",
   title: "Tiêu đề",
   description: "Nội dung",
   minutes: "Số phút mỗi buổi",

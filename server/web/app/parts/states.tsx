@@ -52,6 +52,24 @@ export function Failure({ error, again }: { error: unknown; again?: () => void }
   );
 }
 
+interface PendingOptions {
+  /** What sort of thing it is about. */
+  title: string;
+  heights: readonly string[];
+  error?: unknown;
+  again?: () => void;
+}
+
+/** A page that does not know yet what it is about, or cannot find it out: it has a heading from the start. */
+export function Pending({ title, heights, error, again }: PendingOptions) {
+  return (
+    <div class="pending stack">
+      <Title>{title}</Title>
+      {error === undefined ? <Loading heights={heights} /> : <Failure error={error} {...(again && { again })} />}
+    </div>
+  );
+}
+
 export function NoAccess() {
   return (
     <Empty icon={lock} title={t().noAccess} isPage>

@@ -1,5 +1,6 @@
 /** Where the money of a period went, and would have gone: one bar for each set of terms, all to the same scale. */
 import { money } from "../format";
+import { Legend } from "../parts/legend";
 import type { Outcome } from "../wire";
 import { t } from "./texts";
 
@@ -30,13 +31,7 @@ export function Chart({ rows }: { rows: readonly (readonly [string, Outcome])[] 
           );
         })}
       </svg>
-      <figcaption class="row">
-        {PARTS.map((part) => (
-          <span key={part}>
-            <i class={part} /> {t().parts[part]}
-          </span>
-        ))}
-      </figcaption>
+      <Legend entries={PARTS.map((part) => [part, t().parts[part]] as const)} />
     </figure>
   );
 }

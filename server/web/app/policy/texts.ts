@@ -93,7 +93,7 @@ const vi: typeof en = {
   nothingChanged: "Không có gì khác bản mới nhất.",
   yes: "có",
   no: "không",
-  choices: { release: "trả cho giáo viên", refund: "hoàn cho học viên" },
+  choices: { release: "trả cho gia sư", refund: "hoàn cho học viên" },
   units: { basis_points: "%", percent: "%", minor_units: "USD", days: "ngày", hours: "giờ", minutes: "phút" },
   spans: { days: (n) => `${n} ngày`, hours: (n) => `${n} giờ`, minutes: (n) => `${n} phút` },
   tierFrom: "Từ mức thu nhập (USD)",
@@ -101,11 +101,11 @@ const vi: typeof en = {
   tierAdd: "Thêm một bậc",
   tierRemove: (no) => `Bỏ bậc ${no}`,
   names: {
-    course_platform_bps: "Phần của giáo viên, học viên đến từ nền tảng",
-    course_referral_bps: "Phần của giáo viên, học viên do giáo viên giới thiệu",
-    booking_tiers: "Phí của lịch hẹn và gói, theo thu nhập của giáo viên",
+    course_platform_bps: "Phần của gia sư, học viên đến từ nền tảng",
+    course_referral_bps: "Phần của gia sư, học viên do gia sư giới thiệu",
+    booking_tiers: "Phí của lịch hẹn và gói, theo thu nhập của gia sư",
     tiers_count_everything: "Khóa học cũng tính vào bậc",
-    attendance_percent: "Mức có mặt để trả giáo viên",
+    attendance_percent: "Mức có mặt để trả gia sư",
     min_price: "Giá thấp nhất",
     course_risk_days: "Bằng chứng muộn sửa khóa học trong",
     booking_risk_days: "Bằng chứng muộn sửa lịch hẹn trong",
@@ -132,8 +132,8 @@ const vi: typeof en = {
   underNewest: (version) => `Theo bản ${version}`,
   wouldBe: "Theo bản của bạn",
   what: "Kết quả",
-  byTutor: "Giáo viên",
-  parts: { released: "Đã trả", refunded: "Đã hoàn", to_tutors: "Cho giáo viên", to_platform: "Cho nền tảng", to_students: "Về học viên" },
+  byTutor: "Gia sư",
+  parts: { released: "Đã trả", refunded: "Đã hoàn", to_tutors: "Cho gia sư", to_platform: "Cho nền tảng", to_students: "Về học viên" },
 };
 
 export const t = texts({ en, vi });

@@ -1,5 +1,6 @@
 /** Where the money of lessons went, period by period: a column each, all to the same scale. */
 import { money } from "../format";
+import { Legend } from "../parts/legend";
 import type { RevenuePeriod } from "../wire";
 import { t } from "./texts";
 
@@ -43,13 +44,7 @@ export function Chart({ all, periods, name }: Options) {
           <span key={begins}>{name(begins)}</span>
         ))}
       </p>
-      <figcaption class="row">
-        {PARTS.map((part) => (
-          <span key={part}>
-            <i class={part} /> {t().parts[part]}
-          </span>
-        ))}
-      </figcaption>
+      <Legend entries={PARTS.map((part) => [part, t().parts[part]] as const)} />
     </figure>
   );
 }

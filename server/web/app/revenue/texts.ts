@@ -38,7 +38,7 @@ const vi: typeof en = {
   toPlatform: "Phần từ các buổi học",
   costs: "Chi phí và quà tặng",
   chart: "Tiền của các buổi học đã đi đâu",
-  parts: { to_tutors: "Giáo viên", to_platform: "Nền tảng", to_students: "Hoàn cho học viên" },
+  parts: { to_tutors: "Gia sư", to_platform: "Nền tảng", to_students: "Hoàn cho học viên" },
   sources: "Theo sản phẩm",
   what: "Nội dung",
   kinds: { course_session: "Khóa học, bán theo buổi", course_slice: "Cả khóa học", booking: "Buổi học riêng", package_slice: "Gói học" },

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { PageProperties } from "../feature";
 import missing from "../icons/missing.svg";
 import { giveFocusBack } from "../parts/focus";
-import { Empty, Failure, Loading, NoAccess } from "../parts/states";
+import { Empty, NoAccess, Pending } from "../parts/states";
 import { me } from "../session";
 import { Refused } from "../server";
 import { CallView } from "./call";
@@ -12,6 +12,8 @@ import { LiveRoom } from "./live";
 import { Over } from "./over";
 import { Preview } from "./preview";
 import { t } from "./texts";
+
+const HEIGHTS = ["2.5rem", "18rem", "3rem"];
 
 export default function RoomPage({ params }: PageProperties) {
   const id = params["id"] ?? "";
@@ -43,7 +45,7 @@ function Room({ id, own }: { id: string; own: string }) {
   }, [phase.at]);
   switch (phase.at) {
     case "loading":
-      return <Loading heights={["2.5rem", "18rem", "3rem"]} />;
+      return <Pending title={t().room} heights={HEIGHTS} />;
     case "refused":
       return <Closed error={phase.error} />;
     case "inside":
@@ -70,6 +72,6 @@ function Closed({ error }: { error: unknown }) {
         </Empty>
       );
     default:
-      return <Failure error={error} />;
+      return <Pending title={t().room} heights={HEIGHTS} error={error} />;
   }
 }

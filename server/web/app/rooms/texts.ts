@@ -4,6 +4,7 @@ import type { ErrorCode } from "../wire";
 import type { Why } from "./live";
 
 const en = {
+  room: "A room",
   // Before the call
   nobody: "Nobody is here yet",
   here: (names: string, n: number) => `${names} ${n === 1 ? "is" : "are"} here`,
@@ -146,6 +147,7 @@ const en = {
 };
 
 const vi: typeof en = {
+  room: "Phòng",
   nobody: "Chưa có ai ở đây",
   here: (names) => `${names} đang ở đây`,
   seats: (taken, total) => `${taken}/${total} chỗ đã có người`,
@@ -261,7 +263,7 @@ const vi: typeof en = {
     left: "Bạn có thể quay lại khi phòng còn mở.",
     kicked: "Bạn có thể xin vào lại.",
     banned: "Bạn không thể vào lại phòng này.",
-    evicted: "Nếu bạn cho rằng có nhầm lẫn, hãy hỏi giáo viên.",
+    evicted: "Nếu bạn cho rằng có nhầm lẫn, hãy hỏi gia sư.",
     closed: "Chủ phòng đã kết thúc.",
     elsewhere: "Mỗi người chỉ ở trong phòng một lần. Hãy tiếp tục ở đó, hoặc chuyển về cửa sổ này.",
     expired: "Chỗ của bạn đã dành cho người khác. Bạn có thể vào lại.",

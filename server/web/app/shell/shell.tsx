@@ -6,7 +6,7 @@ import { isFor, type PageProperties, type Route } from "../feature";
 import logo from "../icons/logo.svg";
 import { Bell } from "../notifications/bell";
 import { Icon } from "../parts/icon";
-import { Failure, Loading, Missing, NoAccess } from "../parts/states";
+import { Missing, NoAccess, Pending } from "../parts/states";
 import { Toasts } from "../parts/toast";
 import { PLACES, ROUTES } from "../routes";
 import { Refused } from "../server";
@@ -109,7 +109,7 @@ function Pages() {
 
 /** A page whose file did not come: the network is away, or a newer client has other files. */
 function Unloaded() {
-  return <Failure error={new Refused("offline", "the page could not be loaded")} again={() => location.reload()} />;
+  return <Pending title={t().unloaded} heights={[]} error={new Refused("offline", "the page could not be loaded")} again={() => location.reload()} />;
 }
 
 /** A page for whom it is meant; who is not logged in comes back to it after the login. */
@@ -122,7 +122,7 @@ function guarded(route: Route) {
     useEffect(() => {
       if (isGuest) go(`/login?next=${encodeURIComponent(url)}`, true);
     }, [isGuest]);
-    if (account === undefined && route.for !== "everybody") return <Loading heights={["3rem", "12rem"]} />;
+    if (account === undefined && route.for !== "everybody") return <Pending title={t().loading} heights={["3rem", "12rem"]} />;
     if (isGuest) return null;
     return isFor(route.for, account) ? <Page key={account?.id ?? "guest"} params={params} /> : <NoAccess />;
   };

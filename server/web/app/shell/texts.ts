@@ -16,6 +16,8 @@ const en = {
     lost: "The connection has ended. Please load the page again.",
   },
   reload: "Load again",
+  loading: "One moment…",
+  unloaded: "This page did not come",
 };
 
 const vi: typeof en = {
@@ -33,6 +35,8 @@ const vi: typeof en = {
     lost: "Kết nối đã kết thúc. Vui lòng tải lại trang.",
   },
   reload: "Tải lại",
+  loading: "Xin chờ một chút…",
+  unloaded: "Chưa tải được trang này",
 };
 
 export const t = texts({ en, vi });

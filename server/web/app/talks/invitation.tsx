@@ -5,7 +5,7 @@ import type { PageProperties } from "../feature";
 import { languageName } from "../format";
 import talksIcon from "../icons/talks.svg";
 import { useLoaded } from "../parts/loaded";
-import { Empty, Failure, Loading, Missing } from "../parts/states";
+import { Empty, Missing, Pending } from "../parts/states";
 import { Title } from "../parts/title";
 import { me } from "../session";
 import { call, Refused } from "../server";
@@ -29,8 +29,8 @@ export default function Invitation({ params }: PageProperties) {
   }, [talk?.room_id, isOver, me.value?.id]);
 
   if (talk === undefined) {
-    if (error === undefined) return <Loading heights={["2.5rem", "12rem"]} />;
-    return error instanceof Refused && error.code === "not_found" ? <Missing /> : <Failure error={error} again={() => void reload()} />;
+    const isMissing = error instanceof Refused && error.code === "not_found";
+    return isMissing ? <Missing /> : <Pending title={t().talk} heights={["2.5rem", "12rem"]} error={error} again={() => void reload()} />;
   }
   if (isOver)
     return (

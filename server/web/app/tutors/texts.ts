@@ -51,7 +51,7 @@ const en = {
 };
 
 const vi: typeof en = {
-  profile: "Hồ sơ giáo viên của bạn",
+  profile: "Hồ sơ gia sư của bạn",
   toTeaching: "Đến các khóa học của bạn",
   status: {
     incomplete: "Hãy cho chúng tôi biết bạn là ai và dạy gì. Khi đã đủ, hãy gửi đi; chúng tôi đọc từng hồ sơ.",

@@ -4,7 +4,7 @@ import type { PageProperties } from "../feature";
 import { clock, instant, money, time } from "../format";
 import { AttendancePanel } from "../lessons/panel";
 import { useLoaded } from "../parts/loaded";
-import { Failure, Loading, Missing, NoAccess } from "../parts/states";
+import { Missing, NoAccess, Pending } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
 import { call, Refused, subscribe } from "../server";
@@ -36,10 +36,9 @@ export default function Hold({ params }: PageProperties) {
     });
   }, [lesson]);
   if (hold === undefined) {
-    if (error === undefined) return <Loading heights={["4rem", "10rem", "12rem"]} />;
     const code = error instanceof Refused ? error.code : "";
     if (code === "permission_denied") return <NoAccess />;
-    return ["hold_not_found", "not_found", "bad_request"].includes(code) ? <Missing /> : <Failure error={error} again={reload} />;
+    return ["hold_not_found", "not_found", "bad_request"].includes(code) ? <Missing /> : <Pending title={t().hold} heights={["4rem", "10rem", "12rem"]} error={error} again={reload} />;
   }
   return <Explained hold={hold} room={room ?? null} />;
 }
