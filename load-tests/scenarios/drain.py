@@ -116,7 +116,8 @@ class Crowd:
     def _hear(listener: Listener, began: float) -> None:
         assert listener.connection is not None, "it is watched"
         for message in listener.connection.read():
-            if listener.request and message.get("id") == listener.request:
+            # An error is followed by the end of the connection.
+            if listener.request and message.get("id") == listener.request and "ok" in message:
                 listener.answer, listener.is_back = message["ok"], True
                 listener.after_s = time.monotonic() - began
             else:
