@@ -165,7 +165,7 @@ def run(stage: Stage) -> Result:
         seconds = time.monotonic() - began
         cpu = staying.server.usage().since(usage)
         until_quiet(talking, 0.5, 10.0)
-        talking.check()
+        talked = talking.counts
         people = crowd.listeners
         missed, doubled = compare(people)
     told = sum(listener.is_told for listener in people)
@@ -181,6 +181,7 @@ def run(stage: Stage) -> Result:
         "own_us": cpu.own * 1e6 / len(people),
         "with_stores_us": (cpu.own + cpu.stores) * 1e6 / len(people),
         "said": said,
+        "unanswered": talked.errors,
         "tries_in_vain": sum(one.tries_in_vain for one in people),
         "missed": missed,
         "doubled": doubled,
@@ -193,7 +194,7 @@ def run(stage: Stage) -> Result:
         " / ".join(number(value, 1) for value in data["after_s"]),
         number(data["own_us"], 0),
         number(data["with_stores_us"], 0),
-        str(said),
+        f"{said} / {talked.errors}",
         str(data["tries_in_vain"]),
         str(missed),
         str(doubled),
@@ -208,7 +209,7 @@ def run(stage: Stage) -> Result:
     columns += [
         "CPU us / person",
         "with stores us",
-        "said meanwhile",
+        "said meanwhile / too late",
         "tries in vain",
         "events missed",
         "doubled",
@@ -218,6 +219,8 @@ def run(stage: Stage) -> Result:
         failures.append(
             f"{len(people) - told} people were not asked to come back, or had missed something before"
         )
+    if talked.closed:
+        failures.append(f"{talked.closed} hosts lost their socket")
     if recovered != len(people):
         failures.append(f"{len(people) - recovered} people did not recover")
     return Result("a server ends, and its listeners go on at another", columns, [row], data, (), failures)
