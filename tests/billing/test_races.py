@@ -101,7 +101,7 @@ async def answers(deeds: Sequence[Awaitable[object]]) -> list[object]:
     return list(found)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3_600)
 async def test_of_sixty_four_purchases_as_many_are_made_as_the_wallet_pays(
     sessions: Sessions, record_property: Callable[[str, object], None], *, full: bool
 ) -> None:

@@ -37,7 +37,7 @@ from tests.chaos.money.life import Plan
 from tests.chaos.money.lives import DONE, INTERRUPTED
 from tests.chaos.money.stripe import START, Bank, Hand, listening
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(1_500)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(3_600)]
 
 Tell = Callable[[str], None]
 Sessions = async_sessionmaker[AsyncSession]
