@@ -37,7 +37,7 @@ BillingError
 ├── EntryNotFoundError        not_found   an account has no such movement
 ├── StatementTooLongError     invalid     says how many movements one statement takes
 ├── SealingStoppedError       unavailable the database counts its transactions anew: it was made from a dump
-├── LeaseLostError            conflict    a job took longer than its lease, and is somebody else's now
+├── LeaseLostError            conflict    a job took longer than its lease, or was called off
 ├── JobNotFoundError          not_found   no such job was given up
 ├── SealBrokenError           unavailable bank data was sealed under another secret, or changed
 ├── NoPayoutAccountError      conflict    a tutor did not say where their money is to go
@@ -490,7 +490,7 @@ class SealingStoppedError(BillingError):
 
 
 class LeaseLostError(BillingError):
-    """A job is somebody else's now."""
+    """A job is somebody else's now, or nobody's: it was called off."""
 
     kind = "conflict"
     code = "lease_lost"

@@ -124,7 +124,8 @@ class Connection:
         self.head = head.decode(errors="replace")
         status = self.head.split("\r\n", 1)[0]
         if " 101 " not in f"{status} ":
-            raise LostError(f"the handshake was refused: {status}")
+            self.lost = LostError(f"the handshake was refused: {status}")
+            raise self.lost
         self._bytes = bytearray(rest)
 
     def close(self, *, abort: bool = False) -> None:
@@ -211,7 +212,6 @@ class Connection:
                 self.lost = LostError(
                     f"the server closed the connection: {code} {payload[2:].decode()}", code
                 )
-                break
         if self.lost is not None and not texts:
             raise self.lost
         return texts

@@ -127,7 +127,8 @@ async def _run_live_once(row: Command, ctx: Context, request: msgspec.Struct) ->
     """Run a live command under a key.
 
     Its answer cannot be kept in one transaction with what it does, so the handler makes itself safe to repeat under the
-    key; here the first answer that was finished is the one that is given again.
+    key; here the first answer that was finished is the one that is given again. What `keeps_answer` is done once; until its first
+    answer is finished, or if it never was, a repetition hears that it is done.
     """
     assert ctx.key is not None, "the edge refuses such a command without a key"
     user_id, digest = ctx.user.user_id, idempotency.digest_of(row.op, request)

@@ -16,7 +16,7 @@ _FIRST_EPHEMERAL = 49_152
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port that nobody has now, and that the kernel gives to no outgoing connection until it is used.
+    """Return a port that nobody has now, and, where the kernel leaves any (Linux's default does), gives to no outgoing connection.
 
     Asking the kernel for one (port 0) gives one of those, and a busy machine takes it again within seconds.
 

@@ -177,7 +177,7 @@ def _operation(row: Command, schemas: _Schemas) -> Schema:
         "parameters": [
             *(_parameter(name, "path", whole) for name in sorted(in_path)),
             *(_parameter(name, "query", whole) for name in rest if not has_body),
-            *([_KEY] if row.idempotent else []),
+            *([_KEY] if row.idempotent else [_KEY | {"required": False}] if row.keeps_answer else []),
         ],
         "responses": {
             str(row.status): {

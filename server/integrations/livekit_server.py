@@ -60,7 +60,9 @@ class LiveKitServer:
         self._secret = secret
         self._webhook_url = webhook_url
         # API and signalling, media over TCP, media over UDP.
-        self._ports = free_port(), free_port(), free_port(socket.SOCK_DGRAM)
+        api = free_port()
+        tcp = next(port for port in iter(free_port, None) if port != api)
+        self._ports = api, tcp, free_port(socket.SOCK_DGRAM)
         self._child: subprocess.Popen[bytes] | None = None
 
     @property

@@ -18,7 +18,7 @@ LOOK_S = 0.005
 
 
 class Pair:
-    """Two nodes, a room, and its people: the host on the first node, the guests on the second."""
+    """Two nodes, a room, and its people: the host on one node, the guests on the other; see `put_owner_first`."""
 
     def __init__(self, nodes: list[Server], of: Town, room_id: str, first_id: str) -> None:
         self.nodes = nodes

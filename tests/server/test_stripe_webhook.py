@@ -152,20 +152,10 @@ async def test_the_window_is_five_minutes_both_ways(
 
 
 @pytest.mark.parametrize(
-    ("signature", "status"),
-    [
-        ("", 401),
-        ("t=1", 400),
-        ("t=1,v1=00", 401),
-        ("x" * 5_000, 400),
-        ("t=1,v1=é".encode(), 400),
-        (b"t=1,v1=\xff", 400),
-    ],
+    "signature", ["", "t=1", "t=1,v1=00", "x" * 5_000, "t=1,v1=é".encode(), b"t=1,v1=\xff"]
 )
-async def test_a_bad_header_stores_nothing(
-    door: Door, sessions: Sessions, signature: str | bytes, status: int
-) -> None:
-    assert await door.post(event(), signature) == status
+async def test_a_bad_header_stores_nothing(door: Door, sessions: Sessions, signature: str | bytes) -> None:
+    assert await door.post(event(), signature) == 401
     assert await stored(sessions) == []
 
 

@@ -2303,7 +2303,7 @@ export interface Register {
   referral_code?: string | null;
 }
 
-/** Refuse a tutor. */
+/** Refuse a tutor, who is told why. */
 export interface RejectTutor {
   user_id: Id;
   reason: string;

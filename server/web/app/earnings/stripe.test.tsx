@@ -80,7 +80,7 @@ describe("an account at Stripe", () => {
     ["Stripe is checking what you told it.", { ...READY, may_receive: false }],
     ["Country of your bank", new Refused("no_payout_account", "Stripe has not heard of it")],
     ["Try again", new Refused("payments_unavailable", "Stripe is away")],
-  ])("offers no form that would be refused: %s", async (text, account) => {
+  ])("offers no form while Stripe would pay nothing out: %s", async (text, account) => {
     server.mockImplementation(async () => {
       if (account instanceof Refused) throw account;
       return account;
