@@ -75,6 +75,25 @@ it("gives back a seat that is answered after its page was left", async () => {
   expect(asked("room.leave")).toBe(1);
 });
 
+it("takes nothing back when an answer comes behind a later one", async () => {
+  let look: (answer: unknown) => void = () => undefined;
+  server.mockImplementation((op) => {
+    if (op === "room.join") return new Promise((answer) => (seat = answer));
+    if (op === "room.get") return new Promise((answer) => (look = answer));
+    return Promise.resolve({ events: [], more: false });
+  });
+  const room = new LiveRoom("r", "an");
+  const joining = room.join();
+  seat({ ...SEATED, room: { ...ROOM, off: 5, title: "As it is" } });
+  await joining;
+
+  look({ ...ROOM, off: 3, title: "As it was" });
+  await new Promise((passed) => setTimeout(passed));
+
+  expect(room.state.value).toMatchObject({ off: 5, room: { title: "As it is" } });
+  room.close();
+});
+
 it("switches camera and microphone off after the call", async () => {
   const room = new LiveRoom("r", "an");
   const opening = room.devices.open();

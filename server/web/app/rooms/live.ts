@@ -265,7 +265,10 @@ export class LiveRoom {
     const since = Math.max(before?.off ?? 0, room.off - RECALLED);
     this.#beginning += 1;
     try {
-      this.state.value = await this.#recall(begin(room, before, serverNow()), since);
+      const found = await this.#recall(begin(room, before, serverNow()), since);
+      // Two may have asked at once: an answer that comes behind a later one takes nothing back.
+      const now = this.state.value;
+      if (now === null || now.room.epoch !== found.room.epoch || now.off <= found.off) this.state.value = found;
     } finally {
       this.#beginning -= 1;
     }
