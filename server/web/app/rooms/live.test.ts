@@ -39,6 +39,7 @@ let tracks: Track[];
 /** Lets a device come that was asked for. */
 let give: () => void;
 let seat: (answer: unknown) => void;
+let look: (answer: unknown) => void;
 
 beforeEach(() => {
   tracks = [];
@@ -76,7 +77,6 @@ it("gives back a seat that is answered after its page was left", async () => {
 });
 
 it("takes nothing back when an answer comes behind a later one", async () => {
-  let look: (answer: unknown) => void = () => undefined;
   server.mockImplementation((op) => {
     if (op === "room.join") return new Promise((answer) => (seat = answer));
     if (op === "room.get") return new Promise((answer) => (look = answer));
