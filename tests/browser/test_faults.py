@@ -44,6 +44,9 @@ PUT_IN = """() => {
     navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
 }"""
 AWAY = "No connection. We keep trying."
+# Nobody tells the browser that the line is back: an attempt that hangs may take 15 s to give up, and the next one comes after
+# up to 30 s; each of them a second time where the token has to be renewed first.
+BACK_MS = 100_000
 
 
 @asynccontextmanager
@@ -92,6 +95,7 @@ async def test_line_is_cut_while_a_token_runs_out_and_nothing_is_lost(
             await asyncio.sleep(cut_s)
             line.is_down = False
 
+            await expect(binh.get_by_text(AWAY)).to_have_count(0, timeout=BACK_MS)
             for page in (an, binh):
                 await expect(page.get_by_text(AWAY)).to_have_count(0)
                 await hears_once(page, *said)
