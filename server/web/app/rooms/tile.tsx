@@ -29,6 +29,13 @@ export function Picture({ stream, isOwn = false, isShown, label }: { stream: Med
       if (error.name === "NotAllowedError") isSilenced.value = true;
     });
   }, [stream]);
+  // What is taken off the page while it waits to play would be kept by the browser, and with it all that it stood in.
+  useEffect(() => {
+    const element = video.current;
+    return () => {
+      if (element !== null) element.srcObject = null;
+    };
+  }, []);
   // oxlint-disable-next-line jsx-a11y/media-has-caption -- people who talk right now have none
   return <video ref={video} class={`${isOwn ? "mirrored" : ""} ${isShown ? "" : "dark"}`} autoplay playsInline muted={isOwn} aria-label={label} />;
 }
