@@ -191,7 +191,6 @@ def asks(parts: Parts, table: Sequence[Command]) -> Mapping[str, Ask]:
 def _ask(parts: Parts, row: Command, question: Callable[[Context, Any], Question]) -> Ask:
     assert row.guard == "user", "only who somebody is can be known without a look at the database"
     assert not row.idempotent, "answers under such a key are rows"
-    assert not row.keeps_answer, "and so are those"
 
     def ask(
         login: Login, address: str | None, request: msgspec.Struct, key: str | None, answer: Answer

@@ -101,6 +101,9 @@ class Context(msgspec.Struct):
     key: str | None = None
     """The idempotency key, where one was sent."""
     transaction: AsyncSession | None = None
+    afterwards: Callable[[], Awaitable[None]] | None = None
+    """What a command would like to see done before it is answered, once what it changed is committed. It may not fail:
+    the command has happened."""
 
     @property
     def session(self) -> AsyncSession:
@@ -149,8 +152,6 @@ class Command(msgspec.Struct, frozen=True):
     """The key is mandatory and the first answer is given again (PROTOCOL 2)."""
     live: bool = False
     """Speaks to a room's actor: runs outside a transaction."""
-    keeps_answer: bool = False
-    """It is live and cannot be done twice: who gives a key is given the first answer again."""
     on_socket: bool = True
     """False: auth and pages, which have one door."""
     question: Callable[[Context, Any], Question] | None = None

@@ -110,7 +110,10 @@ async def execute(row: Command, ctx: Context, request: msgspec.Struct) -> Execut
     request = in_utc(request)
     if row.live:
         return await _run_live(row, ctx, request)
-    return await _run_with_tries(row, ctx, request)
+    executed = await _run_with_tries(row, ctx, request)
+    if ctx.afterwards is not None:
+        await ctx.afterwards()
+    return executed
 
 
 async def _run_live(row: Command, ctx: Context, request: msgspec.Struct) -> Executed:
@@ -118,7 +121,7 @@ async def _run_live(row: Command, ctx: Context, request: msgspec.Struct) -> Exec
         if row.guard == "approved_tutor":
             async with ctx.parts.sessions() as session:
                 await _check_approval(ctx, session)
-        if row.idempotent or (row.keeps_answer and ctx.key is not None):
+        if row.idempotent:
             return await _run_live_once(row, ctx, request)
         return _executed(row, await row.handler(ctx, request))
 
@@ -127,8 +130,7 @@ async def _run_live_once(row: Command, ctx: Context, request: msgspec.Struct) ->
     """Run a live command under a key.
 
     Its answer cannot be kept in one transaction with what it does, so the handler makes itself safe to repeat under the
-    key; here the first answer that was finished is the one that is given again. What `keeps_answer` is done once; until its first
-    answer is finished, or if it never was, a repetition hears that it is done.
+    key; here the first answer that was finished is the one that is given again.
     """
     assert ctx.key is not None, "the edge refuses such a command without a key"
     user_id, digest = ctx.user.user_id, idempotency.digest_of(row.op, request)

@@ -165,6 +165,11 @@ def _describable(kind: Any) -> Any:
     return msgspec.defstruct(kind.__name__, described, namespace={"__doc__": kind.__doc__})
 
 
+def _takes_key(row: Command) -> bool:
+    """Return whether a repetition under a key is given the first answer again; nobody's key is nobody's."""
+    return row.idempotent or not (row.live or row.method == "GET" or row.guard == "public")
+
+
 def _operation(row: Command, schemas: _Schemas) -> Schema:
     assert row.path is not None
     whole = schemas.fields(row.request)
@@ -177,7 +182,7 @@ def _operation(row: Command, schemas: _Schemas) -> Schema:
         "parameters": [
             *(_parameter(name, "path", whole) for name in sorted(in_path)),
             *(_parameter(name, "query", whole) for name in rest if not has_body),
-            *([_KEY] if row.idempotent else [_KEY | {"required": False}] if row.keeps_answer else []),
+            *([_KEY | {"required": row.idempotent}] if _takes_key(row) else []),
         ],
         "responses": {
             str(row.status): {

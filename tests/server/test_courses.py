@@ -379,8 +379,10 @@ async def test_cancelling_a_course_gives_all_money_back_and_tells_all(live_schoo
         await school.buy(student, course, course["sessions"][0])
 
     path = f"/courses/{course['id']}/cancel"
-    answer = await school.ask("POST", path, school.tutor, key="once")
-    again = await school.ask("POST", path, school.tutor, key="once")
+    answers = await asyncio.gather(
+        *(school.ask("POST", path, school.tutor, key="once") for _ in range(2)),
+    )
+    answer, again = sorted(answers, key=lambda one: "idempotent-replay" in one.headers)
     await school.react_to_all()
 
     cancelled = answer.json()

@@ -45,21 +45,21 @@ async def may_enter(reads: Reads, room_id: UUID, user_id: UUID) -> Literal["tuto
     return "student" if row["has_place"] else None
 
 
-async def own_course(ctx: Context, session: AsyncSession, course_id: UUID, *, lock: bool = True) -> Course:
+async def own_course(ctx: Context, course_id: UUID, *, lock: bool = True) -> Course:
     """Return a course that the caller may change: their own, or any for an administrator."""
-    course = await models.course_of(session, course_id, lock=lock)
+    course = await models.course_of(ctx.session, course_id, lock=lock)
     if not (ctx.user.is_admin or course.tutor_id == ctx.user.user_id):
         raise ForbiddenError("Only the tutor of the course may do this.")
     return course
 
 
-async def selling_course(ctx: Context, session: AsyncSession, course_id: UUID) -> Course:
+async def selling_course(ctx: Context, course_id: UUID) -> Course:
     """Return a course that the caller may put on sale or add to, locked: only approved tutors sell (B-14).
 
     An administrator may act in the place of a tutor whose approval is gone; that is noted like all they do.
     """
-    course = await own_course(ctx, session, course_id)
-    if not (ctx.user.is_admin or await is_approved_tutor(session, course.tutor_id)):
+    course = await own_course(ctx, course_id)
+    if not (ctx.user.is_admin or await is_approved_tutor(ctx.session, course.tutor_id)):
         raise ForbiddenError("Only tutors who are approved may do this.")
     return course
 
@@ -109,7 +109,6 @@ def who_cancels(ctx: Context, course: Course, reason: str | None) -> tuple[str, 
 
 def record_admin(
     ctx: Context,
-    session: AsyncSession,
     action: str,
     target_id: UUID,
     *,
@@ -120,7 +119,7 @@ def record_admin(
     """Note in the audit log what an administrator did to somebody's course; a tutor's own deeds are not noted."""
     if ctx.user.is_admin:
         audit.record(
-            session,
+            ctx.session,
             action,
             actor_id=ctx.user.user_id,
             target_id=target_id,

@@ -6,7 +6,6 @@ from uuid import uuid4
 
 from msgspec import UNSET
 from sqlalchemy import or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import outbox, policy
 from server import pages
@@ -60,7 +59,7 @@ async def create_course(ctx: Context, command: CreateCourse) -> CourseView:
     code = ReferralCode(code=new_course_code(), owner_id=course.tutor_id, course_id=course.id)
     ctx.session.add(code)
     await ctx.session.flush()
-    return await _view(ctx, ctx.session, course)
+    return await _view(ctx, course)
 
 
 async def update_course(ctx: Context, command: UpdateCourse) -> CourseView:
@@ -69,7 +68,7 @@ async def update_course(ctx: Context, command: UpdateCourse) -> CourseView:
     Raises:
         ConflictError: Something is sold, the course is over, or its rooms exist for the old number of people.
     """
-    course = await access.own_course(ctx, ctx.session, command.course_id)
+    course = await access.own_course(ctx, command.course_id)
     access.check_changeable(course)
     changes = {
         name: _stored(value)
@@ -77,7 +76,7 @@ async def update_course(ctx: Context, command: UpdateCourse) -> CourseView:
         if (value := getattr(command, name)) is not UNSET and _stored(value) != getattr(course, name)
     }
     if not changes:
-        return await _view(ctx, ctx.session, course)
+        return await _view(ctx, course)
     is_sold = await models.is_sold(ctx.session, course.id)
     if is_sold and changes.keys() & set(TERMS):
         raise ConflictError("The terms of a course that is sold do not change.", code="course_sold")
@@ -90,14 +89,14 @@ async def update_course(ctx: Context, command: UpdateCourse) -> CourseView:
         raise ConflictError("A session with a higher number exists.", code="sessions_exist")
     await _check_prices(ctx, {name: changes.get(name, getattr(course, name)) for name in TERMS})
     before = {name: getattr(course, name) for name in changes}
-    access.record_admin(ctx, ctx.session, "course.update", course.id, before=before, after=changes)
+    access.record_admin(ctx, "course.update", course.id, before=before, after=changes)
     for name, value in changes.items():
         setattr(course, name, value)
     course.updated_at = ctx.now
     if is_sold:
         outbox.record(ctx.session, CourseChanged(course_id=course.id, title=course.title), at=ctx.now)
     await ctx.session.flush()
-    return await _view(ctx, ctx.session, course)
+    return await _view(ctx, course)
 
 
 async def list_courses(ctx: Context, command: ListCourses) -> CoursePage:
@@ -130,7 +129,7 @@ async def list_courses(ctx: Context, command: ListCourses) -> CoursePage:
 async def get_course(ctx: Context, command: GetCourse) -> CourseView:
     """Return a course with its sessions; a draft only to its tutor, its buyers and administrators."""
     course = await access.visible_course(ctx, command.course_id)
-    return await _view(ctx, ctx.session, course)
+    return await _view(ctx, course)
 
 
 async def publish_course(ctx: Context, command: PublishCourse) -> CourseView:
@@ -140,7 +139,7 @@ async def publish_course(ctx: Context, command: PublishCourse) -> CourseView:
         ConflictError: It has no session to come, or is over.
         ForbiddenError: It is somebody else's, or its tutor is not approved.
     """
-    course = await access.selling_course(ctx, ctx.session, command.course_id)
+    course = await access.selling_course(ctx, command.course_id)
     access.check_changeable(course)
     dated = await models.sessions_of(ctx.session, course.id)
     if not any(row.status in (SessionStatus.SCHEDULED, SessionStatus.IN_PROGRESS) for row in dated):
@@ -150,7 +149,7 @@ async def publish_course(ctx: Context, command: PublishCourse) -> CourseView:
 
 async def unpublish_course(ctx: Context, command: UnpublishCourse) -> CourseView:
     """Take a course off the list and off sale."""
-    course = await access.own_course(ctx, ctx.session, command.course_id)
+    course = await access.own_course(ctx, command.course_id)
     return await _set_publication(ctx, course, Publication.DRAFT)
 
 
@@ -160,25 +159,24 @@ async def cancel_course(ctx: Context, command: CancelCourse) -> CourseView:
     Raises:
         ConflictError: It is not upcoming, or its first session is on already.
     """
-    async with ctx.parts.sessions.begin() as session:
-        course = await access.own_course(ctx, session, command.course_id)
-        rules.check_cancellable(CourseStatus(course.status))
-        actor, reason = access.who_cancels(ctx, course, command.reason)
-        dated = await models.sessions_of(session, course.id)
-        await access.check_not_begun(session, [row for row in dated if row.status == SessionStatus.SCHEDULED])
-        cancelled = await life.cancel_course(session, course, actor=actor, reason=reason, at=ctx.now)
-        access.record_admin(
-            ctx,
-            session,
-            "course.cancel",
-            course.id,
-            before={"status": CourseStatus.UPCOMING},
-            after={"status": CourseStatus.CANCELLED},
-            reason=reason,
-        )
-        await session.flush()
-        view = await _view(ctx, session, course)
-    await errands.at_once(
+    session = ctx.session
+    course = await access.own_course(ctx, command.course_id)
+    rules.check_cancellable(CourseStatus(course.status))
+    actor, reason = access.who_cancels(ctx, course, command.reason)
+    dated = await models.sessions_of(session, course.id)
+    await access.check_not_begun(session, [row for row in dated if row.status == SessionStatus.SCHEDULED])
+    cancelled = await life.cancel_course(session, course, actor=actor, reason=reason, at=ctx.now)
+    access.record_admin(
+        ctx,
+        "course.cancel",
+        course.id,
+        before={"status": CourseStatus.UPCOMING},
+        after={"status": CourseStatus.CANCELLED},
+        reason=reason,
+    )
+    await session.flush()
+    view = await _view(ctx, course)
+    ctx.afterwards = lambda: errands.at_once(
         errands.close_rooms(ctx.parts.rooms, cancelled.room_ids, actor=actor, reason=reason)
     )
     return view
@@ -186,7 +184,7 @@ async def cancel_course(ctx: Context, command: CancelCourse) -> CourseView:
 
 async def list_students(ctx: Context, command: ListStudents) -> BuyerPage:
     """Return who bought a course or a session of it, newest first; for its tutor (F4-53, F4-54)."""
-    await access.own_course(ctx, ctx.session, command.course_id, lock=False)
+    await access.own_course(ctx, command.course_id, lock=False)
     query = select(Purchase).where(Purchase.course_id == command.course_id)
     if command.status is not None:
         query = query.where(Purchase.status == command.status)
@@ -200,14 +198,13 @@ async def list_students(ctx: Context, command: ListStudents) -> BuyerPage:
 
 async def get_revenue(ctx: Context, command: GetRevenue) -> Revenue:
     """Return where a course's money is; for its tutor (B-16)."""
-    course = await access.own_course(ctx, ctx.session, command.course_id, lock=False)
+    course = await access.own_course(ctx, command.course_id, lock=False)
     return await views.revenue_of(ctx.session, course)
 
 
 async def _set_publication(ctx: Context, course: Course, publication: Publication) -> CourseView:
     access.record_admin(
         ctx,
-        ctx.session,
         "course.publish" if publication is Publication.PUBLISHED else "course.unpublish",
         course.id,
         before={"publication": course.publication},
@@ -216,11 +213,11 @@ async def _set_publication(ctx: Context, course: Course, publication: Publicatio
     course.publication = publication
     course.updated_at = ctx.now
     await ctx.session.flush()
-    return await _view(ctx, ctx.session, course)
+    return await _view(ctx, course)
 
 
-async def _view(ctx: Context, session: AsyncSession, course: Course) -> CourseView:
-    return await views.course_view(session, course, public_url=ctx.parts.settings.public_url, now=ctx.now)
+async def _view(ctx: Context, course: Course) -> CourseView:
+    return await views.course_view(ctx.session, course, public_url=ctx.parts.settings.public_url, now=ctx.now)
 
 
 async def _check_prices(ctx: Context, terms: Mapping[str, Any]) -> None:
@@ -267,8 +264,6 @@ COMMANDS = (
         cancel_course,
         method="POST",
         path="/courses/{course_id}/cancel",
-        live=True,
-        keeps_answer=True,
     ),
     Command(
         "course.students", ListStudents, list_students, method="GET", path="/courses/{course_id}/students"

@@ -38,7 +38,7 @@ async def add_session(ctx: Context, command: AddSession) -> SessionView:
         ForbiddenError: It is somebody else's, or its tutor is not approved.
     """
     session = ctx.session
-    course = await access.selling_course(ctx, session, command.course_id)
+    course = await access.selling_course(ctx, command.course_id)
     access.check_changeable(course)
     starts_at, ends_at = rules.session_window(command.starts_at, command.duration_minutes, now=ctx.now)
     if command.number > course.total_sessions:
@@ -65,7 +65,7 @@ async def add_session(ctx: Context, command: AddSession) -> SessionView:
     )
     if source_ids := set(buyers):
         await holds.assign(session, row.room_id, source_ids=source_ids, slice_no=row.number)
-    access.record_admin(ctx, session, "course.session.add", row.id, before={}, after=_shown(row))
+    access.record_admin(ctx, "course.session.add", row.id, before={}, after=_shown(row))
     return views.session_view(course, row, await models.places_taken(session, course.id))
 
 
@@ -83,37 +83,39 @@ async def update_session(ctx: Context, command: UpdateSession) -> SessionView:
     Raises:
         ConflictError: It has begun, the notice is too short, or the tutor teaches at that time.
     """
-    async with ctx.parts.sessions.begin() as session:
-        course = await access.own_course(ctx, session, command.course_id)
-        row = await models.session_of(session, course.id, command.session_id)
-        if row.status != SessionStatus.SCHEDULED:
-            raise ConflictError(f"The session is {row.status}.", code="session_not_open")
-        title = row.title if command.title is UNSET else command.title
-        starts_at = row.starts_at if command.starts_at is UNSET else command.starts_at
-        minutes = row.duration_minutes if command.duration_minutes is UNSET else command.duration_minutes
-        is_sold = await models.is_sold(session, course.id, number=row.number)
-        moved = (starts_at, minutes) != (row.starts_at, row.duration_minutes)
-        is_renamed = title != row.title
-        before = _shown(row)
-        if moved:
-            await access.check_not_begun(session, [row])
-            await _move(ctx, session, row, starts_at, minutes, is_sold=is_sold)
-        row.title = title
-        if moved or is_renamed:
-            outbox.record(session, SessionChanged(room_id=row.room_id), at=ctx.now)
-        if is_sold and (moved or is_renamed):
-            changed = CourseChanged(
-                course_id=course.id,
-                title=course.title,
-                session_id=row.id,
-                session_title=title,
-                starts_at=starts_at if moved else None,
-            )
-            outbox.record(session, changed, at=ctx.now)
-        access.record_admin(ctx, session, "course.session.update", row.id, before=before, after=_shown(row))
-        await session.flush()
-        view = views.session_view(course, row, await models.places_taken(session, course.id))
-    await errands.at_once(errands.update_room(ctx.parts.sessions, ctx.parts.rooms, view.room_id))
+    session = ctx.session
+    course = await access.own_course(ctx, command.course_id)
+    row = await models.session_of(session, course.id, command.session_id)
+    if row.status != SessionStatus.SCHEDULED:
+        raise ConflictError(f"The session is {row.status}.", code="session_not_open")
+    title = row.title if command.title is UNSET else command.title
+    starts_at = row.starts_at if command.starts_at is UNSET else command.starts_at
+    minutes = row.duration_minutes if command.duration_minutes is UNSET else command.duration_minutes
+    is_sold = await models.is_sold(session, course.id, number=row.number)
+    moved = (starts_at, minutes) != (row.starts_at, row.duration_minutes)
+    is_renamed = title != row.title
+    before = _shown(row)
+    if moved:
+        await access.check_not_begun(session, [row])
+        await _move(ctx, session, row, starts_at, minutes, is_sold=is_sold)
+    row.title = title
+    if moved or is_renamed:
+        outbox.record(session, SessionChanged(room_id=row.room_id), at=ctx.now)
+    if is_sold and (moved or is_renamed):
+        changed = CourseChanged(
+            course_id=course.id,
+            title=course.title,
+            session_id=row.id,
+            session_title=title,
+            starts_at=starts_at if moved else None,
+        )
+        outbox.record(session, changed, at=ctx.now)
+    access.record_admin(ctx, "course.session.update", row.id, before=before, after=_shown(row))
+    await session.flush()
+    view = views.session_view(course, row, await models.places_taken(session, course.id))
+    ctx.afterwards = lambda: errands.at_once(
+        errands.update_room(ctx.parts.sessions, ctx.parts.rooms, view.room_id)
+    )
     return view
 
 
@@ -123,24 +125,25 @@ async def cancel_session(ctx: Context, command: CancelSession) -> SessionView:
     Raises:
         ConflictError: It has begun, or is over.
     """
-    async with ctx.parts.sessions.begin() as session:
-        course = await access.own_course(ctx, session, command.course_id)
-        row = await models.session_of(session, course.id, command.session_id)
-        rules.move(rules.SESSION_ARROWS, SessionStatus(row.status), SessionStatus.CANCELLED)
-        await access.check_not_begun(session, [row])
-        actor, reason = access.who_cancels(ctx, course, command.reason)
-        await life.cancel_session(session, course, row, actor=actor, reason=reason, at=ctx.now)
-        access.record_admin(
-            ctx,
-            session,
-            "course.session.cancel",
-            row.id,
-            before={"status": SessionStatus.SCHEDULED},
-            after={"status": SessionStatus.CANCELLED},
-            reason=reason,
-        )
-        view = views.session_view(course, row, await models.places_taken(session, course.id))
-    await errands.at_once(errands.close_rooms(ctx.parts.rooms, [view.room_id], actor=actor, reason=reason))
+    session = ctx.session
+    course = await access.own_course(ctx, command.course_id)
+    row = await models.session_of(session, course.id, command.session_id)
+    rules.move(rules.SESSION_ARROWS, SessionStatus(row.status), SessionStatus.CANCELLED)
+    await access.check_not_begun(session, [row])
+    actor, reason = access.who_cancels(ctx, course, command.reason)
+    await life.cancel_session(session, course, row, actor=actor, reason=reason, at=ctx.now)
+    access.record_admin(
+        ctx,
+        "course.session.cancel",
+        row.id,
+        before={"status": SessionStatus.SCHEDULED},
+        after={"status": SessionStatus.CANCELLED},
+        reason=reason,
+    )
+    view = views.session_view(course, row, await models.places_taken(session, course.id))
+    ctx.afterwards = lambda: errands.at_once(
+        errands.close_rooms(ctx.parts.rooms, [view.room_id], actor=actor, reason=reason)
+    )
     return view
 
 
@@ -225,7 +228,6 @@ COMMANDS = (
         update_session,
         method="PATCH",
         path="/courses/{course_id}/sessions/{session_id}",
-        live=True,
     ),
     Command(
         "course.session.cancel",
@@ -233,7 +235,5 @@ COMMANDS = (
         cancel_session,
         method="POST",
         path="/courses/{course_id}/sessions/{session_id}/cancel",
-        live=True,
-        keeps_answer=True,
     ),
 )
