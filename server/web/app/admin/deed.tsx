@@ -15,13 +15,15 @@ interface Options {
   children?: ComponentChildren;
   /** Name of the field in which the reason is; `null` where none is asked. */
   reason?: "reason" | "answer" | "notes" | null;
+  /** What a reason has to be like, where that is another than everywhere. */
+  hint?: string;
   /** The key makes a deed that moves money happen once, however often it is asked for. */
   act: (values: Record<string, string>, key: string) => Promise<void>;
   close: () => void;
 }
 
 /** Open for as long as it is in the page. */
-export function Deed({ title, what, confirm, isDangerous = false, children, reason = "reason", act, close }: Options) {
+export function Deed({ title, what, confirm, isDangerous = false, children, reason = "reason", hint = t().reasonHint, act, close }: Options) {
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useId();
   const [key] = useState(() => crypto.randomUUID());
@@ -39,7 +41,7 @@ export function Deed({ title, what, confirm, isDangerous = false, children, reas
         >
           {children}
           {reason !== null && (
-            <Field name={reason} label={t().reasons[reason]} hint={t().reasonHint} refusal={t().reasonHint} maxLength={500} required />
+            <Field name={reason} label={t().reasons[reason]} hint={hint} refusal={hint} maxLength={500} required />
           )}
           <div class="answers">
             <button type="button" class="button" onClick={() => dialog.current?.close()}>

@@ -82,6 +82,7 @@ const en = {
 
   reasons: { reason: "Reason", answer: "Answer to the tutor", notes: "Why it is decided so" },
   reasonHint: "10 to 500 characters. It is kept in the audit log.",
+  rejectHint: "Up to 500 characters. The tutor reads it.",
   done: "Done",
   by: (who: string) => `by ${who}`,
   all: "All",
@@ -306,6 +307,7 @@ const vi: typeof en = {
 
   reasons: { reason: "Lý do", answer: "Trả lời gia sư", notes: "Vì sao quyết định như vậy" },
   reasonHint: "10 đến 500 ký tự. Được lưu trong nhật ký kiểm tra.",
+  rejectHint: "Tối đa 500 ký tự. Gia sư sẽ đọc được.",
   done: "Xong",
   by: (who) => `bởi ${who}`,
   all: "Tất cả",

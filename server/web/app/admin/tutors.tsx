@@ -78,6 +78,7 @@ export default function Tutors() {
           what={t().rejectTutorWhat(deed.tutor.email)}
           confirm={t().reject}
           isDangerous
+          hint={t().rejectHint}
           act={async ({ reason = "" }) => {
             await call("admin.tutor.reject", { user_id: deed.tutor.id, reason });
             await done();
