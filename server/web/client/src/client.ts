@@ -98,10 +98,8 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
   #states = new Set<(state: State) => void>();
   #handlers = new Map<string, Set<(event: any) => void>>();
   #listeners = new Map<string, Set<Listener>>();
-  /** How many seats are being taken on this connection, by channel; messages to it wait. */
-  #joining = new Map<string, number>();
-  /** Counts connections: what was asked on an earlier one says nothing about this one. */
-  #connection = 0;
+  /** Who takes a seat at the moment, by channel; messages to it wait until nobody does. */
+  #joining = new Map<string, Set<object>>();
   #lanes = new Map<string, Lane>();
   #nudge = () => this.#engine.nudge();
 
@@ -146,7 +144,18 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
   /** Ask and wait for the answer, also for a connection. Rejects with a `CallError` and nothing else. */
   call<Op extends Name<Ops>>(op: Op, d: Ops[Op]["d"], options: CallOptions = {}): Promise<Ops[Op]["ok"]> {
     const { ch, key, repeat = key !== undefined, timeoutMs = this.#timeoutMs } = options;
-    return new Promise((ok, err) => this.#engine.request(op, d, { ch, key, repeat, timeoutMs }, ok, err));
+    return new Promise((ok, err) => {
+      const how = { ch, key, repeat, timeoutMs };
+      if (op !== "room.join") return this.#engine.request(op, d, how, ok, err);
+      // The server lets a message overtake it, and would refuse that.
+      const room = ch ?? `room:${d.room_id}`;
+      this.#join(room, how);
+      const then = (what: (answer: any) => void) => (answer: any) => {
+        what(answer);
+        this.#joined(room, how);
+      };
+      this.#engine.request(op, d, how, then(ok), then(err));
+    });
   }
 
   /**
@@ -229,8 +238,6 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
   }
 
   #opened(): void {
-    this.#connection++;
-    this.#joining.clear();
     for (const ch of [...this.#listeners.keys()]) this.#each(ch, (one) => one.join && this.#fetch(one));
   }
 
@@ -266,6 +273,7 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
 
   #forget(one: Listener): boolean {
     one.turn = {};
+    this.#joined(one.ch, one);
     const all = this.#listeners.get(one.ch);
     const wasThere = all?.delete(one) ?? false;
     if (all?.size === 0) this.#listeners.delete(one.ch);
@@ -282,19 +290,11 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
     const turn = (one.turn = {});
     const { ch, join } = one;
     const isOurs = () => one.turn === turn;
-    if (join) this.#joining.set(ch, (this.#joining.get(ch) ?? 0) + 1);
-    const connection = this.#connection;
-    const seated = () => {
-      if (!join || connection !== this.#connection) return;
-      const left = this.#joining.get(ch)! - 1;
-      if (left > 0) return void this.#joining.set(ch, left);
-      this.#joining.delete(ch);
-      this.#pump(ch);
-    };
+    if (join) this.#join(ch, one);
     (join ?? one.load)!().then(
       (snapshot) => {
-        seated();
         if (!isOurs()) return;
+        this.#joined(ch, one);
         one.turn = undefined;
         one.tries = 0;
         const { held } = one;
@@ -305,10 +305,9 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
         for (const event of held) if (!(event.off! <= one.from)) this.#safely(one.onEvent, event);
       },
       (error: unknown) => {
-        if (!isOurs()) return seated();
+        if (!isOurs()) return;
         const wasLost = error instanceof CallError && (error.code === NOT_AVAILABLE || passes(error.code));
         if (!wasLost) {
-          seated();
           if (this.#forget(one)) this.#engine.unfollow(ch);
           if (error instanceof CallError) this.#safely(one.onEnd, error);
           else this.#onError(error);
@@ -321,11 +320,22 @@ export class Client<Ops extends OpMap = OpMap, Events extends EventMap = EventMa
             const isWanted = this.#listeners.get(ch)?.has(one) && !one.turn && (join || one.held);
             if (isWanted && !this.#engine.isOpen && this.state.status !== "stopped") return again();
             if (isWanted && this.#engine.isOpen) this.#fetch(one);
-            seated();
+            else if (isWanted) this.#joined(ch, one);
           });
         again(error.retryAfter);
       },
     );
+  }
+
+  #join(ch: string, who: object): void {
+    this.#joining.set(ch, (this.#joining.get(ch) ?? new Set()).add(who));
+  }
+
+  #joined(ch: string, who: object): void {
+    const all = this.#joining.get(ch);
+    if (!all?.delete(who) || all.size > 0) return;
+    this.#joining.delete(ch);
+    this.#pump(ch);
   }
 
   #later(tries: number, afterMs: number | undefined, what: () => void): void {

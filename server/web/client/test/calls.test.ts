@@ -211,6 +211,26 @@ test("messages to a room wait for the seat on each connection", async () => {
   expect(next.asked("chat.send")).toHaveLength(1);
 });
 
+test("messages to a room wait for a seat that is asked for by a call", async () => {
+  const line = new Line();
+  const socket = await line.open();
+  line.client.onState(({ status }) => status === "open" && void fate(line.client.call("room.join", { room_id: "r" })));
+  const sent = fate(line.client.send("chat.send", { text: "one" }, { ch: "room:r" }));
+  const other = fate(line.client.send("chat.send", { text: "two" }, { ch: "room:s" }));
+  socket.answer("chat.send", {});
+  socket.drop();
+  const next = await line.open();
+  await line.pass();
+  expect(next.asked("chat.send")).toEqual([]);
+
+  next.refuse("room.join", 120, "room_full", {});
+  await line.pass();
+  next.answer("chat.send", {});
+  await line.pass();
+
+  expect([sent.ok, other.ok]).toEqual([{}, {}]);
+});
+
 test("close answers everybody who waits", async () => {
   const line = new Line();
   const waiting = [fate(line.client.call("a", {})), fate(line.client.send("b", {}))];
