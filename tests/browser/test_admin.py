@@ -1,5 +1,6 @@
 """Operators: approving, watching rooms live, walking through a journal, paying out; and what nobody else sees."""
 
+import asyncio
 import re
 
 from playwright.async_api import Page, expect
@@ -59,6 +60,11 @@ async def test_operator_approves_a_tutor_and_watches_a_talk_live(enter: Enter, p
     await waiting.get_by_text("Profile", exact=True).click()
     await expect(waiting.get_by_text("$25.00 an hour · 7 years of experience")).to_be_visible()
     await waiting.get_by_role("button", name="Approve").click()
+    away = page.get_by_text("No connection. We keep trying.")
+    await asyncio.to_thread(product.kill)
+    await expect(away).to_be_visible()
+    await asyncio.to_thread(product.start)
+    await expect(away).to_have_count(0)
     await page.get_by_role("dialog").get_by_role("button", name="Approve").click()
 
     await expect(waiting).to_have_count(0)
