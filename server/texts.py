@@ -165,6 +165,16 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Refund", "{amount} are back in your wallet."),
         Text("Hoàn tiền", "{amount} đã được hoàn vào ví của bạn."),
     ),
+    "hold_given_back": Entry(
+        Text(
+            "Refund before a lesson",
+            "An administrator gave {amount}, held for your lesson, back to the student.",
+        ),
+        Text(
+            "Hoàn tiền trước buổi học",
+            "Quản trị viên đã hoàn cho học viên {amount} đang giữ cho buổi học của bạn.",
+        ),
+    ),
     "share_given_back": Entry(
         Text(
             "Refund of a lesson",

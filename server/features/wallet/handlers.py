@@ -4,9 +4,9 @@ from typing import cast
 
 import msgspec
 
-from billing import explanation, hold_views, holds, payment_moves, policy, reversal, wallet
+from billing import explanation, hold_views, packages, payment_moves, payments, policy, reversal, wallet
 from billing.hold_views import Filter, HoldView
-from billing.models import Cause, HoldId, HoldStatus, OwnerId
+from billing.models import Cause, HoldId, HoldStatus, OwnerId, PaymentReason, SourceKind
 from billing.money import Money
 from rooms import receipts
 from rooms.receipts import Signed
@@ -14,6 +14,7 @@ from server import audit, texts
 from server.context import Command, Context, Role
 from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
 from server.features.accounts.models import user_of
+from server.features.courses import purchases
 from server.features.wallet.messages import (
     Adjusted,
     AdjustWallet,
@@ -153,9 +154,13 @@ async def give_goodwill(ctx: Context, command: GiveGoodwill) -> GoodwillView:
 async def refund_hold(ctx: Context, command: RefundHold) -> HoldRefund:
     """Give money of a hold back: all of one that is held, a part or the rest of one that was released.
 
+    What a held one pays for ends with it. Both parties are told (B-12).
+
     Raises:
         HoldNotFoundError: There is no such hold.
-        ConflictError: A part of what is still held was asked for.
+        ConflictError: A part of what is still held was asked for, or it was settled in this moment.
+        LessonNotTakenError: It is a lesson of a package that nobody took; that goes back with the rest.
+        PaymentStateError: It is of a booking whose end was decided in this moment.
         RefundTooLargeError: More than is left.
     """
     assert ctx.key is not None, "the edge refuses a refund without a key"
@@ -181,16 +186,20 @@ async def refund_hold(ctx: Context, command: RefundHold) -> HoldRefund:
 
 
 async def _refund_held(ctx: Context, hold: HoldView, reason: str) -> HoldRefund:
-    assert ctx.key is not None, "the edge refuses a refund without a key"
-    await holds.refund(
-        ctx.session,
-        [hold.id],
-        cause=Cause.ADMIN,
-        actor=f"admin:{ctx.user.user_id}",
-        reason=reason,
-        key=ctx.key,
-        now=ctx.now,
-    )
+    """Give a hold back in the way of what it pays for: place, lesson of a package, or booking."""
+    actor = f"admin:{ctx.user.user_id}"
+    match hold.source_kind:
+        case SourceKind.COURSE_SESSION | SourceKind.COURSE_SLICE:
+            await purchases.refund_place(ctx, hold.id, reason=reason)
+        case SourceKind.PACKAGE_SLICE:
+            await packages.refund_taken(
+                ctx.session, hold.source_id, hold.id, actor=actor, reason=reason, now=ctx.now
+            )
+        case SourceKind.BOOKING:
+            why = PaymentReason.CANCELLED
+            await payments.void(
+                ctx.session, hold.source_id, reason=why, actor=actor, words=reason, now=ctx.now
+            )
     nothing = Money(0, hold.amount.currency)
     return HoldRefund(hold.id, hold.amount, from_tutor=nothing, owed=nothing, rest=nothing)
 
