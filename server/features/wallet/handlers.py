@@ -1,18 +1,20 @@
 """The commands of wallets and holds (B-11, B-12)."""
 
 from typing import cast
+from uuid import UUID
 
 import msgspec
 
 from billing import explanation, hold_views, packages, payment_moves, payments, policy, reversal, wallet
+from billing.errors import HoldNotFoundError
 from billing.hold_views import Filter, HoldView
-from billing.models import Cause, HoldId, HoldStatus, OwnerId, PaymentReason, SourceKind
+from billing.models import Cause, Hold, HoldId, HoldStatus, OwnerId, PaymentReason, SourceKind
 from billing.money import Money
 from rooms import receipts
 from rooms.receipts import Signed
 from server import audit, texts
 from server.context import Command, Context, Role
-from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
+from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError
 from server.features.accounts.models import user_of
 from server.features.courses import purchases
 from server.features.wallet.messages import (
@@ -276,11 +278,10 @@ async def get_hold(ctx: Context, command: GetHold) -> HoldDetail:
     """Return one hold with everything that decided it, to its parties and administrators.
 
     Raises:
-        NotFoundError: There is none that the caller may know of.
+        HoldNotFoundError: There is none that the caller may know of.
     """
+    await _check_party(ctx, command.hold_id)
     view = await hold_views.view(ctx.session, HoldId(command.hold_id))
-    if not (ctx.user.is_admin or ctx.user.user_id in (view.student_id, view.tutor_id)):
-        raise NotFoundError("There is no such hold.")
     return _detail(view, await _locale(ctx))
 
 
@@ -290,12 +291,11 @@ async def get_receipt(ctx: Context, command: GetReceipt) -> Signed:
     Its bytes are what is signed: kept as they are, `fourtalk receipt verify` proves them.
 
     Raises:
-        NotFoundError: There is no hold that the caller may know of.
+        HoldNotFoundError: There is none that the caller may know of.
         NotSettledError: It is still held.
     """
+    await _check_party(ctx, command.hold_id)
     receipt = await receipts.build(ctx.session, command.hold_id)
-    if not (ctx.user.is_admin or ctx.user.user_id in (receipt.student_id, receipt.tutor_id)):
-        raise NotFoundError("There is no such hold.")
     return receipts.sign(receipt, receipts.signing_key(ctx.parts.settings.secret_key))
 
 
@@ -303,6 +303,17 @@ async def get_receipt_key(ctx: Context, _: GetReceiptKey) -> ReceiptKey:
     """Return the key that receipts are signed with, to be named when one is verified."""
     key = receipts.signing_key(ctx.parts.settings.secret_key)
     return ReceiptKey("ed25519", receipts.public_key(key))
+
+
+async def _check_party(ctx: Context, hold_id: UUID) -> None:
+    """Refuse strangers before anything is looked up for them: a foreign hold is to them what no hold is.
+
+    Raises:
+        HoldNotFoundError: There is none that the caller may know of.
+    """
+    hold = await ctx.session.get(Hold, hold_id)
+    if hold is None or not (ctx.user.is_admin or ctx.user.user_id in (hold.student_id, hold.tutor_id)):
+        raise HoldNotFoundError(hold_id)
 
 
 async def _locale(ctx: Context) -> Locale:
