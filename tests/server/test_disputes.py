@@ -290,15 +290,19 @@ async def test_late_evidence_waits_for_an_administrator_who_closes_it_with_a_wor
 
 async def test_a_dispute_and_its_decision_are_asked_once_by_their_keys(court: Court) -> None:
     hold_id = await court.sell()
+    other = await court.sell()
     ask: dict[str, Any] = {"hold_id": hold_id, "reason": "other", "text": TEXT}
     opened = [await court.stage.do("dispute.open", court.student, key="k", **ask) for _ in range(2)]
 
     decide: dict[str, Any] = {"dispute_id": opened[0]["id"], "decision": "refunded", "notes": NOTES}
+    # A key that a client made up is none of those by which a decision happens once.
+    ours = f"dispute:{opened[0]['id']}"
+    await court.stage.do("hold.refund", court.admin, key=ours, hold_id=other, reason="after a call")
     decided = [await court.stage.do("dispute.resolve", court.admin, key="k", **decide) for _ in range(2)]
 
     assert opened[0] == opened[1]
     assert decided[0] == decided[1]
-    assert await court.wallet() == 10_000
+    assert await court.wallet() == 20_000
 
 
 async def test_an_administrator_gives_back_what_is_held_whole_and_what_was_paid_in_parts(
