@@ -186,6 +186,8 @@ CHECKS = (
           union all
           select h.student_id, 'refund_processed' where s.number = 0 and s.to_student = s.amount
           union all
+          select h.student_id, 'hold_released' where s.cause = 'admin' and s.to_student < s.amount
+          union all
           select h.tutor_id, 'hold_given_back' where s.cause = 'admin' and s.to_student = s.amount
             and (h.source_kind <> 'package_slice' or h.lesson_id is not null)
           union all

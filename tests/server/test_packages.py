@@ -261,12 +261,15 @@ async def test_an_administrator_gives_a_lesson_back_that_was_taken_and_the_other
     why = {"reason": "after a call with them"}
 
     refused = await school.ask("POST", f"/admin/holds/{free}/refund", school.admin, why)
+    by_hand = {"percent": 50} | why
+    paid = await school.ask("POST", f"/admin/holds/{taken}/release", school.admin, by_hand)
     given = await school.do("POST", f"/admin/holds/{taken}/refund", school.admin, why)
     after = await school.do("GET", f"/packages/{package['id']}", student)
     rest = await school.do("POST", f"/packages/{package['id']}/refund", student)
 
     assert (refused.status_code, refused.json()["code"]) == (409, "lesson_not_taken")
     assert refused.json()["facts"]["package_id"] == package["id"]
+    assert (paid.status_code, paid.json()["code"]) == (409, "not_of_a_course")
     assert given["refunded"] == next(
         one["amount"] for one in package["slices"] if one["hold_id"] == str(taken)
     )

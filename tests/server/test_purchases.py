@@ -455,6 +455,44 @@ async def test_a_hold_that_an_administrator_gives_back_ends_its_place(school: Sc
     assert await school.violations() == []
 
 
+async def test_an_administrator_pays_a_part_out_by_hand_once_the_session_has_begun(school: School) -> None:
+    course = await school.course(sessions=1)
+    (student,) = await school.students(1)
+    bought = await school.buy(student, course, course["sessions"][0])
+    path = f"/admin/holds/{bought['holds'][0]['id']}/release"
+    body = {"percent": 65} | WHY
+
+    early = await school.ask("POST", path, school.admin, body)
+    await school.start(course["sessions"][0])
+    refused = [
+        await school.ask("POST", path, who, body | more)
+        for who, more in (
+            (school.tutor, {}),
+            (school.admin, {"percent": 0}),
+            (school.admin, {"percent": 101}),
+            (school.admin, {"reason": " " * 12}),
+        )
+    ]
+    done = await school.do("POST", path, school.admin, body)
+    again = await school.ask("POST", path, school.admin, body)
+    await school.hold_lesson(course["sessions"][0], {student.id: MISSED})
+
+    assert (early.status_code, early.json()["code"]) == (409, "session_not_begun")
+    assert [answer.status_code for answer in refused] == [403, 400, 400, 400]
+    # 30 % of 6,500 are the tutor's.
+    assert [done[name]["amount"] for name in ("tutor_share", "platform_share", "refunded")] == [
+        1_950,
+        4_550,
+        3_500,
+    ]
+    assert (again.status_code, again.json()["code"]) == (409, "hold_not_held")
+    hold = await school.do("GET", f"/holds/{bought['holds'][0]['id']}", student)
+    assert (hold["status"], hold["cause"], hold["settled_by"]) == ("released", "admin", "admin")
+    assert (await school.purchase_now(bought))["status"] == "attended"
+    assert await school.balance(student) == 93_500
+    assert await school.violations() == []
+
+
 async def test_a_key_that_a_client_made_up_keeps_nobody_from_a_refund(school: School) -> None:
     course = await school.course(sessions=1)
     first, second = [await school.buy(who, course, course["sessions"][0]) for who in await school.students(2)]

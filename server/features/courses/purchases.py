@@ -150,6 +150,23 @@ async def refund_place(ctx: Context, hold_id: HoldId, *, reason: str) -> None:
     await life.cancel_emptied(session, [place], reason=reason, at=ctx.now)
 
 
+async def check_begun(ctx: Context, hold_id: HoldId) -> None:
+    """Refuse to pay a place out whose session has not begun: what is still ahead may be cancelled.
+
+    Raises:
+        ConflictError: It has not begun, or has no date yet.
+    """
+    place = await ctx.session.get_one(Place, hold_id)
+    await models.course_of(ctx.session, place.course_id, lock=True)
+    status = await ctx.session.scalar(
+        select(CourseSession.status).where(
+            CourseSession.course_id == place.course_id, CourseSession.number == place.number
+        )
+    )
+    if status not in (SessionStatus.IN_PROGRESS, SessionStatus.COMPLETED):
+        raise ConflictError("The session has not begun.", code="session_not_begun")
+
+
 async def get_purchase(ctx: Context, command: GetPurchase) -> PurchaseView:
     """Return one of the caller's purchases; an administrator may see any."""
     purchase = await _purchase_of(ctx, command.purchase_id)

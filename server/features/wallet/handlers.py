@@ -6,7 +6,17 @@ from uuid import UUID
 
 import msgspec
 
-from billing import explanation, hold_views, packages, payment_moves, payments, policy, reversal, wallet
+from billing import (
+    explanation,
+    hold_views,
+    packages,
+    payment_moves,
+    payments,
+    policy,
+    releases,
+    reversal,
+    wallet,
+)
 from billing.errors import HoldNotFoundError
 from billing.hold_views import Filter, HoldView
 from billing.models import Cause, Hold, HoldId, HoldStatus, OwnerId, PaymentReason, SourceKind
@@ -33,11 +43,13 @@ from server.features.wallet.messages import (
     HoldDetail,
     HoldPage,
     HoldRefund,
+    HoldRelease,
     ListEntries,
     ListHolds,
     ReceiptKey,
     Reference,
     RefundHold,
+    ReleaseHold,
     ReversedView,
     ReverseJournal,
     WalletView,
@@ -223,6 +235,44 @@ async def _refund_released(ctx: Context, hold: HoldView, asked: Money | None, re
     return HoldRefund(hold.id, given.amount, given.from_tutor, given.owed, given.rest)
 
 
+async def release_hold(ctx: Context, command: ReleaseHold) -> HoldRelease:
+    """Pay out what is held for a session that has begun, or a part of it, by the split (B-12, C-04); both are told.
+
+    Bookings end by their payment, lessons of packages by their attendance.
+
+    Raises:
+        HoldNotFoundError: There is no such hold.
+        ConflictError: It is of no course, or its session has not begun.
+        HoldNotHeldError: It is settled.
+    """
+    hold = await hold_views.view(ctx.session, HoldId(command.hold_id))
+    if hold.source_kind not in (SourceKind.COURSE_SESSION, SourceKind.COURSE_SLICE):
+        raise ConflictError("Only sessions of courses are paid out by hand.", code="not_of_a_course")
+    await purchases.check_begun(ctx, hold.id)
+    done = await releases.by_hand(
+        ctx.session,
+        hold.id,
+        percent=command.percent,
+        actor=f"admin:{ctx.user.user_id}",
+        reason=command.reason,
+        now=ctx.now,
+    )
+    audit.record(
+        ctx.session,
+        "hold.release",
+        actor_id=ctx.user.user_id,
+        target_id=command.hold_id,
+        before={"status": HoldStatus.HELD},
+        after={"percent": command.percent, "refunded": done.to_student},
+        reason=command.reason,
+        at=ctx.now,
+    )
+    tutor, platform, student = (
+        Money(part, hold.amount.currency) for part in (done.to_tutor, done.to_platform, done.to_student)
+    )
+    return HoldRelease(hold.id, tutor, platform, student)
+
+
 async def reverse_journal(ctx: Context, command: ReverseJournal) -> ReversedView:
     """Undo a whole journal, with a reason that both the ledger and the audit log keep.
 
@@ -354,6 +404,15 @@ COMMANDS = (
         guard="admin",
         method="POST",
         path="/admin/holds/{hold_id}/refund",
+        idempotent=True,
+    ),
+    Command(
+        "hold.release",
+        ReleaseHold,
+        release_hold,
+        guard="admin",
+        method="POST",
+        path="/admin/holds/{hold_id}/release",
         idempotent=True,
     ),
     Command(

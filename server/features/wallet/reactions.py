@@ -90,7 +90,13 @@ def _settled(event: HoldReleased | HoldRefunded) -> list[Notice]:
     facts: dict[str, object] = {"amount": event.amount, "hold_id": event.hold_id}
     if isinstance(event, HoldReleased):
         paid = {"share": event.tutor_share, **facts}
-        return [Notice(event.tutor_id, "payment_received", paid, Page.WALLET)]
+        notices = [Notice(event.tutor_id, "payment_received", paid, Page.WALLET)]
+        if event.cause is Cause.ADMIN:
+            released = event.tutor_share.amount + event.platform_share.amount
+            facts["released"] = Money(released, event.amount.currency)
+            facts["refunded"] = Money(event.amount.amount - released, event.amount.currency)
+            notices.append(Notice(event.student_id, "hold_released", facts, Page.HOLD, event.hold_id))
+        return notices
     facts["cause"] = event.cause
     notices = [Notice(event.student_id, "refund_processed", facts, Page.WALLET)]
     # What was never taken of a package goes back at once, and is told with it.

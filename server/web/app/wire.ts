@@ -65,6 +65,7 @@ export interface Operations {
   "hold.paper": { d: GetHoldPaper; ok: Blob };
   "hold.receipt": { d: GetReceipt; ok: Signed };
   "hold.refund": { d: RefundHold; ok: HoldRefund };
+  "hold.release": { d: ReleaseHold; ok: HoldRelease };
   "job.list": { d: ListJobs; ok: JobPage };
   "job.retry": { d: RetryJob; ok: Revived };
   "ledger.reverse": { d: ReverseJournal; ok: ReversedView };
@@ -1093,6 +1094,14 @@ export interface HoldRefunded {
   amount: Money;
   cause: Cause;
   reason: string | null;
+}
+
+/** What was paid out, and what went back. */
+export interface HoldRelease {
+  hold_id: Id;
+  tutor_share: Money;
+  platform_share: Money;
+  refunded: Money;
 }
 
 /** Money was paid out by the split. */
@@ -2313,6 +2322,13 @@ export interface RejectTutor {
 export interface RejectWithdrawal {
   withdrawal_id: Id;
   answer: string;
+}
+
+/** Pay a part of what is held for a session of a course out by its split; the rest goes back to the student. */
+export interface ReleaseHold {
+  hold_id: Id;
+  percent: number;
+  reason: string;
 }
 
 /** Ask to forget a saved card. */
