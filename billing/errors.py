@@ -31,6 +31,7 @@ BillingError
 ├── PackageExhaustedError     conflict    nothing of the package is left
 ├── PackageOverError          conflict    the package has expired, or its rest was given back
 ├── PackageRefundError        conflict    its student cannot have the rest back any more
+├── LessonNotTakenError       conflict    nobody took this lesson of a package: it goes back with the package's rest
 ├── JournalNotFoundError      not_found
 ├── NotReversibleError        conflict    such a journal has its own way back
 ├── AlreadyReversedError      conflict    a journal is undone at most once
@@ -419,6 +420,17 @@ class PackageRefundError(BillingError):
     def __init__(self, until: datetime) -> None:
         super().__init__(f"The rest could be given back until {until:%Y-%m-%d %H:%M} UTC.")
         self.until = until
+
+
+class LessonNotTakenError(BillingError):
+    """A lesson of a package that nobody took goes back with the rest of it."""
+
+    kind = "conflict"
+    code = "lesson_not_taken"
+
+    def __init__(self, package_id: UUID) -> None:
+        super().__init__("Nobody took this lesson of the package; give the rest of the package back instead.")
+        self.package_id = package_id
 
 
 class JournalNotFoundError(BillingError):

@@ -189,9 +189,11 @@ async def refund(
 ) -> list[HoldId]:
     """Give the money of these holds back, all in one journal; return the holds that were refunded by this key.
 
+    What they pay for does not end with them: whoever calls this ends it in the same transaction.
+
     Args:
         session: Commits all or nothing.
-        hold_ids: Which.
+        hold_ids: Which; none of them is nothing to do.
         cause: `cancelled`, `expired` or `admin`; attendance refunds by settlement alone.
         actor: Who asked for it.
         reason: Shown to both parties; an admin needs ten characters.
@@ -208,6 +210,8 @@ async def refund(
     assert cause in (Cause.CANCELLED, Cause.EXPIRED, Cause.ADMIN), "attendance is judged by the settlement"
     if (cause is Cause.ADMIN or actor.startswith("admin:")) and len(reason.strip()) < REASON_LEAST:
         raise ReasonTooShortError(REASON_LEAST)
+    if not hold_ids:
+        return []
     holds = await _locked(session, hold_ids)
     held = [hold for hold in holds if hold.status == HoldStatus.HELD]
     order = Order(

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from billing import holds, jobs, ledger, lifetime, maturity, money, outbox, policy
 from billing.crashpoints import crashpoint
 from billing.errors import (
+    LessonNotTakenError,
     OptionNotFoundError,
     PackageExhaustedError,
     PackageNotFoundError,
@@ -304,6 +305,26 @@ async def refund_rest(
     return package
 
 
+async def refund_taken(
+    session: AsyncSession, package_id: UUID, hold_id: UUID, *, actor: str, reason: str, now: datetime
+) -> None:
+    """Give the money of one lesson that was taken back for an administrator; to its package it stays taken.
+
+    Raises:
+        ReasonTooShortError: Fewer than ten characters.
+        PackageNotFoundError: There is no such package.
+        LessonNotTakenError: Nobody took it.
+        HoldNotHeldError: Its money is settled.
+    """
+    # A slice gets its lesson and loses it under this lock only.
+    await locked(session, package_id)
+    hold = await session.get_one(Hold, hold_id, populate_existing=True)
+    if hold.lesson_id is None:
+        raise LessonNotTakenError(package_id)
+    key = f"taken:{hold_id}"
+    await holds.refund(session, [hold_id], cause=Cause.ADMIN, actor=actor, reason=reason, key=key, now=now)
+
+
 async def run(sessions: async_sessionmaker[AsyncSession], claim: jobs.Claim, *, now: datetime) -> None:
     """Job: remind of the end that comes, or end."""
     package_id = msgspec.json.decode(claim.payload, type=Due).package_id
@@ -402,6 +423,8 @@ async def _release(
     session: AsyncSession, package: Package, rest: Sequence[Hold], terms: Policy, now: datetime
 ) -> None:
     """Pay slices out by their split, all in one journal, with the risk window of a lesson that was given."""
+    if not rest:
+        return
     window = terms.risk_window(SourceKind.PACKAGE_SLICE)
     risk_until = now + window if window else None
     kind = AccountKind.EARNINGS_PENDING if window else AccountKind.EARNINGS

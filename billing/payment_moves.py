@@ -427,7 +427,9 @@ def _by_people(row: Payment) -> Decision:
     if row.verdict == Verdict.CAPTURE:
         to_tutor, to_platform = split(row.amount, row.tutor_bps)
         return Decision(cause=Cause.FORFEITED, to_tutor=to_tutor, to_platform=to_platform, to_student=0)
-    return Decision(cause=Cause.CANCELLED, to_tutor=0, to_platform=0, to_student=row.amount)
+    _, _, actor = _decided(row)
+    cause = Cause.ADMIN if actor.startswith("admin:") else Cause.CANCELLED
+    return Decision(cause=cause, to_tutor=0, to_platform=0, to_student=row.amount)
 
 
 async def _by_facts(session: AsyncSession, row: Payment, version: int, threshold_percent: int) -> Decision:

@@ -1,7 +1,8 @@
 """Empty the escrow of holds as somebody or something decided: to tutor and platform by the split, or back.
 
-Who decides, and whether it may be decided, is the caller's (`settlement.py`, `payments.py`), who has locked the holds.
-Here is what a decision does: one journal, a row of `hold_settlement` for each hold, the risk window, and the events.
+Who decides, and whether it may be decided, is the caller's (`settlement.py`, `payments.py`), who has locked the holds; an
+administrator decides by `by_hand`. Here is what a decision does: one journal, a row of `hold_settlement` for each hold,
+the risk window, and the events.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,24 @@ import msgspec
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import divisions, ledger, maturity, outbox
+from billing import divisions, ledger, maturity, outbox, policy
+from billing.errors import HoldNotHeldError, ReasonTooShortError
 from billing.facts import Decision
 from billing.holds import refunded
 from billing.ledger import AccountKey, Leg, Order
 from billing.messages import HoldReleased, WalletChanged
-from billing.models import AccountKind, Hold, HoldId, OwnerId, Settlement, SourceKind
+from billing.models import (
+    REASON_LEAST,
+    AccountKind,
+    Cause,
+    Hold,
+    HoldId,
+    HoldStatus,
+    JournalKind,
+    OwnerId,
+    Settlement,
+    SourceKind,
+)
 from billing.money import Money
 from billing.policy import Policy
 from billing.rows import Rows
@@ -61,6 +74,52 @@ async def settle(
     }
     await maturity.repay_all(session, earned, now=order.at)
     return done
+
+
+async def by_hand(
+    session: AsyncSession, hold_id: UUID, *, percent: int, actor: str, reason: str, now: datetime
+) -> Decision:
+    """Pay a part of a held hold out by its split, as an administrator decides; the rest goes back (C-04).
+
+    Whole cents go back, what is left of one is released. Return what went where.
+
+    Args:
+        session: Commits all or nothing.
+        hold_id: Which.
+        percent: Of the amount, from 1 to 100.
+        actor: Who decided.
+        reason: Shown to both parties, in at least ten characters.
+        now: Business time.
+
+    Raises:
+        ReasonTooShortError: Fewer than ten characters.
+        HoldNotFoundError: There is no such hold.
+        HoldNotHeldError: It is released or refunded already.
+    """
+    assert 1 <= percent <= 100, "of nothing it would be a refund"
+    if len(reason.strip()) < REASON_LEAST:
+        raise ReasonTooShortError(REASON_LEAST)
+    hold = await divisions.locked(session, hold_id)
+    if hold.status != HoldStatus.HELD:
+        raise HoldNotHeldError(hold_id, hold.status)
+    division = divisions.divide(hold.amount, hold.tutor_bps, to_student=hold.amount * (100 - percent) // 100)
+    decision = Decision(cause=Cause.ADMIN, **msgspec.structs.asdict(division))
+    terms = (await policy.versions(session, {hold.policy_version}))[hold.policy_version]
+    order = Order(
+        kind=JournalKind.SETTLEMENT,
+        scope="release",
+        # A hold is released once.
+        key=str(hold_id),
+        request=(hold_id, percent),
+        actor=actor,
+        reason=reason,
+        ref_type="hold",
+        ref_id=hold_id,
+        at=now,
+    )
+    release = Release(hold, decision, risk_until(terms, hold, now))
+    await settle(session, [release], order, reason=reason, facts_version=None)
+    return decision
 
 
 def _rows(releases: Sequence[Release], order: Order, reason: str | None, facts_version: int | None) -> Rows:

@@ -186,6 +186,11 @@ CHECKS = (
           union all
           select h.student_id, 'refund_processed' where s.number = 0 and s.to_student = s.amount
           union all
+          select h.student_id, 'hold_released' where s.cause = 'admin' and s.to_student < s.amount
+          union all
+          select h.tutor_id, 'hold_given_back' where s.cause = 'admin' and s.to_student = s.amount
+            and (h.source_kind <> 'package_slice' or h.lesson_id is not null)
+          union all
           select unnest(array[h.tutor_id, h.student_id]), 'settlement_adjusted' where s.cause = 'adjustment'
           union all
           select h.tutor_id, 'share_given_back' where s.cause in ('refund', 'dispute', 'card_dispute')

@@ -165,6 +165,26 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Refund", "{amount} are back in your wallet."),
         Text("Hoàn tiền", "{amount} đã được hoàn vào ví của bạn."),
     ),
+    "hold_released": Entry(
+        Text(
+            "A lesson was decided",
+            "An administrator paid {released} of a lesson out; {refunded} are back with you.",
+        ),
+        Text(
+            "Đã quyết định buổi học",
+            "Quản trị viên đã chi trả {released} của một buổi học; {refunded} đã hoàn cho bạn.",
+        ),
+    ),
+    "hold_given_back": Entry(
+        Text(
+            "Refund before a lesson",
+            "An administrator gave {amount}, held for your lesson, back to the student.",
+        ),
+        Text(
+            "Hoàn tiền trước buổi học",
+            "Quản trị viên đã hoàn cho học viên {amount} đang giữ cho buổi học của bạn.",
+        ),
+    ),
     "share_given_back": Entry(
         Text(
             "Refund of a lesson",

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from billing import packages, settlement, wallet
+from billing import holds, packages, settlement, wallet
 from billing.errors import (
     AlreadyHeldError,
     InsufficientFundsError,
@@ -25,6 +25,7 @@ from billing.errors import (
 )
 from billing.explanation import explain
 from billing.hold_views import view
+from billing.models import Cause
 from billing.packages import EXPIRY_GRACE
 from tests.billing.seller import Seller
 from tests.billing.world import NOW, PLANNED_S, Sessions, balance, facts, fund, refusals, usd, violations
@@ -297,6 +298,30 @@ async def test_a_student_may_give_back_for_two_weeks_and_an_administrator_always
     assert codes == ["reason_too_short"]
     assert late.value.until == seller.now
     assert (await seller.refund(second, actor="admin:1", reason="The tutor moved away.")).status == "refunded"
+
+
+async def test_a_package_ends_although_nothing_of_it_is_held_any_more(seller: Seller) -> None:
+    bought, paid_out = await seller.sell(), await seller.sell(validity_days=1)
+    for package_id in (bought, paid_out):
+        async with seller.sessions.begin() as session:
+            await holds.refund(
+                session,
+                [hold.id for hold in await seller.slices(package_id)],
+                cause=Cause.ADMIN,
+                actor="admin:1",
+                reason="past the package",
+                key=str(package_id),
+                now=seller.now,
+            )
+    seen = await violations(seller.sessions)
+
+    await seller.refund(bought)
+    await seller.passes(DAY + EXPIRY_GRACE)
+
+    assert seen == ["package_counts"]
+    assert [(await seller.package(one)).status for one in (bought, paid_out)] == ["refunded", "expired"]
+    assert await balance(seller.sessions, seller.student) == 2 * 10_001
+    assert await violations(seller.sessions) == []
 
 
 async def test_nothing_is_given_back_of_what_is_used_up(seller: Seller) -> None:

@@ -296,7 +296,7 @@ async def test_an_administrator_says_why(booker: Booker) -> None:
 
     view = await booker.view(payment_id)
     assert codes == ["reason_too_short"] * 3
-    assert (view.settled_by, view.reason) == ("admin", WORDS)
+    assert (view.settled_by, view.cause, view.reason) == ("admin", Cause.ADMIN, WORDS)
 
 
 async def test_a_lesson_may_be_moved_until_it_is_decided(booker: Booker) -> None:

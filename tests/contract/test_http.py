@@ -356,7 +356,7 @@ async def test_wallet_holds_and_attendance_of_a_lesson_that_was_held(product: Pr
             hold = await answers(party, "GET", path, {**HOLD, "attendance": ATTENDANCE})
             assert hold["status"] == "released"
             assert hold["attendance"]["intervals"]
-        await refuses((await people.mint())[0], "GET", path, 404, "not_found")
+        await refuses((await people.mint())[0], "GET", path, 404, "hold_not_found")
         await answers(student, "GET", "/holds", page(HOLD))
         released = await answers(student, "GET", "/holds?status=released", page(HOLD))
         assert [one["id"] for one in released["items"]] == [bought["holds"][0]["id"]]

@@ -15,6 +15,7 @@ BREAKS = {
     "course_seats": "update course set max_students = 1",
     "place_of_purchase": "update course_session set room_id = gen_random_uuid()",
     "held_without_place": "update course_place set live = false",
+    "place_is_paid": "update hold set status = 'refunded'",
     "course_life": "update course set status = 'completed'",
     "tutor_overlap": "update course_session set starts_at = '2030-01-08T12:00Z', ends_at = '2030-01-08T13:00Z'",
 }

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from billing import card_disputes, settlement
+from billing import card_disputes, payments, settlement
 from billing.errors import (
     AlreadyDisputedError,
     DisputeNotFoundError,
@@ -15,13 +15,14 @@ from billing.errors import (
     HoldNotFoundError,
     RefundTooLargeError,
 )
-from billing.models import DisputeReason, HoldId, OwnerId, SourceKind
+from billing.models import DisputeReason, HoldId, OwnerId, PaymentMethod, SourceKind
+from billing.payment_moves import Booking
 from server import checks
 from server.context import Principal, Role
 from server.errors import BadRequestError, ConflictError, ForbiddenError, NotFoundError
 from server.features.disputes.messages import Reason
 from tests.billing.payments import open_shop
-from tests.billing.world import PLANNED_S, buy, facts, new_hold
+from tests.billing.world import PLANNED_S, buy, facts, new_hold, usd
 from tests.server.stage import Stage
 
 TEXT = "The tutor left after ten minutes."
@@ -38,7 +39,7 @@ class Court:
         self.tutor = tutor
         self.admin = admin
 
-    async def sell(self, price: int = 10_000, *, settled: bool = True) -> HoldId:
+    async def sell(self, price: int = 10_000) -> HoldId:
         """Have the student pay for a lesson of the tutor, and attend it."""
         parts, now, lesson = self.stage.parts, self.stage.parts.clock.now(), uuid4()
         student, tutor = OwnerId(self.student.user_id), OwnerId(self.tutor.user_id)
@@ -50,13 +51,40 @@ class Court:
             price, lesson_id=lesson, tutor_id=tutor, tutor_bps=7_000, source_kind=SourceKind.BOOKING
         )
         [hold_id] = await buy(parts.sessions, student, hold)
-        if settled:
-            async with parts.sessions.begin() as session:
-                known = facts(lesson, {student: PLANNED_S}, tutor_id=tutor, ended_at=now)
-                await settlement.due(session, known, now=now)
-                await settlement.settle(session, lesson, now=now)
+        async with parts.sessions.begin() as session:
+            known = facts(lesson, {student: PLANNED_S}, tutor_id=tutor, ended_at=now)
+            await settlement.due(session, known, now=now)
+            await settlement.settle(session, lesson, now=now)
         await self.stage.relay.flush()
         return hold_id
+
+    async def book(self, price: int) -> HoldId:
+        """Have the student book a lesson of the tutor, who agreed to it."""
+        now = self.stage.parts.clock.now()
+        money = {"amount": price, **USD}
+        await self.stage.do(
+            "wallet.adjust",
+            self.admin,
+            user_id=self.student.user_id,
+            money=money,
+            reason="money for the test",
+        )
+        booking = Booking(
+            id=uuid4(),
+            lesson_id=uuid4(),
+            student_id=OwnerId(self.student.user_id),
+            tutor_id=OwnerId(self.tutor.user_id),
+            money=usd(price),
+            tutor_bps=7_000,
+            attribution="platform",
+            policy_version=1,
+            starts_at=now + timedelta(days=1),
+        )
+        async with self.stage.parts.sessions.begin() as session:
+            row = await payments.open_payment(session, booking, method=PaymentMethod.WALLET, now=now)
+            await payments.authorize(session, row.id, actor=f"user:{booking.tutor_id}", now=now)
+            assert row.hold_id is not None
+            return HoldId(row.hold_id)
 
     async def open(self, hold_id: UUID, person: Principal | None = None) -> dict[str, Any]:
         found: dict[str, Any] = await self.stage.do(
@@ -262,21 +290,25 @@ async def test_late_evidence_waits_for_an_administrator_who_closes_it_with_a_wor
 
 async def test_a_dispute_and_its_decision_are_asked_once_by_their_keys(court: Court) -> None:
     hold_id = await court.sell()
+    other = await court.sell()
     ask: dict[str, Any] = {"hold_id": hold_id, "reason": "other", "text": TEXT}
     opened = [await court.stage.do("dispute.open", court.student, key="k", **ask) for _ in range(2)]
 
     decide: dict[str, Any] = {"dispute_id": opened[0]["id"], "decision": "refunded", "notes": NOTES}
+    # A key that a client made up is none of those by which a decision happens once.
+    ours = f"dispute:{opened[0]['id']}"
+    await court.stage.do("hold.refund", court.admin, key=ours, hold_id=other, reason="after a call")
     decided = [await court.stage.do("dispute.resolve", court.admin, key="k", **decide) for _ in range(2)]
 
     assert opened[0] == opened[1]
     assert decided[0] == decided[1]
-    assert await court.wallet() == 10_000
+    assert await court.wallet() == 20_000
 
 
 async def test_an_administrator_gives_back_what_is_held_whole_and_what_was_paid_in_parts(
     court: Court,
 ) -> None:
-    held, released = await court.sell(2_000, settled=False), await court.sell()
+    held, released = await court.book(2_000), await court.sell()
     with pytest.raises(ConflictError):
         await court.refund(held, 500)
 
@@ -291,6 +323,8 @@ async def test_an_administrator_gives_back_what_is_held_whole_and_what_was_paid_
     assert (second["from_tutor"]["amount"], second["owed"]["amount"]) == (2_800, 0)
     assert await court.wallet() == 12_000
     assert (await court.told(court.student)).count("refund_processed") == 3
+    told = await court.told(court.tutor)
+    assert (told.count("hold_given_back"), told.count("share_given_back")) == (1, 2)
     assert await court.violations() == set()
 
 

@@ -74,7 +74,8 @@ async def test_a_hold_is_seen_by_its_parties_and_administrators(school: School) 
     ]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 404, 401]
-    assert (await school.ask("GET", f"/holds/{uuid4()}", student)).status_code == 404
+    nothing = await school.ask("GET", f"/holds/{uuid4()}", student)
+    assert (nothing.status_code, nothing.json()["code"]) == (404, answers[3].json()["code"])
     assert (await school.ask("GET", "/holds/first", student)).status_code == 400
 
 
@@ -103,7 +104,8 @@ async def test_a_receipt_is_for_the_parties_of_a_settled_hold(school: School, tm
     student, stranger = await school.students(2)
     bought = await school.buy(student, course, course["sessions"][0])
     path = f"/holds/{bought['holds'][0]['id']}/receipt"
-    early = await school.ask("GET", path, student)
+    early, foreign = [await school.ask("GET", path, who) for who in (student, stranger)]
+    nothing = await school.ask("GET", f"/holds/{uuid4()}/receipt", stranger)
     await school.do("POST", f"/purchases/{bought['id']}/cancel", student)
 
     answers = [
@@ -111,6 +113,10 @@ async def test_a_receipt_is_for_the_parties_of_a_settled_hold(school: School, tm
     ]
 
     assert (early.status_code, early.json()["code"]) == (409, "not_settled")
+    # Strangers learn neither that it is there nor what became of it.
+    assert {(one.status_code, one.json()["code"]) for one in (foreign, nothing, answers[3])} == {
+        (404, "hold_not_found")
+    }
     assert [answer.status_code for answer in answers] == [200, 200, 200, 404, 401]
     file = tmp_path / "receipt.json"
     file.write_bytes(answers[0].content)

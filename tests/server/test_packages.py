@@ -249,6 +249,36 @@ async def test_the_rest_is_given_back_by_the_student_in_time_and_by_an_administr
     assert await school.violations() == []
 
 
+async def test_an_administrator_gives_a_lesson_back_that_was_taken_and_the_others_with_their_package(
+    school: School,
+) -> None:
+    (student,) = await school.students(1)
+    package = await buy(school, student, await option(school))
+    now = school.world.parts.clock.now()
+    async with school.world.parts.sessions.begin() as session:
+        taken = await packages.use(session, UUID(package["id"]), uuid4(), opened_at=now, now=now)
+    free = next(one["hold_id"] for one in package["slices"] if one["hold_id"] != str(taken))
+    why = {"reason": "after a call with them"}
+
+    refused = await school.ask("POST", f"/admin/holds/{free}/refund", school.admin, why)
+    by_hand = {"percent": 50} | why
+    paid = await school.ask("POST", f"/admin/holds/{taken}/release", school.admin, by_hand)
+    given = await school.do("POST", f"/admin/holds/{taken}/refund", school.admin, why)
+    after = await school.do("GET", f"/packages/{package['id']}", student)
+    rest = await school.do("POST", f"/packages/{package['id']}/refund", student)
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "lesson_not_taken")
+    assert refused.json()["facts"]["package_id"] == package["id"]
+    assert (paid.status_code, paid.json()["code"]) == (409, "not_of_a_course")
+    assert given["refunded"] == next(
+        one["amount"] for one in package["slices"] if one["hold_id"] == str(taken)
+    )
+    assert (after["status"], after["used"]) == ("active", 1)
+    assert (rest["status"], {one["status"] for one in rest["slices"]}) == ("refunded", {"refunded"})
+    assert await school.balance(student) == 100_000
+    assert await school.violations() == []
+
+
 async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
     [tutor] = await stage.people(1, Role.TUTOR)
     [admin] = await stage.people(1, Role.ADMIN)

@@ -16,6 +16,7 @@ from tests.server.world import Person
 DAY = timedelta(days=1)
 ATTENDED = timedelta(minutes=80)
 MISSED = timedelta(minutes=15)
+WHY = {"reason": "after a call with them"}
 
 
 async def test_a_quote_says_everything_and_charges_nothing(school: School) -> None:
@@ -422,6 +423,86 @@ async def test_a_full_course_gives_back_what_has_not_begun(school: School) -> No
     again = await school.buy(student, course)
     assert again["price"]["amount"] == 666
     assert await school.violations() == []
+
+
+async def test_a_hold_that_an_administrator_gives_back_ends_its_place(school: School) -> None:
+    course = await school.course(sessions=2, max_students=1)
+    student, other = await school.students(2)
+    bought = await school.buy(student, course)
+    first, second = [f"/admin/holds/{hold['id']}/refund" for hold in bought["holds"]]
+
+    await school.do("POST", first, school.admin, WHY)
+    half = await school.purchase_now(bought)
+    await school.do("POST", second, school.admin, WHY)
+    whole = await school.purchase_now(bought)
+    again = await school.ask("POST", second, school.admin, WHY)
+
+    assert (half["status"], half["payment"]) == ("active", "partly_settled")
+    assert (whole["status"], whole["refunded"]["amount"]) == ("cancelled", 1_000)
+    assert (again.status_code, again.json()["code"]) == (409, "refund_too_large")
+    assert await school.violations() == []
+    # Who is inside is put out, and the seat is free for somebody else.
+    assert (await school.react_to_all()).count("course.places_ended") == 2
+    single = await school.buy(other, course, course["sessions"][0])
+
+    # The same while the session is on.
+    await school.start(course["sessions"][0])
+    await school.do("POST", f"/admin/holds/{single['holds'][0]['id']}/refund", school.admin, WHY)
+    await school.hold_lesson(course["sessions"][0], {other.id: ATTENDED})
+
+    assert (await school.purchase_now(single))["status"] == "cancelled"
+    assert [await school.balance(who) for who in (student, other)] == [100_000, 100_000]
+    assert await school.violations() == []
+
+
+async def test_an_administrator_pays_a_part_out_by_hand_once_the_session_has_begun(school: School) -> None:
+    course = await school.course(sessions=1)
+    (student,) = await school.students(1)
+    bought = await school.buy(student, course, course["sessions"][0])
+    path = f"/admin/holds/{bought['holds'][0]['id']}/release"
+    body = {"percent": 65} | WHY
+
+    early = await school.ask("POST", path, school.admin, body)
+    await school.start(course["sessions"][0])
+    refused = [
+        await school.ask("POST", path, who, body | more)
+        for who, more in (
+            (school.tutor, {}),
+            (school.admin, {"percent": 0}),
+            (school.admin, {"percent": 101}),
+            (school.admin, {"reason": " " * 12}),
+        )
+    ]
+    done = await school.do("POST", path, school.admin, body)
+    again = await school.ask("POST", path, school.admin, body)
+    await school.hold_lesson(course["sessions"][0], {student.id: MISSED})
+
+    assert (early.status_code, early.json()["code"]) == (409, "session_not_begun")
+    assert [answer.status_code for answer in refused] == [403, 400, 400, 400]
+    # 30 % of 6,500 are the tutor's.
+    assert [done[name]["amount"] for name in ("tutor_share", "platform_share", "refunded")] == [
+        1_950,
+        4_550,
+        3_500,
+    ]
+    assert (again.status_code, again.json()["code"]) == (409, "hold_not_held")
+    hold = await school.do("GET", f"/holds/{bought['holds'][0]['id']}", student)
+    assert (hold["status"], hold["cause"], hold["settled_by"]) == ("released", "admin", "admin")
+    assert (await school.purchase_now(bought))["status"] == "attended"
+    assert await school.balance(student) == 93_500
+    assert await school.violations() == []
+
+
+async def test_a_key_that_a_client_made_up_keeps_nobody_from_a_refund(school: School) -> None:
+    course = await school.course(sessions=1)
+    first, second = [await school.buy(who, course, course["sessions"][0]) for who in await school.students(2)]
+    [hold], [victim] = first["holds"], second["holds"]
+
+    asked = f"/admin/holds/{hold['id']}/refund"
+    await school.ask("POST", asked, school.admin, WHY, key=f"place:{victim['id']}")
+    cancelled = await school.do("POST", f"/purchases/{second['id']}/cancel", school.admin, WHY)
+
+    assert (cancelled["status"], (await school.purchase_now(first))["status"]) == ("cancelled", "cancelled")
 
 
 async def test_an_attended_session_is_not_given_back(school: School) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from billing import messages as billing_messages
 from rooms import messages as room_messages
-from server import reactions
+from server import checks, reactions
 from server.context import Principal
 from server.relay import Relay
 from tests.server.stage import Connection, SoldLesson, Stage
@@ -113,6 +113,39 @@ async def test_missed_lesson_gives_the_money_back_and_says_so(stage: Stage) -> N
     assert await told(stage, student) == ["purchase_confirmed", "session_started", "refund_processed"]
     assert await told(stage, lesson.tutor) == ["new_session_purchase"]
     assert stage.seen(f"user:{student.user_id}", "wallet.updated")[-1].data["balance"]["amount"] == 50_000
+
+
+async def test_what_an_administrator_decides_of_a_lesson_that_is_on_is_told_to_both(stage: Stage) -> None:
+    clock = stage.parts.clock
+    clock.pin(clock.now())
+    lesson = await stage.sell_lesson(students=2)
+    clock.pin(lesson.starts_at)
+    for person in (lesson.tutor, *lesson.students):
+        await stage.do("room.join", person, room_id=lesson.room_id, connection=Connection())
+    await stage.relay.flush()
+    paid, refunded = lesson.students
+    clock.pin(lesson.starts_at + timedelta(minutes=5))
+
+    why = "after a call with them"
+    halved, returned = lesson.holds[paid.user_id], lesson.holds[refunded.user_id]
+    await stage.do("hold.release", lesson.admin, hold_id=halved, percent=50, reason=why)
+    await stage.do("hold.refund", lesson.admin, hold_id=returned, reason=why)
+    await stage.relay.flush()
+
+    assert (await told(stage, paid))[-1] == "hold_released"
+    assert (await told(stage, refunded))[-1] == "refund_processed"
+    assert sorted((await told(stage, lesson.tutor))[-2:]) == ["hold_given_back", "payment_received"]
+    # Who has no place any more is put out; who was decided about stays.
+    inside = (await stage.parts.rooms.snapshot(lesson.room_id)).participants
+    assert {one.user_id for one in inside} == {str(one.user_id) for one in (lesson.tutor, paid)}
+    # The end of the lesson changes nothing of it.
+    clock.pin(lesson.starts_at + timedelta(minutes=100))
+    await stage.parts.rooms.run_due(clock.now())
+    await stage.relay.flush()
+    [played] = (await stage.do("course.get", lesson.tutor, course_id=lesson.course["id"]))["sessions"]
+    assert played["status"] == "completed"
+    async with stage.parts.sessions() as session:
+        assert await checks.run(session, every_room=True) == []
 
 
 async def test_cancelled_session_is_told_with_its_refund(stage: Stage) -> None:

@@ -178,7 +178,12 @@ async def test_papers_are_for_whom_they_are_about(school: School) -> None:
         )
     }
 
+    foreign, none = [
+        await school.ask("GET", f"/holds/{one}/receipt.pdf", stranger) for one in (hold_id, uuid4())
+    ]
+
     assert set(map(tuple, codes.values())) == {(404, 404, 401)}
+    assert foreign.json()["code"] == none.json()["code"]
     assert (await school.ask("GET", "/wallet/entries/99-99/receipt.pdf", student)).status_code == 404
     assert (await school.ask("GET", "/wallet/entries/abc/receipt.pdf", student)).status_code == 400
 

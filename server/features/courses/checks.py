@@ -40,6 +40,16 @@ CHECKS = (
         "select h.id from hold h join course_place c on c.hold_id = h.id where h.status = 'held' and not c.live",
     ),
     Check(
+        # What a room tells of its lesson may still be on its way to the session.
+        "place_is_paid",
+        "A live place has no money held for it, and its session has not begun.",
+        "select c.hold_id, h.status, s.id as session_id from course_place c join hold h on h.id = c.hold_id"
+        " left join course_session s on s.course_id = c.course_id and s.number = c.number"
+        " where c.live and h.status <> 'held' and (s.id is null or s.status in ('scheduled', 'cancelled'))"
+        " and not exists (select from outbox o where o.reacted_at is null and o.data->>'room_id' = s.room_id::text"
+        " and o.type in ('lesson.started', 'lesson.ended', 'lesson.cancelled'))",
+    ),
+    Check(
         "course_life",
         "A course's status does not fit those of its sessions.",
         "select c.id, c.status from course c where"

@@ -48,18 +48,7 @@ async def cancel_session(
     row.reason = reason
     places = await _live_places(session, course.id, numbers=(row.number,))
     await give_back(session, places, actor=actor, reason=reason, at=at)
-    await session.flush()
-    # A single session ends with its place, a full course with its last one: nothing of it is left to hold.
-    live = select(Place.hold_id).where(Place.purchase_id == Purchase.id, Place.live)
-    await session.execute(
-        update(Purchase)
-        .where(
-            Purchase.id.in_([place.purchase_id for place in places]),
-            Purchase.status == PurchaseStatus.ACTIVE,
-            ~live.exists(),
-        )
-        .values(status=PurchaseStatus.CANCELLED, ended_at=at, reason=reason)
-    )
+    await cancel_emptied(session, places, reason=reason, at=at)
     cancelled = SessionCancelled(
         course_id=course.id,
         tutor_id=course.tutor_id,
@@ -117,7 +106,13 @@ async def cancel_course(
 
 
 async def give_back(
-    session: AsyncSession, places: Iterable[Place], *, actor: str, reason: str, at: datetime
+    session: AsyncSession,
+    places: Iterable[Place],
+    *,
+    actor: str,
+    reason: str,
+    at: datetime,
+    cause: Cause = Cause.CANCELLED,
 ) -> list[HoldId]:
     """End these places and refund those of their holds that are not settled yet; return the refunded ones."""
     hold_ids = []
@@ -129,13 +124,30 @@ async def give_back(
     return await holds.refund(
         session,
         hold_ids,
-        cause=Cause.CANCELLED,
+        cause=cause,
         actor=actor,
         reason=reason,
         # A place ends once, so its hold names this refund for ever.
         key=f"place:{min(hold_ids)}",
         now=at,
         only_held=True,
+    )
+
+
+async def cancel_emptied(
+    session: AsyncSession, places: Iterable[Place], *, reason: str, at: datetime
+) -> None:
+    """Cancel the purchases that had these places and have none any more: nothing of them is left to hold."""
+    await session.flush()
+    live = select(Place.hold_id).where(Place.purchase_id == Purchase.id, Place.live)
+    await session.execute(
+        update(Purchase)
+        .where(
+            Purchase.id.in_([place.purchase_id for place in places]),
+            Purchase.status == PurchaseStatus.ACTIVE,
+            ~live.exists(),
+        )
+        .values(status=PurchaseStatus.CANCELLED, ended_at=at, reason=reason)
     )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import holds, money, outbox, wallet
 from billing.holds import NewHold
-from billing.models import REASON_LEAST, HoldId, OwnerId, SourceKind
+from billing.models import REASON_LEAST, Cause, HoldId, OwnerId, SourceKind
 from billing.money import Money
 from server import audit, pages, texts
 from server.context import Command, Context
@@ -135,6 +135,38 @@ async def cancel_purchase(ctx: Context, command: CancelPurchase) -> ChangedPurch
     return await _changed(session, purchase)
 
 
+async def refund_place(ctx: Context, hold_id: HoldId, *, reason: str) -> None:
+    """Give one place back for an administrator, also while its session is on; the purchase ends with its last one.
+
+    Raises:
+        ConflictError: Its money is settled.
+    """
+    session = ctx.session
+    course_id = (await session.get_one(Place, hold_id)).course_id
+    await models.course_of(session, course_id, lock=True)
+    place = await session.get_one(Place, hold_id, populate_existing=True)
+    purchase = await session.get_one(Purchase, place.purchase_id, populate_existing=True)
+    await _end_places(ctx, purchase, [place], cause=Cause.ADMIN, reason=reason)
+    await life.cancel_emptied(session, [place], reason=reason, at=ctx.now)
+
+
+async def check_begun(ctx: Context, hold_id: HoldId) -> None:
+    """Refuse to pay a place out whose session has not begun: what is still ahead may be cancelled.
+
+    Raises:
+        ConflictError: It has not begun, or has no date yet.
+    """
+    place = await ctx.session.get_one(Place, hold_id)
+    await models.course_of(ctx.session, place.course_id, lock=True)
+    status = await ctx.session.scalar(
+        select(CourseSession.status).where(
+            CourseSession.course_id == place.course_id, CourseSession.number == place.number
+        )
+    )
+    if status not in (SessionStatus.IN_PROGRESS, SessionStatus.COMPLETED):
+        raise ConflictError("The session has not begun.", code="session_not_begun")
+
+
 async def get_purchase(ctx: Context, command: GetPurchase) -> PurchaseView:
     """Return one of the caller's purchases; an administrator may see any."""
     purchase = await _purchase_of(ctx, command.purchase_id)
@@ -190,15 +222,27 @@ async def _returnable(ctx: Context, purchase: Purchase) -> list[Place]:
 
 
 async def _give_back(ctx: Context, purchase: Purchase, places: list[Place], *, reason: str) -> None:
-    who = "admin" if ctx.user.user_id != purchase.student_id else "user"
-    returned = await life.give_back(
-        ctx.session, places, actor=f"{who}:{ctx.user.user_id}", reason=reason, at=ctx.now
-    )
-    if not returned:
-        raise ConflictError("The money of this purchase is settled.", code="hold_not_held")
+    await _end_places(ctx, purchase, places, cause=Cause.CANCELLED, reason=reason)
     purchase.status = PurchaseStatus.CANCELLED
     purchase.ended_at = ctx.now
     purchase.reason = reason
+    await ctx.session.flush()
+
+
+async def _end_places(
+    ctx: Context, purchase: Purchase, places: list[Place], *, cause: Cause, reason: str
+) -> None:
+    """Give places back with their money; whoever is in there is put out.
+
+    Raises:
+        ConflictError: The money of all of them is settled.
+    """
+    who = "admin" if ctx.user.user_id != purchase.student_id else "user"
+    returned = await life.give_back(
+        ctx.session, places, actor=f"{who}:{ctx.user.user_id}", reason=reason, at=ctx.now, cause=cause
+    )
+    if not returned:
+        raise ConflictError("The money of this purchase is settled.", code="hold_not_held")
     ended = PlacesEnded(
         course_id=purchase.course_id,
         student_id=purchase.student_id,
@@ -206,7 +250,6 @@ async def _give_back(ctx: Context, purchase: Purchase, places: list[Place], *, r
         reason=reason,
     )
     outbox.record(ctx.session, ended, at=ctx.now)
-    await ctx.session.flush()
 
 
 async def _add_purchase(ctx: Context, course: Course, claims: quotes.QuoteClaims, offer: Offer) -> Purchase:

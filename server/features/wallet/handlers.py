@@ -1,19 +1,33 @@
 """The commands of wallets and holds (B-11, B-12)."""
 
+import hashlib
 from typing import cast
+from uuid import UUID
 
 import msgspec
 
-from billing import explanation, hold_views, holds, payment_moves, policy, reversal, wallet
+from billing import (
+    explanation,
+    hold_views,
+    packages,
+    payment_moves,
+    payments,
+    policy,
+    releases,
+    reversal,
+    wallet,
+)
+from billing.errors import HoldNotFoundError
 from billing.hold_views import Filter, HoldView
-from billing.models import Cause, HoldId, HoldStatus, OwnerId
+from billing.models import Cause, Hold, HoldId, HoldStatus, OwnerId, PaymentReason, SourceKind
 from billing.money import Money
 from rooms import receipts
 from rooms.receipts import Signed
 from server import audit, texts
 from server.context import Command, Context, Role
-from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
+from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError
 from server.features.accounts.models import user_of
+from server.features.courses import purchases
 from server.features.wallet.messages import (
     Adjusted,
     AdjustWallet,
@@ -29,11 +43,13 @@ from server.features.wallet.messages import (
     HoldDetail,
     HoldPage,
     HoldRefund,
+    HoldRelease,
     ListEntries,
     ListHolds,
     ReceiptKey,
     Reference,
     RefundHold,
+    ReleaseHold,
     ReversedView,
     ReverseJournal,
     WalletView,
@@ -153,9 +169,13 @@ async def give_goodwill(ctx: Context, command: GiveGoodwill) -> GoodwillView:
 async def refund_hold(ctx: Context, command: RefundHold) -> HoldRefund:
     """Give money of a hold back: all of one that is held, a part or the rest of one that was released.
 
+    What a held one pays for ends with it. Both parties are told (B-12).
+
     Raises:
         HoldNotFoundError: There is no such hold.
-        ConflictError: A part of what is still held was asked for.
+        ConflictError: A part of what is still held was asked for, or it was settled in this moment.
+        LessonNotTakenError: It is a lesson of a package that nobody took; that goes back with the rest.
+        PaymentStateError: It is of a booking whose end was decided in this moment.
         RefundTooLargeError: More than is left.
     """
     assert ctx.key is not None, "the edge refuses a refund without a key"
@@ -181,16 +201,20 @@ async def refund_hold(ctx: Context, command: RefundHold) -> HoldRefund:
 
 
 async def _refund_held(ctx: Context, hold: HoldView, reason: str) -> HoldRefund:
-    assert ctx.key is not None, "the edge refuses a refund without a key"
-    await holds.refund(
-        ctx.session,
-        [hold.id],
-        cause=Cause.ADMIN,
-        actor=f"admin:{ctx.user.user_id}",
-        reason=reason,
-        key=ctx.key,
-        now=ctx.now,
-    )
+    """Give a hold back in the way of what it pays for: place, lesson of a package, or booking."""
+    actor = f"admin:{ctx.user.user_id}"
+    match hold.source_kind:
+        case SourceKind.COURSE_SESSION | SourceKind.COURSE_SLICE:
+            await purchases.refund_place(ctx, hold.id, reason=reason)
+        case SourceKind.PACKAGE_SLICE:
+            await packages.refund_taken(
+                ctx.session, hold.source_id, hold.id, actor=actor, reason=reason, now=ctx.now
+            )
+        case SourceKind.BOOKING:
+            why = PaymentReason.CANCELLED
+            await payments.void(
+                ctx.session, hold.source_id, reason=why, actor=actor, words=reason, now=ctx.now
+            )
     nothing = Money(0, hold.amount.currency)
     return HoldRefund(hold.id, hold.amount, from_tutor=nothing, owed=nothing, rest=nothing)
 
@@ -204,10 +228,49 @@ async def _refund_released(ctx: Context, hold: HoldView, asked: Money | None, re
         cause=Cause.REFUND,
         actor=f"admin:{ctx.user.user_id}",
         reason=reason,
-        key=ctx.key,
+        # Refunds have keys of their own, too: what a client makes up must be none of them, whatever its length.
+        key=f"asked:{hashlib.sha256(ctx.key.encode()).hexdigest()}",
         now=ctx.now,
     )
     return HoldRefund(hold.id, given.amount, given.from_tutor, given.owed, given.rest)
+
+
+async def release_hold(ctx: Context, command: ReleaseHold) -> HoldRelease:
+    """Pay out what is held for a session that has begun, or a part of it, by the split (B-12, C-04); both are told.
+
+    Bookings end by their payment, lessons of packages by their attendance.
+
+    Raises:
+        HoldNotFoundError: There is no such hold.
+        ConflictError: It is of no course, or its session has not begun.
+        HoldNotHeldError: It is settled.
+    """
+    hold = await hold_views.view(ctx.session, HoldId(command.hold_id))
+    if hold.source_kind not in (SourceKind.COURSE_SESSION, SourceKind.COURSE_SLICE):
+        raise ConflictError("Only sessions of courses are paid out by hand.", code="not_of_a_course")
+    await purchases.check_begun(ctx, hold.id)
+    done = await releases.by_hand(
+        ctx.session,
+        hold.id,
+        percent=command.percent,
+        actor=f"admin:{ctx.user.user_id}",
+        reason=command.reason,
+        now=ctx.now,
+    )
+    audit.record(
+        ctx.session,
+        "hold.release",
+        actor_id=ctx.user.user_id,
+        target_id=command.hold_id,
+        before={"status": HoldStatus.HELD},
+        after={"percent": command.percent, "refunded": done.to_student},
+        reason=command.reason,
+        at=ctx.now,
+    )
+    tutor, platform, student = (
+        Money(part, hold.amount.currency) for part in (done.to_tutor, done.to_platform, done.to_student)
+    )
+    return HoldRelease(hold.id, tutor, platform, student)
 
 
 async def reverse_journal(ctx: Context, command: ReverseJournal) -> ReversedView:
@@ -267,11 +330,10 @@ async def get_hold(ctx: Context, command: GetHold) -> HoldDetail:
     """Return one hold with everything that decided it, to its parties and administrators.
 
     Raises:
-        NotFoundError: There is none that the caller may know of.
+        HoldNotFoundError: There is none that the caller may know of.
     """
+    await _check_party(ctx, command.hold_id)
     view = await hold_views.view(ctx.session, HoldId(command.hold_id))
-    if not (ctx.user.is_admin or ctx.user.user_id in (view.student_id, view.tutor_id)):
-        raise NotFoundError("There is no such hold.")
     return _detail(view, await _locale(ctx))
 
 
@@ -281,12 +343,11 @@ async def get_receipt(ctx: Context, command: GetReceipt) -> Signed:
     Its bytes are what is signed: kept as they are, `fourtalk receipt verify` proves them.
 
     Raises:
-        NotFoundError: There is no hold that the caller may know of.
+        HoldNotFoundError: There is none that the caller may know of.
         NotSettledError: It is still held.
     """
+    await _check_party(ctx, command.hold_id)
     receipt = await receipts.build(ctx.session, command.hold_id)
-    if not (ctx.user.is_admin or ctx.user.user_id in (receipt.student_id, receipt.tutor_id)):
-        raise NotFoundError("There is no such hold.")
     return receipts.sign(receipt, receipts.signing_key(ctx.parts.settings.secret_key))
 
 
@@ -294,6 +355,17 @@ async def get_receipt_key(ctx: Context, _: GetReceiptKey) -> ReceiptKey:
     """Return the key that receipts are signed with, to be named when one is verified."""
     key = receipts.signing_key(ctx.parts.settings.secret_key)
     return ReceiptKey("ed25519", receipts.public_key(key))
+
+
+async def _check_party(ctx: Context, hold_id: UUID) -> None:
+    """Refuse strangers before anything is looked up for them: a foreign hold is to them what no hold is.
+
+    Raises:
+        HoldNotFoundError: There is none that the caller may know of.
+    """
+    hold = await ctx.session.get(Hold, hold_id)
+    if hold is None or not (ctx.user.is_admin or ctx.user.user_id in (hold.student_id, hold.tutor_id)):
+        raise HoldNotFoundError(hold_id)
 
 
 async def _locale(ctx: Context) -> Locale:
@@ -332,6 +404,15 @@ COMMANDS = (
         guard="admin",
         method="POST",
         path="/admin/holds/{hold_id}/refund",
+        idempotent=True,
+    ),
+    Command(
+        "hold.release",
+        ReleaseHold,
+        release_hold,
+        guard="admin",
+        method="POST",
+        path="/admin/holds/{hold_id}/release",
         idempotent=True,
     ),
     Command(

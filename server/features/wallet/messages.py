@@ -241,6 +241,25 @@ class HoldRefund(msgspec.Struct, frozen=True):
     rest: Money
 
 
+class ReleaseHold(msgspec.Struct, frozen=True):
+    """Pay a part of what is held for a session of a course out by its split; the rest goes back to the student."""
+
+    hold_id: UUID
+    percent: Annotated[int, Meta(ge=1, le=100)]
+    """Of the amount."""
+    reason: Annotated[str, Meta(min_length=10, max_length=500)]
+    """Shown to both parties."""
+
+
+class HoldRelease(msgspec.Struct, frozen=True):
+    """What was paid out, and what went back."""
+
+    hold_id: UUID
+    tutor_share: Money
+    platform_share: Money
+    refunded: Money
+
+
 class ListHolds(msgspec.Struct, frozen=True):
     """Ask for the holds in which the caller is student or tutor, newest first; an administrator sees all."""
 

@@ -82,15 +82,28 @@ async def tell_of_purchase(occasion: Occasion, event: HoldPlaced) -> Sequence[Po
 async def tell_of_settlements(
     session: AsyncSession, happened: Sequence[Happened]
 ) -> Sequence[Sequence[Post]]:
-    """Tell each tutor what was paid out (F4-96), each student what came back (F4-97)."""
-    return await notify_of_each(session, [(occasion, [_settled(event)]) for occasion, event in happened])
+    """Tell each tutor what was paid out (F4-96), each student what came back (F4-97); of people's deeds, both (B-12)."""
+    return await notify_of_each(session, [(occasion, _settled(event)) for occasion, event in happened])
 
 
-def _settled(event: HoldReleased | HoldRefunded) -> Notice:
+def _settled(event: HoldReleased | HoldRefunded) -> list[Notice]:
     facts: dict[str, object] = {"amount": event.amount, "hold_id": event.hold_id}
     if isinstance(event, HoldReleased):
-        return Notice(event.tutor_id, "payment_received", {"share": event.tutor_share, **facts}, Page.WALLET)
-    return Notice(event.student_id, "refund_processed", {"cause": event.cause, **facts}, Page.WALLET)
+        paid = {"share": event.tutor_share, **facts}
+        notices = [Notice(event.tutor_id, "payment_received", paid, Page.WALLET)]
+        if event.cause is Cause.ADMIN:
+            released = event.tutor_share.amount + event.platform_share.amount
+            facts["released"] = Money(released, event.amount.currency)
+            facts["refunded"] = Money(event.amount.amount - released, event.amount.currency)
+            notices.append(Notice(event.student_id, "hold_released", facts, Page.HOLD, event.hold_id))
+        return notices
+    facts["cause"] = event.cause
+    notices = [Notice(event.student_id, "refund_processed", facts, Page.WALLET)]
+    # What was never taken of a package goes back at once, and is told with it.
+    is_untaken = event.source_kind is SourceKind.PACKAGE_SLICE and event.lesson_id is None
+    if event.cause is Cause.ADMIN and not is_untaken:
+        notices.append(Notice(event.tutor_id, "hold_given_back", facts, Page.HOLD, event.hold_id))
+    return notices
 
 
 async def tell_of_adjustment(occasion: Occasion, event: HoldAdjusted) -> Sequence[Post]:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from billing import explanation, hold_views, papers, statements, top_ups, wallet
-from billing.errors import StatementTooLongError
+from billing.errors import HoldNotFoundError, StatementTooLongError
 from billing.models import AccountKind, HoldId, OwnerId, PaperKind, TopUpStatus
 from billing.money import Money
 from billing.papers import Issue, Wish
@@ -17,7 +17,7 @@ from rooms.errors import NotSettledError
 from server import spreadsheet, texts
 from server.context import Command, Context
 from server.download import Csv, Pdf
-from server.errors import BadRequestError, ConflictError, FieldError, NotFoundError
+from server.errors import BadRequestError, ConflictError, FieldError
 from server.features.accounts.models import User, user_of
 from server.features.wallet.messages import (
     GetEntryPaper,
@@ -182,13 +182,13 @@ async def get_hold_paper(ctx: Context, command: GetHoldPaper) -> Pdf:
     """Return the paper of a hold that was settled, for its student or its tutor.
 
     Raises:
-        NotFoundError: There is none that the caller may know of.
+        HoldNotFoundError: There is none that the caller may know of.
         NotSettledError: It is still held.
     """
     user = await user_of(ctx.session, ctx.user.user_id)
     hold = await hold_views.view(ctx.session, HoldId(command.hold_id))
     if user.id not in (hold.student_id, hold.tutor_id):
-        raise NotFoundError("There is no such hold.")
+        raise HoldNotFoundError(hold.id)
     if hold.settled_at is None:
         raise NotSettledError
     now = hold.adjustments[-1] if hold.adjustments else hold

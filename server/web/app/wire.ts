@@ -65,6 +65,7 @@ export interface Operations {
   "hold.paper": { d: GetHoldPaper; ok: Blob };
   "hold.receipt": { d: GetReceipt; ok: Signed };
   "hold.refund": { d: RefundHold; ok: HoldRefund };
+  "hold.release": { d: ReleaseHold; ok: HoldRelease };
   "job.list": { d: ListJobs; ok: JobPage };
   "job.retry": { d: RetryJob; ok: Revived };
   "ledger.reverse": { d: ReverseJournal; ok: ReversedView };
@@ -251,7 +252,7 @@ export interface Errors {
 }
 
 /** What went wrong, for programs: the name of the socket's error, or what says it more closely. */
-export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "profile_incomplete" | "profile_waits" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "reset_link_invalid" | "review_closed" | "review_not_found" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
+export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_not_taken" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "profile_incomplete" | "profile_waits" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "reset_link_invalid" | "review_closed" | "review_not_found" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
 
 /** Why the server closes a socket. */
 export interface CloseCodes {
@@ -1093,6 +1094,14 @@ export interface HoldRefunded {
   amount: Money;
   cause: Cause;
   reason: string | null;
+}
+
+/** What was paid out, and what went back. */
+export interface HoldRelease {
+  hold_id: Id;
+  tutor_share: Money;
+  platform_share: Money;
+  refunded: Money;
 }
 
 /** Money was paid out by the split. */
@@ -2313,6 +2322,13 @@ export interface RejectTutor {
 export interface RejectWithdrawal {
   withdrawal_id: Id;
   answer: string;
+}
+
+/** Pay a part of what is held for a session of a course out by its split; the rest goes back to the student. */
+export interface ReleaseHold {
+  hold_id: Id;
+  percent: number;
+  reason: string;
 }
 
 /** Ask to forget a saved card. */
