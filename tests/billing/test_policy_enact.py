@@ -13,7 +13,7 @@ from msgspec import UNSET
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from billing import lifetime, policy
+from billing import back_test, lifetime, policy, settlement
 from billing.errors import (
     PolicyInvalidError,
     PolicyMovedError,
@@ -22,7 +22,7 @@ from billing.errors import (
     Problem,
 )
 from billing.hold_views import view
-from billing.models import PackageExpiry, SourceKind
+from billing.models import Cause, PackageExpiry, SourceKind
 from billing.money import BPS_WHOLE, Money, split
 from billing.policy import RANGES, Changes, Policy, Tier
 from tests.billing.seller import Seller, enact
@@ -255,6 +255,58 @@ async def test_story_12_an_old_hold_keeps_the_old_split_and_threshold(sessions: 
         shown = await view(session, old)
     assert (shown.tutor_share, shown.platform_share) == (Money(3_000), Money(7_000))
     assert (shown.policy.version, shown.policy.course_platform_bps) == (1, 3_000)
+
+
+async def test_of_one_lesson_each_sale_measures_the_tutor_by_its_own_terms(sessions: Sessions) -> None:
+    student, newer, tutor, lesson = owner(), owner(), owner(), uuid4()
+    for one in (student, newer):
+        await fund(sessions, one, 10_000)
+    [old] = await buy(sessions, student, new_hold(10_000, lesson_id=lesson, tutor_id=tutor))
+    made = await enact(sessions, Changes(attendance_percent=60))
+    wanted = new_hold(10_000, lesson_id=lesson, tutor_id=tutor, policy_version=made.version)
+    [new] = await buy(sessions, newer, wanted)
+    # 40 of 90 minutes, which 20 % are less than, and 60 % more.
+    known = facts(lesson, {student: 2_400, newer: PLANNED_S}, tutor_id=tutor, tutor_attended_s=2_400)
+    known = msgspec.structs.replace(known, tutor_absent=True)
+
+    await end(sessions, known)
+
+    async with sessions() as session:
+        before, after = await view(session, old), await view(session, new)
+        again = await back_test.run(session, terms(), since=NOW, until=NOW + timedelta(days=1))
+    assert (before.cause, before.tutor_share, before.refunded) == (Cause.ATTENDANCE, Money(3_000), Money(0))
+    assert (after.cause, after.refunded) == (Cause.TUTOR_ABSENT, Money(10_000))
+    assert before.attendance is not None
+    assert after.attendance is not None
+    assert (before.attendance.tutor_required_s, after.attendance.tutor_required_s) == (1_080, 3_240)
+    assert (again.would_be.released, again.changed) == (2, 1)
+    assert await violations(sessions) == []
+
+    # What comes late changes the sale that it says something else of, and no other.
+    late = facts(lesson, {student: 2_400, newer: PLANNED_S}, tutor_id=tutor, tutor_attended_s=PLANNED_S - 1)
+    async with sessions.begin() as session:
+        heard = await settlement.reconsider(session, late, now=NOW)
+    assert (*heard.adjusted, *heard.to_review) == (new,)
+    assert await violations(sessions) == []
+
+
+async def test_whether_a_lesson_goes_back_is_asked_of_the_terms_of_its_package(sessions: Sessions) -> None:
+    seller, kept, missed = Seller(sessions), uuid4(), uuid4()
+    old = await seller.sell(lessons=1)
+    await enact(sessions, Changes(attendance_percent=60))
+    new = await seller.sell(lessons=1)
+    await seller.use(old, kept)
+    await seller.use(new, missed)
+
+    for lesson in (kept, missed):
+        known = facts(lesson, {seller.student: PLANNED_S}, tutor_attended_s=PLANNED_S // 2)
+        await end(sessions, msgspec.structs.replace(known, tutor_absent=True))
+
+    assert [await seller.counts(package_id) for package_id in (old, new)] == [
+        ("exhausted", 1, 1, 0),
+        ("active", 1, 0, 1),
+    ]
+    assert await violations(sessions) == []
 
 
 async def test_by_other_terms_what_nobody_took_goes_back(sessions: Sessions) -> None:
