@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from billing import back_test, lifetime, policy, settlement
 from billing.errors import (
+    PolicyFarError,
     PolicyInvalidError,
     PolicyMovedError,
     PolicyOrderError,
@@ -52,6 +53,7 @@ async def make(
     base: int = 1,
     at: datetime = NOW,
     reason: str = REASON,
+    replace_planned: bool = False,
     now: datetime = NOW,
 ) -> policy.Enacted:
     async with sessions.begin() as session:
@@ -62,6 +64,7 @@ async def make(
             effective_from=at,
             actor=f"admin:{uuid4()}",
             reason=reason,
+            replace_planned=replace_planned,
             now=now,
         )
 
@@ -232,6 +235,41 @@ async def test_terms_that_are_planned_are_not_overtaken_but_may_be_corrected(ses
     async with sessions() as session:
         assert (await policy.current(session, planned)).min_price == 300
         assert (await policy.current(session, NOW)).min_price == 100
+
+
+async def test_terms_that_are_planned_can_be_replaced_before_they_begin_and_stay_in_the_history(
+    sessions: Sessions,
+) -> None:
+    day = timedelta(days=1)
+    await make(sessions, Changes(min_price=200), at=NOW + 30 * day)
+    await make(sessions, Changes(min_price=300), base=2, at=NOW + 40 * day)
+
+    sooner = await make(sessions, Changes(), base=3, at=NOW + 35 * day, replace_planned=True)
+
+    async with sessions() as session:
+        prices = [
+            (await policy.current(session, NOW + days * day)).min_price for days in (0, 30, 35, 40, 366)
+        ]
+        changes = [await policy.next_change(session, NOW + days * day) for days in (0, 30, 35)]
+        history = await policy.history(session, limit=9)
+    assert prices == [100, 200, 300, 300, 300]
+    assert changes == [NOW + 30 * day, sooner.effective_from, None]
+    assert [(one.policy.version, one.is_replaced) for one in history] == [
+        (4, False),
+        (3, True),
+        (2, False),
+        (1, False),
+    ]
+
+
+async def test_nobody_plans_terms_for_later_than_in_a_year(sessions: Sessions) -> None:
+    year, tick = timedelta(days=366), timedelta(microseconds=1)
+
+    with pytest.raises(PolicyFarError) as error:
+        await make(sessions, Changes(min_price=200), at=NOW + year + tick)
+    await make(sessions, Changes(min_price=200), at=NOW + year)
+
+    assert error.value.facts == {"until": NOW + year}
 
 
 async def test_of_two_who_change_the_same_version_one_does(sessions: Sessions) -> None:
