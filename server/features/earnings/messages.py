@@ -7,7 +7,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from billing.earnings import By, Period, Share, Standing, WithdrawalView
+from billing import earnings
+from billing.earnings import By, Period, Share, Standing
 from billing.lifetime import Progress
 from billing.models import NOTE_MOST, REASON_LEAST, PayoutMethod, WithdrawalStatus
 from billing.money import Money
@@ -96,12 +97,16 @@ class StripeAccountView(msgspec.Struct, frozen=True, kw_only=True):
     """Its money can go on to the tutor's bank."""
     wanted: tuple[str, ...]
     """What Stripe still wants to know, in its own names, such as `external_account`."""
+    test: bool
+    """Test payments: no money moves."""
 
 
 class Onboarding(msgspec.Struct, frozen=True):
     """Where to go; the address works once, for some minutes."""
 
     url: str
+    test: bool
+    """Test payments: no money moves."""
 
 
 class PayoutAccountView(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +141,13 @@ class ListAllWithdrawals(msgspec.Struct, frozen=True):
     tutor_id: UUID | None = None
     limit: Limit = PAGE
     cursor: Cursor | None = None
+
+
+class WithdrawalView(earnings.WithdrawalView, frozen=True, kw_only=True):
+    """A withdrawal, and whether it is one."""
+
+    test: bool
+    """It goes by test payments: no money moves."""
 
 
 class WithdrawalPage(msgspec.Struct, frozen=True):

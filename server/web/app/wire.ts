@@ -1599,6 +1599,7 @@ export interface OnboardPayouts {
 /** Where to go; the address works once, for some minutes. */
 export interface Onboarding {
   url: string;
+  test: boolean;
 }
 
 /** Say that a hold was not settled as it should. */
@@ -2856,6 +2857,7 @@ export interface StripeAccountView {
   may_receive: boolean;
   may_pay_out: boolean;
   wanted: readonly string[];
+  test: boolean;
 }
 
 /** What would become of one student's money. */
@@ -3241,7 +3243,7 @@ export interface WithdrawalUpdated {
   status: WithdrawalStatus;
 }
 
-/** A withdrawal as its tutor and administrators see it. */
+/** A withdrawal, and whether it is one. */
 export interface WithdrawalView {
   id: Id;
   tutor_id: Id;
@@ -3258,6 +3260,7 @@ export interface WithdrawalView {
   reference: string | null;
   requested_at: Instant;
   ended_at: Instant | null;
+  test: boolean;
 }
 
 /** One piece of raw evidence. */
