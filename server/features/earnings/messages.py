@@ -70,17 +70,17 @@ class SetBankAccount(msgspec.Struct, frozen=True, kw_only=True):
     """Have the caller's money go to a bank account."""
 
     bank_name: Annotated[str, Meta(min_length=1, max_length=200)]
-    account_number: Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z -]{4,38}[0-9A-Za-z]$")]
+    account_number: Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z -]{4,38}[0-9A-Za-z]\Z")]
     """Or an IBAN."""
     account_holder: Annotated[str, Meta(min_length=1, max_length=200)]
     branch: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    swift: Annotated[str, Meta(pattern=r"^[0-9A-Z]{8}([0-9A-Z]{3})?$")] | None = None
+    swift: Annotated[str, Meta(pattern=r"^[0-9A-Z]{8}([0-9A-Z]{3})?\Z")] | None = None
 
 
 class OnboardPayouts(msgspec.Struct, frozen=True):
     """Have the caller's money go to them by Stripe, and ask where they tell Stripe who they are."""
 
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")]
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")]
     """ISO 3166-1 alpha-2, of the bank account."""
 
 
