@@ -1,10 +1,12 @@
 """The commands of wallets and holds (B-11, B-12)."""
 
 from typing import cast
+from uuid import UUID
 
 import msgspec
 
 from billing import explanation, hold_views, holds, payment_moves, policy, reversal, wallet
+from billing.errors import SecondPersonError
 from billing.hold_views import Filter, HoldView
 from billing.models import Cause, HoldId, HoldStatus, OwnerId
 from billing.money import Money
@@ -78,9 +80,11 @@ async def adjust_wallet(ctx: Context, command: AdjustWallet) -> Adjusted:
     """Give somebody credit or take it, with a reason that both the ledger and the audit log keep.
 
     Raises:
+        SecondPersonError: It is the caller's own wallet.
         InsufficientFundsError: The wallet has less than is to be taken.
     """
     assert ctx.key is not None, "the edge refuses an adjustment without a key"
+    _refuse_own(ctx, command.user_id)
     await user_of(ctx.session, command.user_id)
     owner, money = OwnerId(command.user_id), Money(command.money.amount, command.money.currency)
     before = (await wallet.balances(ctx.session, owner)).balance
@@ -111,9 +115,11 @@ async def give_goodwill(ctx: Context, command: GiveGoodwill) -> GoodwillView:
     """Give somebody credit for trouble that they had; above what an administrator may, the owner must (B-08f).
 
     Raises:
+        SecondPersonError: It is the caller's own wallet.
         ForbiddenError: It is too much for an administrator.
     """
     assert ctx.key is not None, "the edge refuses a gift without a key"
+    _refuse_own(ctx, command.user_id)
     money = Money(command.money.amount, command.money.currency)
     terms = await policy.current(ctx.session, ctx.now)
     if money.amount > terms.goodwill_most:
@@ -148,6 +154,12 @@ async def give_goodwill(ctx: Context, command: GiveGoodwill) -> GoodwillView:
         at=ctx.now,
     )
     return GoodwillView(str(journal_id), command.user_id, money, command.why, after)
+
+
+def _refuse_own(ctx: Context, user_id: UUID) -> None:
+    """Let nobody decide about money of their own, the owner neither."""
+    if user_id == ctx.user.user_id:
+        raise SecondPersonError
 
 
 async def refund_hold(ctx: Context, command: RefundHold) -> HoldRefund:
