@@ -199,7 +199,8 @@ CHECKS = (
         "A tutor is called absent, or present, against the threshold.",
         """
         select lesson_id, version, tutor_attended_s, planned_s, tutor_absent from lesson_facts
-        where not cancelled and tutor_absent <> (tutor_attended_s * 100 < absence_percent * planned_s)
+        where not cancelled and tutor_absent
+          <> (total_s = 0 or tutor_attended_s * 100 < absence_percent * planned_s)
         """,
     ),
     Check(
