@@ -25,6 +25,7 @@ BillingError
 ├── PolicyUnchangedError      conflict    the new terms are the old ones
 ├── PolicyMovedError          conflict    somebody else made newer terms meanwhile
 ├── PolicyPastError           invalid     terms come into force from now on, never before
+├── PolicyFarError            invalid     terms come into force within a year
 ├── PolicyOrderError          conflict    terms that were made earlier come into force later
 ├── OptionNotFoundError       not_found   no such pricing option is on sale
 ├── PackageNotFoundError      not_found
@@ -359,6 +360,17 @@ class PolicyPastError(BillingError):
         self.now = now
 
 
+class PolicyFarError(BillingError):
+    """Terms would come into force in a time that nobody plans for."""
+
+    kind = "invalid"
+    code = "policy_effective_from_far"
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(f"Terms come into force until {until:%Y-%m-%d %H:%M} UTC at the latest.")
+        self.until = until
+
+
 class PolicyOrderError(BillingError):
     """Terms would come into force before older ones."""
 
@@ -366,7 +378,9 @@ class PolicyOrderError(BillingError):
     code = "policy_before_planned"
 
     def __init__(self, planned: datetime) -> None:
-        super().__init__(f"The version before this one comes into force at {planned:%Y-%m-%d %H:%M} UTC.")
+        super().__init__(
+            f"Terms are planned for {planned:%Y-%m-%d %H:%M} UTC; say that these replace them, or begin then."
+        )
         self.planned = planned
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from billing.hold_views import Adjustment, Attendance, HoldView
-from billing.models import HoldStatus
+from billing.models import HoldStatus, SourceKind
 from billing.money import Money
 
 Locale = Literal["en", "vi"]
@@ -14,6 +14,17 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "held": "{amount} are held until the lesson is over. The tutor gets them by the split if the student attends at"
         " least {threshold} % of it, otherwise the student gets everything back. Everything goes back, too, if the"
         " tutor attends less than {threshold} % or the lesson is not held.",
+        "held_booking": "{amount} are held until the lesson is over. The tutor gets them by the split if the tutor comes,"
+        " whether or not the student does; otherwise, and if the lesson is not held, the student gets everything back."
+        " What a student pays who cancels, the terms of cancelling say.",
+        "held_package": "{amount} are held for a lesson of a package until it is over. If the tutor attends at least"
+        " {threshold} % of it, the tutor gets them by the split if the student attends at least {threshold} %, too;"
+        " otherwise the student gets everything back. If the tutor attends less or the lesson is not held, it goes back"
+        " to its package, or its money to the student where the package is over or soon will be.",
+        "held_untaken": "{amount} are held for a lesson of a package that is not taken yet. Once it is taken, what happens"
+        " in it decides.",
+        "unused_release": "If the package ends and the lesson is unused, the tutor gets them by the split.",
+        "unused_refund": "If the package ends and the lesson is unused, the student gets everything back.",
         "released": "The student attended {attended} of {total} ({percent} %); at least {required} ({threshold} %) were"
         " needed. So {amount} were released: {tutor} to the tutor, {platform} to the platform. With less than"
         " {required} everything would have gone back to the student. So it would have been, too, had the tutor attended"
@@ -30,7 +41,7 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "tutor": "The tutor cancelled the lesson",
         "admin_cancelled": "An administrator cancelled the lesson or the purchase",
         "system": "The lesson was not held",
-        "cancelled": "{deed}, so {refunded} went back to the student. Had the lesson been given, the student's attendance"
+        "cancelled": "{deed}, so {refunded} went back to the student. Had the lesson been given, what happened in it"
         " would have decided.",
         "admin": "An administrator decided: {tutor} to the tutor, {platform} to the platform, {refunded} back to the"
         " student. Without that, what happened in the lesson would have decided.",
@@ -61,12 +72,24 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "forfeited": "The student cancelled too late or did not come. So {amount} were released: {tutor} to the tutor,"
         " {platform} to the platform. Had the student cancelled in time, everything would have gone back to them.",
         "card_dispute": "The student's bank took the payment back on {at}: now {tutor} to the tutor, {platform} to the"
-        " platform, {refunded} back to the student.",
+        " platform, {refunded} back to the student. Had the bank left the payment with us, everything would be as"
+        " before.",
     },
     "vi": {
         "held": "{amount} được giữ cho đến khi buổi học kết thúc. Gia sư nhận theo tỷ lệ chia nếu học viên tham gia ít"
         " nhất {threshold} % buổi học, nếu không học viên được hoàn lại toàn bộ. Học viên cũng được hoàn lại toàn bộ nếu"
         " gia sư tham gia dưới {threshold} % hoặc buổi học không diễn ra.",
+        "held_booking": "{amount} được giữ cho đến khi buổi học kết thúc. Gia sư nhận theo tỷ lệ chia nếu gia sư có mặt,"
+        " dù học viên có đến hay không; nếu gia sư không đến hoặc buổi học không diễn ra, học viên được hoàn lại toàn"
+        " bộ. Nếu học viên hủy, số tiền phải trả do điều khoản hủy quy định.",
+        "held_package": "{amount} được giữ cho một buổi học trong gói cho đến khi buổi học kết thúc. Nếu gia sư tham gia"
+        " ít nhất {threshold} % buổi học, gia sư nhận theo tỷ lệ chia khi học viên cũng tham gia ít nhất {threshold} %,"
+        " nếu không học viên được hoàn lại toàn bộ. Nếu gia sư tham gia ít hơn hoặc buổi học không diễn ra, buổi học"
+        " được trả lại vào gói, hoặc tiền được hoàn lại cho học viên nếu gói đã kết thúc hay sắp kết thúc.",
+        "held_untaken": "{amount} được giữ cho một buổi học trong gói chưa được sử dụng. Khi buổi học được đặt, những gì"
+        " xảy ra trong buổi học sẽ quyết định.",
+        "unused_release": "Nếu gói kết thúc mà buổi học chưa được sử dụng, gia sư nhận số tiền theo tỷ lệ chia.",
+        "unused_refund": "Nếu gói kết thúc mà buổi học chưa được sử dụng, học viên được hoàn lại toàn bộ.",
         "released": "Học viên đã tham gia {attended} trên {total} ({percent} %); cần ít nhất {required} ({threshold} %)."
         " Vì vậy {amount} đã được giải ngân: {tutor} cho gia sư, {platform} cho nền tảng. Nếu dưới {required}, toàn bộ"
         " đã được hoàn lại cho học viên. Điều đó cũng xảy ra nếu gia sư có mặt dưới {tutor_required}; gia sư đã có mặt"
@@ -83,8 +106,8 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "tutor": "Gia sư đã hủy buổi học",
         "admin_cancelled": "Quản trị viên đã hủy buổi học hoặc giao dịch mua",
         "system": "Buổi học đã không diễn ra",
-        "cancelled": "{deed}, vì vậy {refunded} đã được hoàn lại cho học viên. Nếu buổi học diễn ra, mức tham gia của học"
-        " viên sẽ quyết định.",
+        "cancelled": "{deed}, vì vậy {refunded} đã được hoàn lại cho học viên. Nếu buổi học diễn ra, những gì xảy ra trong"
+        " buổi học sẽ quyết định.",
         "admin": "Quản trị viên đã quyết định: {tutor} cho gia sư, {platform} cho nền tảng, {refunded} hoàn lại cho học"
         " viên. Nếu không, những gì xảy ra trong buổi học sẽ quyết định.",
         "outcome_both": "Cả hai đều đến: gia sư có mặt {tutor_attended} trên {scheduled}, học viên {attended}. Kết quả:"
@@ -113,7 +136,7 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "forfeited": "Học viên hủy quá muộn hoặc không đến. Vì vậy {amount} đã được giải ngân: {tutor} cho gia sư,"
         " {platform} cho nền tảng. Nếu học viên hủy kịp thời, toàn bộ đã được hoàn lại cho học viên.",
         "card_dispute": "Ngân hàng của học viên đã thu hồi khoản thanh toán ngày {at}: nay {tutor} cho gia sư, {platform}"
-        " cho nền tảng, {refunded} hoàn lại cho học viên.",
+        " cho nền tảng, {refunded} hoàn lại cho học viên. Nếu ngân hàng không thu hồi, mọi thứ vẫn như trước.",
     },
 }
 
@@ -129,6 +152,8 @@ def explain(hold: HoldView, locale: Locale = "en") -> str:
         and hold.attendance.total_s < hold.attendance.scheduled_s
     ):
         said.append(texts["shorter"].format(**facts))
+    if hold.cause is None and hold.source_kind is SourceKind.PACKAGE_SLICE:
+        said.append(texts[f"unused_{hold.policy.package_expiry}"])
     said.append(texts["terms"].format(version=hold.policy.version))
     if hold.reason is not None and hold.settled_by != "system":
         said.append(texts["reason"].format(reason=hold.reason))
@@ -175,7 +200,18 @@ LATER = ("adjustment", "refund", "dispute", "card_dispute")
 
 
 def _why(hold: HoldView) -> str:
-    return "held" if hold.cause is None else CLOSING[hold.cause](hold)
+    return _held(hold) if hold.cause is None else CLOSING[hold.cause](hold)
+
+
+def _held(hold: HoldView) -> str:
+    """Name the text of what will decide."""
+    match hold.source_kind:
+        case SourceKind.BOOKING:
+            return "held_booking"
+        case SourceKind.PACKAGE_SLICE:
+            return "held_untaken" if hold.lesson_id is None else "held_package"
+        case SourceKind.COURSE_SESSION | SourceKind.COURSE_SLICE:
+            return "held"
 
 
 def _later(later: Adjustment, texts: Mapping[str, str]) -> list[str]:

@@ -40,6 +40,7 @@ class LessonFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a student is measured against: planned, or less when the tutor ended early."""
     tutor_attended_s: int
     tutor_absent: bool
+    """By the terms in force at its end; a hold asks `is_absent` by its own."""
     cancelled: bool = False
     actor: str | None = None
     """Who cancelled the lesson, as a journal names its actor."""
@@ -126,6 +127,11 @@ def decide_booking(
         threshold_percent=threshold_percent,
         tutor_attended_s=tutor_attended_s,
     )
+
+
+def is_absent(tutor_attended_s: int, *, planned_s: int, total_s: int, threshold_percent: int) -> bool:
+    """Say whether the tutor gave too little of the planned time; of a lesson that never began nobody gave anything."""
+    return total_s == 0 or tutor_attended_s * 100 < threshold_percent * planned_s
 
 
 def seconds(intervals: Iterable[Interval]) -> int:

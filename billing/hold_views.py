@@ -233,5 +233,5 @@ def _attendance(
         intervals=msgspec.convert(presence.intervals, tuple[Interval, ...]) if presence else (),
         confidence=presence.confidence if presence else "none",
         tutor_attended_s=facts.tutor_attended_s,
-        tutor_required_s=required_s(facts.planned_s, facts.absence_percent),
+        tutor_required_s=required_s(facts.planned_s, facts.tutor_percent(settlement.threshold_percent)),
     )

@@ -28,7 +28,7 @@ NOTHING = bytes(32)
 # A course of a hundred sessions for a hundred people makes a journal of some MB; what is larger is none of ours.
 LINE_MOST = 64 * 1024 * 1024
 
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class LedgerFileError(Exception):

@@ -4,7 +4,7 @@ A package is paid from the wallet and becomes a hold for each of its lessons, wi
 its hold the lesson; the database counts. All of a package happens under the lock of its row, after the lock of the lesson.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -217,8 +217,12 @@ async def give_back(session: AsyncSession, package_id: UUID, lesson_id: UUID, *,
     return await _take_back(session, await locked(session, package_id), lesson_id, now) is not None
 
 
-async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> None:
+async def return_lesson(
+    session: AsyncSession, lesson_id: UUID, is_missed: Callable[[int], bool], *, now: datetime
+) -> None:
     """Put a lesson that nobody gave back into the packages that pay for it, where that helps; its facts are frozen.
+
+    Whether it was given, `is_missed` tells of the threshold in the terms of each package.
 
     It helps nobody where the tutor is soon paid for what is not taken: that money goes back to the student (C-07).
     Called before its holds are locked: packages come first.
@@ -236,7 +240,8 @@ async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime
         .execution_options(populate_existing=True)
     )
     for package in found.all():
-        if await _is_soon_released(session, package, now):
+        terms = await _terms(session, package)
+        if not is_missed(terms.attendance_percent) or _is_soon_released(package, terms, now):
             continue
         hold_id = await _take_back(session, package, lesson_id, now)
         if hold_id is not None:
@@ -385,11 +390,10 @@ async def _take_back(
     return hold_id
 
 
-async def _is_soon_released(session: AsyncSession, package: Package, now: datetime) -> bool:
+def _is_soon_released(package: Package, terms: Policy, now: datetime) -> bool:
     """Return whether the rest goes to the tutor before the student has the days of a warning to take it."""
     if package.expires_at is None:
         return False
-    terms = await _terms(session, package)
     warning = timedelta(days=terms.package_warning_days)
     return terms.package_expiry is PackageExpiry.RELEASE and package.expires_at - now <= warning
 

@@ -13,8 +13,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from billing.errors import (
+    PolicyFarError,
     PolicyInvalidError,
     PolicyMovedError,
     PolicyOrderError,
@@ -127,11 +129,15 @@ class Enacted(msgspec.Struct, frozen=True, kw_only=True):
     effective_from: datetime
     actor: str
     reason: str
+    is_replaced: bool = False
+    """Newer terms came before it could begin, so it never was in force and never will be."""
 
 
 # A hundred thousand of the major unit: beyond it a limit of money is a slip of the keyboard. A year, likewise.
 _MONEY_MOST = 10_000_000
 _DAYS_MOST = 366
+# Later than in a year is a slip of the keyboard too, and would be in the way of everything before it.
+_AHEAD_MOST = timedelta(days=_DAYS_MOST)
 _SHARE = (0, BPS_WHOLE)
 _PERCENT = (0, 100)
 _DAYS = (0, _DAYS_MOST)
@@ -169,10 +175,7 @@ async def current(session: AsyncSession, now: datetime) -> Policy:
 async def in_force(session: AsyncSession, now: datetime) -> Enacted:
     """Return the terms in force at `now`, with who made them and why."""
     row = await session.scalar(
-        select(PolicyRow)
-        .where(PolicyRow.effective_from <= now)
-        .order_by(PolicyRow.effective_from.desc(), PolicyRow.version.desc())
-        .limit(1)
+        select(PolicyRow).where(PolicyRow.effective_from <= now).order_by(PolicyRow.version.desc()).limit(1)
     )
     assert row is not None, "the first version is in force since 1970"
     return _enacted(row)
@@ -187,8 +190,11 @@ async def newest(session: AsyncSession) -> Policy:
 
 async def next_change(session: AsyncSession, now: datetime) -> datetime | None:
     """Return when other terms come into force after `now`, as far as that is known."""
+    begun = select(func.max(PolicyRow.version)).where(PolicyRow.effective_from <= now).scalar_subquery()
     return await session.scalar(
-        select(func.min(PolicyRow.effective_from)).where(PolicyRow.effective_from > now)
+        select(func.min(PolicyRow.effective_from)).where(
+            PolicyRow.version > begun, PolicyRow.effective_from > now
+        )
     )
 
 
@@ -200,10 +206,16 @@ async def versions(session: AsyncSession, wanted: Iterable[int]) -> dict[int, Po
 
 async def history(session: AsyncSession, *, limit: int, before: int | None = None) -> Sequence[Enacted]:
     """Return versions, the newest first; with `before` only older ones than that."""
-    query = select(PolicyRow).order_by(PolicyRow.version.desc()).limit(limit)
+    newer = aliased(PolicyRow)
+    is_replaced = (
+        select(newer.version)
+        .where(newer.version > PolicyRow.version, newer.effective_from <= PolicyRow.effective_from)
+        .exists()
+    )
+    query = select(PolicyRow, is_replaced).order_by(PolicyRow.version.desc()).limit(limit)
     if before is not None:
         query = query.where(PolicyRow.version < before)
-    return [_enacted(row) for row in await session.scalars(query)]
+    return [_enacted(row, is_replaced=replaced) for row, replaced in await session.execute(query)]
 
 
 async def enact(
@@ -214,6 +226,7 @@ async def enact(
     effective_from: datetime,
     actor: str,
     reason: str,
+    replace_planned: bool = False,
     now: datetime,
 ) -> Enacted:
     """Make the next version of the terms. What was bought before it is in force keeps its own.
@@ -225,6 +238,7 @@ async def enact(
         effective_from: When it comes into force.
         actor: Who asks.
         reason: For everybody who reads the history.
+        replace_planned: May begin before versions that are planned, which then never come into force.
         now: Business time.
 
     Raises:
@@ -233,7 +247,8 @@ async def enact(
         PolicyInvalidError: A value is none that the terms can have; names each of them.
         PolicyUnchangedError: Nothing is different.
         PolicyPastError: It would have been in force before now.
-        PolicyOrderError: A version before it comes into force later.
+        PolicyFarError: It would come into force in more than a year.
+        PolicyOrderError: A version before it comes into force later, and is not to be replaced.
     """
     if len(reason.strip()) < REASON_LEAST:
         raise ReasonTooShortError(REASON_LEAST)
@@ -242,16 +257,21 @@ async def enact(
     base = await newest(session)
     if base.version != base_version:
         raise PolicyMovedError(base.version)
-    terms = amended(base, changes)
     if effective_from < now:
         raise PolicyPastError(now)
-    planned = await session.scalar(select(func.max(PolicyRow.effective_from)))
-    if planned is not None and effective_from < planned:
+    if effective_from > now + _AHEAD_MOST:
+        raise PolicyFarError(now + _AHEAD_MOST)
+    planned = await session.scalar(
+        select(func.max(PolicyRow.effective_from)).where(PolicyRow.effective_from > effective_from)
+    )
+    # The same terms as planned, only sooner, are something new.
+    terms = amended(base, changes) if planned is None else _next(base, changes)
+    if planned is not None and not replace_planned:
         raise PolicyOrderError(planned)
     values = {name: getattr(terms, name) for name in terms.__struct_fields__}
     values["booking_tiers"] = msgspec.to_builtins(terms.booking_tiers)
     made = {"effective_from": effective_from, "actor": actor, "reason": reason}
-    await session.execute(insert(PolicyRow).values(**values, **made))
+    await session.execute(insert(PolicyRow).values(**values, **made, replaces_planned=planned is not None))
     return Enacted(policy=terms, effective_from=effective_from, actor=actor, reason=reason)
 
 
@@ -262,6 +282,13 @@ def amended(base: Policy, changes: Changes) -> Policy:
         PolicyInvalidError: A value is none that the terms can have; names each of them.
         PolicyUnchangedError: Nothing is different.
     """
+    terms = _next(base, changes)
+    if msgspec.structs.replace(terms, version=base.version) == base:
+        raise PolicyUnchangedError
+    return terms
+
+
+def _next(base: Policy, changes: Changes) -> Policy:
     wanted = {
         name: value for name in changes.__struct_fields__ if (value := getattr(changes, name)) is not UNSET
     }
@@ -270,10 +297,7 @@ def amended(base: Policy, changes: Changes) -> Policy:
         raise PolicyInvalidError(found)
     if "package_expiry" in wanted:
         wanted["package_expiry"] = PackageExpiry(wanted["package_expiry"])
-    terms = msgspec.structs.replace(base, **wanted)
-    if terms == base:
-        raise PolicyUnchangedError
-    return msgspec.structs.replace(terms, version=base.version + 1)
+    return msgspec.structs.replace(base, **wanted, version=base.version + 1)
 
 
 def problems(terms: dict[str, Any]) -> Iterator[Problem]:
@@ -333,8 +357,14 @@ def _problems_of_tiers(tiers: Sequence[Tier]) -> Iterator[Problem]:
 _TIER_MOST = 100_000_000_000
 
 
-def _enacted(row: PolicyRow) -> Enacted:
-    return Enacted(policy=_policy(row), effective_from=row.effective_from, actor=row.actor, reason=row.reason)
+def _enacted(row: PolicyRow, *, is_replaced: bool = False) -> Enacted:
+    return Enacted(
+        policy=_policy(row),
+        effective_from=row.effective_from,
+        actor=row.actor,
+        reason=row.reason,
+        is_replaced=is_replaced,
+    )
 
 
 def _policy(row: PolicyRow) -> Policy:

@@ -18,7 +18,7 @@ from billing import divisions, ledger, maturity, outbox, packages, payment_moves
 from billing.crashpoints import crashpoint
 from billing.divisions import Division
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
-from billing.facts import Decision, LessonFacts, Presence, decide, decide_booking
+from billing.facts import Decision, LessonFacts, decide, decide_booking, is_absent
 from billing.ledger import Order
 from billing.messages import HoldAdjusted, WalletChanged
 from billing.models import (
@@ -73,7 +73,7 @@ class Reconsidered(msgspec.Struct, frozen=True):
     to_review: tuple[HoldId, ...] = ()
 
 
-def _take(which: ColumnElement[bool]) -> Select[FactsRow, Sequence[UUID], Sequence[int], bool]:
+def _take(which: ColumnElement[bool]) -> Select[FactsRow, Sequence[UUID], Sequence[int], bool, bool]:
     """Return the statement that takes a lesson off the list, and reads what decides its money.
 
     That is frozen: it stands since the facts were written, under the lock of the lesson.
@@ -85,6 +85,9 @@ def _take(which: ColumnElement[bool]) -> Select[FactsRow, Sequence[UUID], Sequen
             func.array_agg(PresenceRow.student_id),
             func.array_agg(PresenceRow.attended_s),
             select(Payment.id).where(Payment.lesson_id == FactsRow.lesson_id).exists(),
+            select(Hold.id)
+            .where(Hold.lesson_id == FactsRow.lesson_id, Hold.source_kind == SourceKind.PACKAGE_SLICE)
+            .exists(),
         )
         .join(taken, (taken.c.lesson_id == FactsRow.lesson_id) & (taken.c.version == FactsRow.version))
         .outerjoin(
@@ -122,6 +125,8 @@ class _Claimed(msgspec.Struct, frozen=True):
     """Seconds by student; who was never there is not among them."""
     is_booked: bool
     """Whether payments belong to it."""
+    is_packed: bool
+    """Whether packages pay for it."""
 
 
 async def due(session: AsyncSession, facts: LessonFacts, *, now: datetime) -> bool:
@@ -150,13 +155,11 @@ async def foresee(session: AsyncSession, facts: LessonFacts) -> Sequence[Foresee
     Of packages only those that are paid: a lesson that was not given goes back to its package.
     """
     held = select(Hold).where(Hold.lesson_id == facts.lesson_id, Hold.status == HoldStatus.HELD)
-    if facts.tutor_absent or facts.cancelled:
-        held = held.where(Hold.source_kind != SourceKind.PACKAGE_SLICE)
     holds = (await session.scalars(held.order_by(Hold.id))).all()
-    attended = {student_id: presence.attended_s for student_id, presence in facts.students.items()}
     return [
         Foreseen(OwnerId(hold.student_id), Money(hold.amount, hold.currency), decision)
-        for hold, _, decision in await _decided(session, holds, facts, attended)
+        for hold, _, decision in await _decided(session, holds, facts, _attended(facts))
+        if hold.source_kind != SourceKind.PACKAGE_SLICE or decision.cause is Cause.ATTENDANCE
     ]
 
 
@@ -202,12 +205,13 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
         return Reconsidered()
     version = newest.version + 1
     await _write_facts(session, facts, version, now)
+    attended = _attended(facts)
     adjusted: list[HoldId] = []
     to_review: list[HoldId] = []
     booked = {payment.hold_id: payment for payment in await payment_moves.of_lesson(session, facts.lesson_id)}
     for hold, latest in await _settled_holds(session, facts.lesson_id):
         assert latest.threshold_percent is not None, "facts decided it, so it has a threshold"
-        decision = _judged(hold, latest.threshold_percent, facts)
+        decision = _judged(hold, latest.threshold_percent, facts, attended)
         payment = booked.get(hold.id)
         if decision.to_student == latest.to_student:
             await reviews.forget(session, hold, facts.lesson_id)
@@ -228,7 +232,7 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     returned = await packages.returned(session, facts.lesson_id)
     terms = await policy.versions(session, {hold.policy_version for hold in returned})
     for hold in returned:
-        decision = _judged(hold, terms[hold.policy_version].attendance_percent, facts)
+        decision = _judged(hold, terms[hold.policy_version].attendance_percent, facts, attended)
         if decision.to_student == hold.amount:
             await reviews.forget(session, hold, facts.lesson_id)
         else:
@@ -272,15 +276,15 @@ def judge(
 
 
 async def _claim(
-    session: AsyncSession, take: Select[FactsRow, Sequence[UUID], Sequence[int], bool], lesson_id: UUID
+    session: AsyncSession, take: Select[FactsRow, Sequence[UUID], Sequence[int], bool, bool], lesson_id: UUID
 ) -> _Claimed | None:
     """Take a lesson off the list of those that are due; return None if it is not there (any more)."""
     row = (await session.execute(take, {"lesson": lesson_id})).one_or_none()
     if row is None:
         return None
-    facts, students, seconds, is_booked = row
+    facts, students, seconds, is_booked, is_packed = row
     # Of a lesson without students the one row is empty.
-    return _Claimed(facts, dict(zip(students, seconds, strict=True)), is_booked)
+    return _Claimed(facts, dict(zip(students, seconds, strict=True)), is_booked, is_packed)
 
 
 async def _settle(session: AsyncSession, claimed: _Claimed, now: datetime) -> Settled:
@@ -288,8 +292,10 @@ async def _settle(session: AsyncSession, claimed: _Claimed, now: datetime) -> Se
     crashpoint("settlement.claimed")
     facts, attended = claimed.facts, claimed.attended
     lesson_id = facts.lesson_id
-    if facts.tutor_absent or facts.cancelled:
-        await packages.return_lesson(session, lesson_id, now=now)
+    if claimed.is_packed:
+        await packages.return_lesson(
+            session, lesson_id, lambda percent: facts.cancelled or _is_absent(facts, percent), now=now
+        )
     booked = await payment_moves.of_lesson(session, lesson_id) if claimed.is_booked else ()
     holds = (await session.scalars(_HELD, {"lesson": lesson_id})).all()
     if not holds and not booked:
@@ -348,15 +354,7 @@ async def _decided(
         (
             hold,
             terms[hold.policy_version],
-            judge(
-                hold,
-                terms[hold.policy_version].attendance_percent,
-                attended_s=attended.get(OwnerId(hold.student_id), 0),
-                tutor_attended_s=facts.tutor_attended_s,
-                total_s=facts.total_s,
-                tutor_absent=facts.tutor_absent,
-                cancelled=facts.cancelled,
-            ),
+            _judged(hold, terms[hold.policy_version].attendance_percent, facts, attended),
         )
         for hold in holds
     ]
@@ -405,16 +403,35 @@ async def _adjust(
     return True
 
 
-def _judged(hold: Hold, threshold_percent: int, facts: LessonFacts) -> Decision:
+def _judged(
+    hold: Hold,
+    threshold_percent: int,
+    facts: FactsRow | LessonFacts,
+    attended: Mapping[OwnerId, int] | Mapping[UUID, int],
+) -> Decision:
     return judge(
         hold,
         threshold_percent,
-        attended_s=facts.students.get(OwnerId(hold.student_id), Presence(0)).attended_s,
+        attended_s=attended.get(OwnerId(hold.student_id), 0),
         tutor_attended_s=facts.tutor_attended_s,
         total_s=facts.total_s,
-        tutor_absent=facts.tutor_absent,
+        tutor_absent=_is_absent(facts, threshold_percent),
         cancelled=facts.cancelled,
     )
+
+
+def _is_absent(facts: FactsRow | LessonFacts, own_percent: int) -> bool:
+    """Say whether the lesson counts as not given to a hold whose terms name this threshold."""
+    return is_absent(
+        facts.tutor_attended_s,
+        planned_s=facts.planned_s,
+        total_s=facts.total_s,
+        threshold_percent=facts.tutor_percent(own_percent) if isinstance(facts, FactsRow) else own_percent,
+    )
+
+
+def _attended(facts: LessonFacts) -> Mapping[OwnerId, int]:
+    return {student_id: presence.attended_s for student_id, presence in facts.students.items()}
 
 
 async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, Settlement]]:

@@ -8,17 +8,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import delete, update
+import structlog
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import card_disputes, card_payments, card_refunds, jobs, payouts, top_ups
 from billing.crashpoints import crashpoint
-from billing.models import StripeEvent
+from billing.errors import InvalidEventError, StripeRefusedError
+from billing.models import FindingOutcome, PayoutAccount, StripeEvent, StripeFinding
 from billing.stripe_api import StripeApi
 from billing.stripe_objects import tagged
 from billing.stripe_webhooks import Event
 
+log = structlog.get_logger()
+
+# Stripe's word for what it does not have.
+MISSING = "resource_missing"
 # Kind of the job that handles one event.
 JOB = "stripe_event"
 
@@ -134,7 +140,17 @@ TABLE: Mapping[str, Handler] = {
 
 
 async def receive(session: AsyncSession, event: Event, *, now: datetime) -> None:
-    """Store an event and the job that handles it; one that comes again and is not handled yet is tried again at once."""
+    """Store an event and the job that handles it; one that comes again and is not handled yet is tried again at once.
+
+    Raises:
+        InvalidEventError: It names no object although its type has one, or an account that is not ours.
+    """
+    if event.type in TABLE and not event.object_id:
+        raise InvalidEventError("it names no object")
+    if event.account is not None:
+        ours = select(PayoutAccount.id).where(PayoutAccount.stripe_account == event.account)
+        if await session.scalar(ours) is None:
+            raise InvalidEventError("its account is none of ours")
     values = {
         "id": event.id,
         "type": event.type,
@@ -172,6 +188,8 @@ async def handle(
 ) -> None:
     """Job: fetch what an event is about, and apply it with the end of the job.
 
+    What Stripe does not have will not be there next time either: it is written down, and the event is handled.
+
     Raises:
         BillingError: Stripe is away, or what it says does not fit; the job is tried again.
     """
@@ -179,7 +197,14 @@ async def handle(
     async with sessions() as session:
         event = await session.get_one(StripeEvent, event_id)
     handler = table.get(event.type)
-    effect = await handler(api, event) if handler is not None and event.handled_at is None else None
+    effect: Effect | None = None
+    if handler is not None and event.handled_at is None:
+        try:
+            effect = await handler(api, event)
+        except StripeRefusedError as error:
+            if error.stripe_code != MISSING:
+                raise
+            effect = _missing(event)
     crashpoint("webhook.fetched")
     async with sessions.begin() as session:
         if effect is not None:
@@ -188,3 +213,20 @@ async def handle(
         handled = update(StripeEvent).where(StripeEvent.id == event_id, StripeEvent.handled_at.is_(None))
         await session.execute(handled.values(handled_at=now))
         await jobs.finish(session, claim)
+
+
+def _missing(event: StripeEvent) -> Effect:
+    """Return what writes down that Stripe told of something it does not have.
+
+    Closed from the start: nothing waits for it, and money that moved is found by the reconciliation.
+    """
+    log.warning("stripe_object_missing", event_id=event.id, type=event.type, object_id=event.object_id)
+    finding = insert(StripeFinding).values(subject=f"event:{event.id}", outcome=FindingOutcome.MISSING_THERE)
+    detail = {"type": event.type, "object": event.object_id, "account": event.account}
+
+    async def effect(session: AsyncSession, now: datetime) -> None:
+        await session.execute(
+            finding.values(detail=detail, found_at=now, solved_at=now).on_conflict_do_nothing()
+        )
+
+    return effect

@@ -121,7 +121,7 @@ CHECKS = (
         from lesson_facts f join room r on r.id = f.lesson_id
         join lateral (
           select attendance_percent from policy where effective_from <= f.ended_at
-          order by effective_from desc, version desc limit 1
+          order by version desc limit 1
         ) p on true
         where f.absence_percent <> p.attendance_percent
         """,

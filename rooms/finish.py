@@ -137,8 +137,10 @@ def _row(state: State, identity: Identity, attended: Attended, threshold_percent
     """Measure one person: the tutor against the plan, a student against what the tutor gave."""
     planned_s, total_s = _totals(state)
     against_s = planned_s if identity == state.spec.owner else total_s
-    # Nobody has attended a lesson that ended before it began, although of 0 s none are required.
-    reached = times.student_reached(attended.attended_s, against_s, threshold_percent=threshold_percent)
+    # Nobody has attended a lesson that ended before it began, although of 0 s none are required, or of anything 0 %.
+    reached = total_s > 0 and times.student_reached(
+        attended.attended_s, against_s, threshold_percent=threshold_percent
+    )
     return AttendanceRow(
         user_id=identity,
         attended_s=attended.attended_s,

@@ -10,6 +10,7 @@ A receipt is bytes, not a document: the one encoding of its content, so that no 
 
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import facts, policy
@@ -38,6 +39,8 @@ CONTEXT = b"fourtalk receipt 1\n"
 PURPOSE = b"fourtalk receipts"
 # A receipt of a lesson of hours with a poll every 30 s stays below 1 MB; what is larger is none of ours.
 BYTES_MOST = 8 * 1024 * 1024
+# Of what is made now; version 1 is still proven, and still made of what its rule decided.
+VERSION = 2
 
 
 class ReceiptError(Exception):
@@ -77,7 +80,7 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the student, merged and clipped to the window."""
     tutor_attended_s: int
     tutor_threshold_percent: int
-    """Of the terms in force when the lesson ended."""
+    """Of the hold's terms; in version 1 of the terms in force when the lesson ended."""
     tutor_required_s: int
 
 
@@ -120,7 +123,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was bought, who was there, and what became of the money."""
 
-    version: int = 1
+    version: int
+    """2, or 1 where one threshold measured the tutor for all holds of the lesson, whatever their terms."""
     hold_id: UUID
     lesson_id: UUID | None
     student_id: UUID
@@ -223,6 +227,7 @@ async def build(session: AsyncSession, hold_id: UUID) -> Receipt:
     evidence = await _evidence(session, hold) if window is not None else ()
     terms = (await policy.versions(session, [hold.policy_version]))[hold.policy_version]
     return Receipt(
+        version=await _version(session, settlements),
         hold_id=hold.id,
         lesson_id=hold.lesson_id,
         student_id=hold.student_id,
@@ -244,6 +249,15 @@ async def build(session: AsyncSession, hold_id: UUID) -> Receipt:
 
 
 # --- Building ---------------------------------------------------------------------------------------------------
+
+
+async def _version(session: AsyncSession, settlements: Sequence[Settlement]) -> int:
+    """Return 1 where facts of once decided, so that a receipt stays what it was."""
+    keys = [(row.lesson_id, row.facts_version) for row in settlements if row.facts_version is not None]
+    query = select(FactsRow.lesson_id).where(
+        tuple_(FactsRow.lesson_id, FactsRow.version).in_(keys), ~FactsRow.is_by_hold
+    )
+    return 1 if await session.scalar(query.limit(1)) is not None else VERSION
 
 
 async def _window(session: AsyncSession, lesson_id: UUID | None) -> Window | None:
@@ -307,8 +321,8 @@ async def _measured(session: AsyncSession, hold: Hold, row: Settlement) -> Measu
         threshold_percent=row.threshold_percent,
         intervals=msgspec.convert(presence.intervals, tuple[Interval, ...]) if presence else (),
         tutor_attended_s=told.tutor_attended_s,
-        tutor_threshold_percent=told.absence_percent,
-        tutor_required_s=facts.required_s(told.planned_s, told.absence_percent),
+        tutor_threshold_percent=told.tutor_percent(row.threshold_percent),
+        tutor_required_s=facts.required_s(told.planned_s, told.tutor_percent(row.threshold_percent)),
     )
 
 
@@ -324,7 +338,7 @@ def _read(data: bytes) -> Signed:
         signed = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReceiptError(f"it is no receipt: {error}") from None
-    if signed.receipt.version != 1:
+    if signed.receipt.version not in (1, VERSION):
         raise ReceiptError(f"version {signed.receipt.version} is not known here")
     if msgspec.json.encode(signed) != data:
         raise ReceiptError("its bytes are not those that were signed")
@@ -392,13 +406,14 @@ def _decide(receipt: Receipt, measured: Measured) -> facts.Decision:
         attended_s=measured.attended_s,
         total_s=measured.total_s,
         threshold_percent=receipt.policy.attendance_percent,
-        tutor_absent=measured.tutor_attended_s < measured.tutor_required_s,
+        # In fewer seconds than are required: the same as by the threshold, since seconds are whole.
+        tutor_absent=measured.total_s == 0 or measured.tutor_attended_s < measured.tutor_required_s,
         cancelled=False,
     )
 
 
 def _measure(receipt: Receipt, told: Measured) -> Measured:
-    """Return what the evidence proves; how far it reaches and the tutor's threshold are taken as told."""
+    """Return what the evidence proves; how far it reaches is taken as told, in version 1 the tutor's threshold too."""
     window = receipt.window
     if window is None:
         raise ReceiptError("attendance without a window")
@@ -413,16 +428,18 @@ def _measure(receipt: Receipt, told: Measured) -> Measured:
     tutor = found.get(Identity(str(receipt.tutor_id)), attendance.NOT_SEEN)
     planned_s = attendance.total_s(window.starts_at, window.ends_at, ended_by_tutor_at=None)
     total_s = attendance.total_s(window.starts_at, window.ends_at, ended_by_tutor_at=window.ended_at)
+    own_percent = receipt.policy.attendance_percent
+    tutor_percent = told.tutor_threshold_percent if receipt.version == 1 else own_percent
     return Measured(
         known_until=told.known_until,
         total_s=total_s,
         attended_s=student.attended_s,
         percent=facts.percent(student.attended_s, total_s),
-        threshold_percent=receipt.policy.attendance_percent,
+        threshold_percent=own_percent,
         intervals=tuple(Interval(span.start, span.end, span.sources) for span in student.intervals),
         tutor_attended_s=tutor.attended_s,
-        tutor_threshold_percent=told.tutor_threshold_percent,
-        tutor_required_s=facts.required_s(planned_s, told.tutor_threshold_percent),
+        tutor_threshold_percent=tutor_percent,
+        tutor_required_s=facts.required_s(planned_s, tutor_percent),
     )
 
 

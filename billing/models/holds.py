@@ -149,6 +149,7 @@ class FactsRow(Base):
     total_s: Mapped[int]
     tutor_attended_s: Mapped[int]
     tutor_absent: Mapped[bool]
+    """By the policy when the lesson ended: of the lesson as a whole. Each hold has terms of its own."""
     cancelled: Mapped[bool]
     actor: Mapped[str | None]
     """Who cancelled the lesson."""
@@ -156,6 +157,8 @@ class FactsRow(Base):
     """Why it was cancelled."""
     absence_percent: Mapped[int] = mapped_column(Integer)
     """The policy's threshold when the lesson ended; `checks.py` measures `tutor_absent` against it."""
+    is_by_hold: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Each hold measures the tutor by its own terms. Facts of once have measured all of them by `absence_percent`."""
     ended_at: Mapped[datetime]
     evidence: Mapped[dict[str, Any]]
     digest: Mapped[bytes] = mapped_column(LargeBinary)
@@ -163,6 +166,10 @@ class FactsRow(Base):
     recorded_at: Mapped[datetime]
     known_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """By the database's clock: evidence stored later is not in these facts."""
+
+    def tutor_percent(self, own_percent: int) -> int:
+        """Return what the tutor is measured by for a hold whose terms name this threshold."""
+        return own_percent if self.is_by_hold else self.absence_percent
 
 
 class PresenceRow(Base):

@@ -180,7 +180,7 @@ class StripeFinding(Base):
     )
 
     subject: Mapped[str] = mapped_column(primary_key=True)
-    """The balance transaction, `journal:<id>`, or `balance:<currency>`."""
+    """The balance transaction, `journal:<id>`, `balance:<currency>`, or `event:<id>`."""
     outcome: Mapped[str]
     detail: Mapped[dict[str, Any]]
     found_at: Mapped[datetime]

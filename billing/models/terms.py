@@ -22,7 +22,8 @@ class PackageExpiry(StrEnum):
 class PolicyRow(Base):
     """One version of the terms. Append-only; a hold keeps the version it was placed under.
 
-    A version comes into force no earlier than the one before it (trigger), so the newest that is in force counts.
+    Of the versions that have begun the newest counts. It begins no earlier than those before it (trigger), unless it
+    says that it replaces what is only planned: that is never in force then.
     """
 
     __tablename__ = "policy"
@@ -81,5 +82,6 @@ class PolicyRow(Base):
     package_expiry: Mapped[str] = mapped_column(server_default=text("'release'"))
     package_warning_days: Mapped[int] = mapped_column(Integer, server_default=text("7"))
     package_refund_days: Mapped[int] = mapped_column(Integer, server_default=text("14"))
+    replaces_planned: Mapped[bool] = mapped_column(server_default=text("false"))
     actor: Mapped[str]
     reason: Mapped[str]

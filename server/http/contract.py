@@ -131,7 +131,8 @@ class _Schemas:
 
     def __init__(self, kinds: Iterable[Any]) -> None:
         known = list(dict.fromkeys(one for kind in kinds for one in alternatives(kind)))
-        refs, self.components = msgspec.json.schema_components(map(_describable, known), ref_template=_REF)
+        refs, components = msgspec.json.schema_components(map(_describable, known), ref_template=_REF)
+        self.components: Schema = _in_ecma(components)
         self._refs = dict(zip(known, refs, strict=True))
 
     def ref(self, kind: Any) -> Schema:
@@ -148,6 +149,19 @@ class _Schemas:
 def alternatives(kind: Any) -> tuple[Any, ...]:
     """Return the types of a union, or the one type. An answer may be one of several Structs without a tag."""
     return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+
+
+def _in_ecma(schema: Any, name: str = "") -> Any:
+    """Write the end of patterns as JSON schema does: there `$` is the end, for Python it is before a last newline too."""
+    match schema:
+        case dict():
+            return {key: _in_ecma(value, key) for key, value in schema.items()}
+        case list():
+            return [_in_ecma(value) for value in schema]
+        case str() if name == "pattern" and schema.endswith(r"\Z"):
+            return schema.removesuffix(r"\Z") + "$"
+        case _:
+            return schema
 
 
 def _describable(kind: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from billing.explanation import CLOSING, LATER, OUTCOMES, TEXTS, Locale, explain
 from billing.hold_views import Adjustment, Attendance, HoldView
-from billing.models import Cause, HoldId, HoldStatus, OwnerId, SourceKind
+from billing.models import Cause, HoldId, HoldStatus, OwnerId, PackageExpiry, SourceKind
 from tests.billing.world import FIRST_TERMS, usd
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -95,7 +95,7 @@ def test_both_languages_say_the_same_things_with_the_same_facts() -> None:
 @pytest.mark.parametrize(
     ("view", "facts"),
     [
-        (hold(None), ["100.00 USD", "20 %"]),
+        (hold(None, source_kind=SourceKind.COURSE_SESSION), ["100.00 USD", "20 %"]),
         (hold("attendance", attended(4_800, 3_000)), ["1:20:00", "88 %", "18:00", "30.00", "70.00", "50:00"]),
         (hold("attendance", attended(900)), ["15:00", "16 %", "18:00", "100.00", "3:00", "1:30:00"]),
         (hold("tutor_absent", attended(5_400, 600)), ["10:00", "18:00", "8:00", "100.00", "100 %"]),
@@ -131,6 +131,25 @@ def test_what_decided_is_said_with_its_numbers_and_terms(
     assert "{" not in said
 
 
+@pytest.mark.parametrize("locale", LOCALES)
+def test_what_is_held_is_said_by_what_will_decide_it(locale: Locale) -> None:
+    """Of a booking that is who came; a lesson of a package that nobody takes goes by the rule of its end."""
+    refunding = msgspec.structs.replace(TERMS, package_expiry=PackageExpiry.REFUND)
+    of_package: dict[str, Any] = {"source_kind": SourceKind.PACKAGE_SLICE}
+    course = explain(hold(None, source_kind=SourceKind.COURSE_SLICE), locale)
+    booking = explain(hold(None), locale)
+    taken = explain(hold(None, **of_package), locale)
+    released = explain(hold(None, lesson_id=None, **of_package), locale)
+    refunded = explain(hold(None, lesson_id=None, policy=refunding, **of_package), locale)
+
+    unused = {rule: TEXTS[locale][f"unused_{rule}"] for rule in ("release", "refund")}
+    assert "%" not in booking
+    assert all("20 %" in said for said in (course, taken))
+    assert (unused["release"] in taken, unused["refund"] in refunded) == (True, True)
+    assert released == refunded.replace(unused["refund"], unused["release"])
+    assert "%" not in released
+
+
 @pytest.mark.parametrize(
     ("view", "changed"),
     [
@@ -163,7 +182,7 @@ def test_a_cancellation_says_whose_it_was_and_the_reason_of_people(who: str | No
     said = explain(hold("cancelled", settled_by=who, reason="Illness."))
 
     assert said == (
-        f"{deed}, so 100.00 USD went back to the student. Had the lesson been given, the student's attendance would have"
+        f"{deed}, so 100.00 USD went back to the student. Had the lesson been given, what happened in it would have"
         " decided. The terms of version 3 are what counts." + ("" if who == "system" else " Reason: Illness.")
     )
     assert "Reason" not in explain(hold("cancelled", settled_by=who))
@@ -210,4 +229,6 @@ def test_what_came_later_is_said_with_what_holds_now(cause: str, locale: Locale)
     assert all(fact in added for fact in ("2026-03-01", "10.00 USD", "20.00 USD", "70.00 USD"))
     by_evidence = cause == "adjustment"
     assert ("1:20:00" in added) is by_evidence
+    would = {"en": "would be as before", "vi": "mọi thứ vẫn như trước"}[locale]
+    assert (would in added) is not by_evidence
     assert ("We looked again." in added) is not by_evidence

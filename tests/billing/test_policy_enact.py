@@ -13,8 +13,9 @@ from msgspec import UNSET
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from billing import lifetime, policy
+from billing import back_test, lifetime, policy, settlement
 from billing.errors import (
+    PolicyFarError,
     PolicyInvalidError,
     PolicyMovedError,
     PolicyOrderError,
@@ -22,7 +23,7 @@ from billing.errors import (
     Problem,
 )
 from billing.hold_views import view
-from billing.models import PackageExpiry, SourceKind
+from billing.models import Cause, PackageExpiry, SourceKind
 from billing.money import BPS_WHOLE, Money, split
 from billing.policy import RANGES, Changes, Policy, Tier
 from tests.billing.seller import Seller, enact
@@ -52,6 +53,7 @@ async def make(
     base: int = 1,
     at: datetime = NOW,
     reason: str = REASON,
+    replace_planned: bool = False,
     now: datetime = NOW,
 ) -> policy.Enacted:
     async with sessions.begin() as session:
@@ -62,6 +64,7 @@ async def make(
             effective_from=at,
             actor=f"admin:{uuid4()}",
             reason=reason,
+            replace_planned=replace_planned,
             now=now,
         )
 
@@ -234,6 +237,41 @@ async def test_terms_that_are_planned_are_not_overtaken_but_may_be_corrected(ses
         assert (await policy.current(session, NOW)).min_price == 100
 
 
+async def test_terms_that_are_planned_can_be_replaced_before_they_begin_and_stay_in_the_history(
+    sessions: Sessions,
+) -> None:
+    day = timedelta(days=1)
+    await make(sessions, Changes(min_price=200), at=NOW + 30 * day)
+    await make(sessions, Changes(min_price=300), base=2, at=NOW + 40 * day)
+
+    sooner = await make(sessions, Changes(), base=3, at=NOW + 35 * day, replace_planned=True)
+
+    async with sessions() as session:
+        prices = [
+            (await policy.current(session, NOW + days * day)).min_price for days in (0, 30, 35, 40, 366)
+        ]
+        changes = [await policy.next_change(session, NOW + days * day) for days in (0, 30, 35)]
+        history = await policy.history(session, limit=9)
+    assert prices == [100, 200, 300, 300, 300]
+    assert changes == [NOW + 30 * day, sooner.effective_from, None]
+    assert [(one.policy.version, one.is_replaced) for one in history] == [
+        (4, False),
+        (3, True),
+        (2, False),
+        (1, False),
+    ]
+
+
+async def test_nobody_plans_terms_for_later_than_in_a_year(sessions: Sessions) -> None:
+    year, tick = timedelta(days=366), timedelta(microseconds=1)
+
+    with pytest.raises(PolicyFarError) as error:
+        await make(sessions, Changes(min_price=200), at=NOW + year + tick)
+    await make(sessions, Changes(min_price=200), at=NOW + year)
+
+    assert error.value.facts == {"until": NOW + year}
+
+
 async def test_of_two_who_change_the_same_version_one_does(sessions: Sessions) -> None:
     made = await asyncio.gather(
         *(make(sessions, Changes(min_price=price)) for price in (200, 300, 400)), return_exceptions=True
@@ -255,6 +293,58 @@ async def test_story_12_an_old_hold_keeps_the_old_split_and_threshold(sessions: 
         shown = await view(session, old)
     assert (shown.tutor_share, shown.platform_share) == (Money(3_000), Money(7_000))
     assert (shown.policy.version, shown.policy.course_platform_bps) == (1, 3_000)
+
+
+async def test_of_one_lesson_each_sale_measures_the_tutor_by_its_own_terms(sessions: Sessions) -> None:
+    student, newer, tutor, lesson = owner(), owner(), owner(), uuid4()
+    for one in (student, newer):
+        await fund(sessions, one, 10_000)
+    [old] = await buy(sessions, student, new_hold(10_000, lesson_id=lesson, tutor_id=tutor))
+    made = await enact(sessions, Changes(attendance_percent=60))
+    wanted = new_hold(10_000, lesson_id=lesson, tutor_id=tutor, policy_version=made.version)
+    [new] = await buy(sessions, newer, wanted)
+    # 40 of 90 minutes, which 20 % are less than, and 60 % more.
+    known = facts(lesson, {student: 2_400, newer: PLANNED_S}, tutor_id=tutor, tutor_attended_s=2_400)
+    known = msgspec.structs.replace(known, tutor_absent=True)
+
+    await end(sessions, known)
+
+    async with sessions() as session:
+        before, after = await view(session, old), await view(session, new)
+        again = await back_test.run(session, terms(), since=NOW, until=NOW + timedelta(days=1))
+    assert (before.cause, before.tutor_share, before.refunded) == (Cause.ATTENDANCE, Money(3_000), Money(0))
+    assert (after.cause, after.refunded) == (Cause.TUTOR_ABSENT, Money(10_000))
+    assert before.attendance is not None
+    assert after.attendance is not None
+    assert (before.attendance.tutor_required_s, after.attendance.tutor_required_s) == (1_080, 3_240)
+    assert (again.would_be.released, again.changed) == (2, 1)
+    assert await violations(sessions) == []
+
+    # What comes late changes the sale that it says something else of, and no other.
+    late = facts(lesson, {student: 2_400, newer: PLANNED_S}, tutor_id=tutor, tutor_attended_s=PLANNED_S - 1)
+    async with sessions.begin() as session:
+        heard = await settlement.reconsider(session, late, now=NOW)
+    assert (*heard.adjusted, *heard.to_review) == (new,)
+    assert await violations(sessions) == []
+
+
+async def test_whether_a_lesson_goes_back_is_asked_of_the_terms_of_its_package(sessions: Sessions) -> None:
+    seller, kept, missed = Seller(sessions), uuid4(), uuid4()
+    old = await seller.sell(lessons=1)
+    await enact(sessions, Changes(attendance_percent=60))
+    new = await seller.sell(lessons=1)
+    await seller.use(old, kept)
+    await seller.use(new, missed)
+
+    for lesson in (kept, missed):
+        known = facts(lesson, {seller.student: PLANNED_S}, tutor_attended_s=PLANNED_S // 2)
+        await end(sessions, msgspec.structs.replace(known, tutor_absent=True))
+
+    assert [await seller.counts(package_id) for package_id in (old, new)] == [
+        ("exhausted", 1, 1, 0),
+        ("active", 1, 0, 1),
+    ]
+    assert await violations(sessions) == []
 
 
 async def test_by_other_terms_what_nobody_took_goes_back(sessions: Sessions) -> None:

@@ -437,6 +437,31 @@ async def test_an_event_that_could_not_be_handled_is_tried_again_when_it_comes_a
     await checked(shop, ann, paid=2_000)
 
 
+async def test_what_stripe_does_not_have_is_written_down_and_not_asked_for_again(shop: Shop) -> None:
+    ann = owner()
+    await shop.start(ann)
+    told = {
+        "object": "event",
+        "created": int(NOW.timestamp()),
+        "livemode": False,
+        "type": "charge.dispute.created",
+        "data": {"object": {"id": "dp_none"}},
+    }
+    await shop.receive(*({**told, "id": f"evt_of_nothing_{number}"} for number in range(2)))
+
+    await shop.run_jobs()
+
+    assert await shop.waiting() == [top_ups.DUE_JOB]
+    async with shop.sessions() as session:
+        unhandled = await session.scalar(text("select count(*) from stripe_event where handled_at is null"))
+        found = await session.execute(text("select subject, detail->>'object' from stripe_finding"))
+    assert unhandled == 0
+    assert sorted(tuple(row) for row in found) == [
+        (f"event:evt_of_nothing_{number}", "dp_none") for number in range(2)
+    ]
+    assert await violations(shop.sessions) == []
+
+
 async def test_who_lost_the_claim_credits_nothing(shop: Shop) -> None:
     ann = owner()
     step = await shop.start(ann)

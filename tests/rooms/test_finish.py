@@ -10,12 +10,15 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from structlog.testing import capture_logs
 
+from billing.policy import Changes
 from rooms import errors, finish, inbox, journal, messages as m, room
 from rooms.media import room_name
 from rooms.messages import Identity, Presence, RoomStatus
 from rooms.models import MediaEvent
 from rooms.ownership import Leases
 from rooms.registry import Registry
+from tests.billing.seller import enact
+from tests.billing.world import violations
 from tests.rooms.kit import (
     ANN,
     BEN,
@@ -208,9 +211,13 @@ async def test_an_early_end_shortens_what_is_required(sessions: Sessions, clock:
     assert required == {HOST: 720, ANN: 360}
 
 
+@pytest.mark.parametrize("threshold_percent", [20, 0])
 async def test_a_lesson_that_ends_before_it_begins_is_attended_by_nobody(
-    sessions: Sessions, clock: Clock
+    sessions: Sessions, clock: Clock, threshold_percent: int
 ) -> None:
+    """Its tutor gave nothing, even where nothing is asked for."""
+    if threshold_percent != 20:
+        await enact(sessions, Changes(attendance_percent=threshold_percent), at=T0)
     room_id = await create(sessions, lesson(), clock)
     clock.move_to(STARTS - 5 * MINUTE)
 
@@ -222,7 +229,10 @@ async def test_a_lesson_that_ends_before_it_begins_is_attended_by_nobody(
         view = await rooms.ask(room_id, m.ReadAttendance())
 
     assert isinstance(view, m.AttendanceView)
+    assert view.frozen
     assert [(p.attended_s, p.reached) for p in view.people] == [(0, False), (0, False)]
+    assert await rows(sessions, "select tutor_absent from lesson_facts") == [(True,)]
+    assert await violations(sessions) == []
 
 
 async def test_terms_are_those_of_the_lessons_end(sessions: Sessions, clock: Clock) -> None:

@@ -12,11 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import holds
 from billing.models import Cause, OwnerId, SourceKind
+from billing.policy import Changes
 from rooms import finish, journal, messages as m, receipts
 from rooms.errors import NotSettledError
 from rooms.messages import Identity
 from rooms.receipts import Receipt, ReceiptError, Ruling
-from tests.billing.world import NOW, buy, fund, new_hold
+from tests.billing.seller import enact
+from tests.billing.world import NOW, buy, fund, new_hold, violations
 from tests.rooms.kit import ANN, BEN, HOST, MINUTE, T0, Clock, create, lesson, registry, socket
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -171,7 +173,7 @@ async def test_even_our_own_signature_does_not_make_a_wrong_sum_right(
             )
         ],
         "price or the split": [replace(good, amount=0), replace(good, tutor_bps=10_001)],
-        "version 2": [replace(good, version=2)],
+        "version 3": [replace(good, version=3)],
     }
     for why, receipts_ in lies.items():
         for lie in receipts_:
@@ -237,3 +239,46 @@ async def test_what_was_given_back_by_hand_is_proven_by_its_division(sessions: S
     proven = receipts.verify(written(await receipt_of(sessions, hold_id)))
 
     assert (proven.newest.to_student, proven.newest.measured, proven.receipt.window) == (PRICE, None, None)
+
+
+async def test_the_tutor_is_measured_by_the_terms_of_the_sale(sessions: Sessions, clock: Clock) -> None:
+    """A receipt from when one threshold measured the tutor for everybody is still proven by its own rule."""
+    room_id, student = await create(sessions, lesson(evidence="socket"), clock), OwnerId(UUID(ANN))
+    await fund(sessions, student, PRICE)
+    [hold_id] = await buy(sessions, student, new_hold(PRICE, lesson_id=room_id, tutor_id=OwnerId(UUID(HOST))))
+    await enact(sessions, Changes(attendance_percent=60), at=STARTS)
+    async with registry(sessions, clock) as rooms:
+        for who in (HOST, ANN):
+            await rooms.ask(room_id, join(who))
+        clock.move_to(STARTS + 20 * MINUTE)
+        await rooms.ask(room_id, m.Leave(HOST))
+        clock.move_to(STARTS + 60 * MINUTE)
+        await rooms.ask(room_id, m.EndLesson(HOST))
+        await rooms.run_due(STARTS + 62 * MINUTE)
+        await rooms._quiet(rooms._actors[room_id])
+    good = await receipt_of(sessions, hold_id)
+    assert await violations(sessions) == []
+    async with sessions.begin() as session:
+        await session.execute(text("set local session_replication_role = replica"))
+        await session.execute(text("update lesson_facts set is_by_hold = false"))
+    once = await receipt_of(sessions, hold_id)
+
+    proven = receipts.verify(written(good))
+
+    measured = proven.newest.measured
+    assert measured is not None
+    assert (proven.newest.cause, proven.newest.to_student) == (Cause.ATTENDANCE, 0)
+    assert (measured.tutor_threshold_percent, measured.tutor_required_s) == (20, 720)
+    by_all = msgspec.structs.replace(measured, tutor_threshold_percent=60, tutor_required_s=2_160)
+    refund = changed(
+        good.rulings[0],
+        cause=Cause.TUTOR_ABSENT,
+        to_tutor=0,
+        to_platform=0,
+        to_student=PRICE,
+        measured=by_all,
+    )
+    assert (good.version, once.version, once.rulings[0].measured) == (2, 1, by_all)
+    receipts.verify(written(msgspec.structs.replace(once, rulings=(refund,))))
+    with pytest.raises(ReceiptError, match="attendance"):
+        receipts.verify(written(msgspec.structs.replace(good, rulings=(refund,))))

@@ -2,11 +2,13 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import inspect
 
 from rooms import published
 from server import events
@@ -81,6 +83,38 @@ def test_every_request_and_answer_says_what_it_is() -> None:
     for row in TABLE:
         assert row.request.__doc__, f"{row.op} needs a docstring on its request"
         assert row.handler.__doc__, f"{row.op} needs a docstring on its handler"
+
+
+def patterns(kind: object) -> Iterator[str]:
+    """Every pattern of what msgspec knows of a type."""
+    match kind:
+        case inspect.StrType(pattern=str(pattern)):
+            yield pattern
+        case msgspec.Struct():
+            for name in kind.__struct_fields__:
+                yield from patterns(getattr(kind, name))
+        case tuple():
+            for one in kind:
+                yield from patterns(one)
+        case _:
+            return
+
+
+def test_no_request_takes_a_line_more_than_its_pattern(files: dict[str, Any]) -> None:
+    """For Python `$` is before a last newline too, so requests end in `\\Z`; the files say it as JSON schema does."""
+    asked = {pattern for row in TABLE for pattern in patterns(inspect.type_info(row.request))}
+    told = {
+        schema["pattern"]
+        for file in files.values()
+        for kind in file["components"]["schemas"].values()
+        for schema in kind.get("properties", {}).values()
+        if "pattern" in schema
+    }
+
+    assert r"^[A-Z]{2}\Z" in asked
+    assert [pattern for pattern in asked if re.search(r"(?<!\\)\$", pattern)] == []
+    assert r"^[A-Z]{2}$" in told
+    assert [pattern for pattern in told if r"\Z" in pattern] == []
 
 
 def test_every_event_that_is_shown_has_its_row(root: Path) -> None:

@@ -277,13 +277,18 @@ async def test_a_tutor_is_sent_to_stripe_and_paid_there(payday: Payday) -> None:
     await earner.run("pay_out")
 
     assert account in link["url"]
-    assert begun == {"may_receive": False, "may_pay_out": False, "wanted": ["external_account"]}
-    assert whole == {"may_receive": True, "may_pay_out": True, "wanted": []}
+    assert begun == {"may_receive": False, "may_pay_out": False, "wanted": ["external_account"], "test": True}
+    assert whole == {"may_receive": True, "may_pay_out": True, "wanted": [], "test": True}
     assert (
         earner.fake.onboarded_at(account)
         == f"{stage.parts.settings.public_url}/teach/earnings?stripe=returned"
     )
-    assert asked["method"] == "stripe"
+    listed = (await stage.do("withdrawal.list", payday.tutor))["items"]
+    assert (link["test"], asked["method"], [one["test"] for one in (asked, *listed)]) == (
+        True,
+        "stripe",
+        [True, True],
+    )
     assert await earner.has(AccountKind.STRIPE) == [-6_000]
 
 

@@ -169,6 +169,24 @@ async def test_a_signed_body_that_is_no_event_is_400(door: Door, sessions: Sessi
     assert await stored(sessions) == []
 
 
+async def test_what_could_never_be_handled_is_refused_at_the_door(door: Door, sessions: Sessions) -> None:
+    nothing: dict[str, Any] = {"data": {"object": {"object": "dispute"}}}
+    nameless = [
+        await door.post(event(number, type=kind, **fields))
+        for number, (kind, fields) in enumerate(
+            [
+                ("charge.dispute.created", nothing),
+                ("charge.dispute.created", {"data": {"object": {"id": ""}}}),
+                ("payout.paid", {"account": "acct_of_somebody"}),
+                ("of.no.interest", nothing),
+            ]
+        )
+    ]
+
+    assert nameless == [400, 400, 400, 200]
+    assert [row.type for row in await stored(sessions)] == ["of.no.interest"]
+
+
 async def test_the_largest_body_is_read_and_a_larger_one_is_413(door: Door) -> None:
     most = stripe_webhooks.BYTES_MAX
     largest = event(pad="x" * (most - len(event(pad=""))))

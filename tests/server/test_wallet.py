@@ -72,6 +72,18 @@ async def test_only_administrators_adjust(school: School) -> None:
     assert [answer.status_code for answer in answers] == [401, 403, 403]
 
 
+async def test_nobody_adjusts_their_own_wallet_or_gives_to_themself(school: School) -> None:
+    own = adjustment(school.admin.id, 5_000)
+
+    answers = [
+        await school.ask("POST", "/admin/wallet-adjustments", school.admin, own),
+        await school.ask("POST", "/admin/goodwill", school.admin, own | {"why": "outage"}),
+    ]
+
+    assert [(one.status_code, one.json()["code"]) for one in answers] == [(409, "second_person_needed")] * 2
+    assert await school.balance(school.admin) == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [

@@ -102,7 +102,7 @@ class UpdateMe(msgspec.Struct, frozen=True):
     last_name: Name | UnsetType = UNSET
     timezone: Timezone | UnsetType = UNSET
     locale: Locale | UnsetType = UNSET
-    region: Annotated[str, Meta(pattern="^[A-Z]{2}$")] | UnsetType | None = UNSET
+    region: Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")] | UnsetType | None = UNSET
     password: Password | UnsetType = UNSET
     current_password: Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType = UNSET
 

@@ -139,9 +139,13 @@ def checked_timezone(text: str) -> str:
     return text
 
 
+# Files beside the zones that name none: what a machine was set to, and what it falls back to.
+_NO_ZONES = frozenset({"localtime", "posixrules", "Factory"})
+
+
 @functools.cache
 def _timezones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())
+    return frozenset(zoneinfo.available_timezones()) - _NO_ZONES
 
 
 def new_referral_code() -> str:

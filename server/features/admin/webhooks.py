@@ -16,7 +16,7 @@ from server.context import Command, Context
 from server.features.admin.messages import ListWebhooks, WebhookPage, WebhookView
 
 # PostgreSQL has no text with a zero in it.
-_Id = Annotated[str, Meta(pattern=r"^[^\0]+$")]
+_Id = Annotated[str, Meta(pattern=r"^[^\0]+\Z")]
 _Rows = Select[Any, Any, Any, Any, Any, Any]
 """Id, type, what it is about; when it was made, came, and was handled."""
 

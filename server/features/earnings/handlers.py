@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from billing import earnings, lifetime, payout_accounts, policy, withdrawals
-from billing.earnings import WithdrawalView
 from billing.errors import NoPayoutAccountError, WithdrawalNotFoundError
 from billing.models import OwnerId, PayoutAccount, PayoutMethod, Withdrawal, WithdrawalStatus
 from billing.money import Money
 from billing.payout_accounts import BankData
+from billing.stripe_api import StripeApi
 from billing.vault import Vault
 from server import audit, pages
 from server.context import Command, Context
@@ -44,6 +44,7 @@ from server.features.earnings.messages import (
     Spent,
     StripeAccountView,
     WithdrawalPage,
+    WithdrawalView,
 )
 
 # A year of days, or ten of months: more is no screen of anybody's.
@@ -124,7 +125,6 @@ async def onboard_payouts(ctx: Context, command: OnboardPayouts) -> Onboarding:
     Raises:
         StripeError: Stripe is away, or refuses.
     """
-    assert ctx.parts.payments is not None, "whoever serves has a way to pay"
     async with ctx.parts.sessions.begin() as session:
         email = (await user_of(session, ctx.user.user_id)).email
         audit.record(
@@ -139,14 +139,14 @@ async def onboard_payouts(ctx: Context, command: OnboardPayouts) -> Onboarding:
         )
     url = await payout_accounts.onboard(
         ctx.parts.sessions,
-        ctx.parts.payments,
+        _payments(ctx),
         OwnerId(ctx.user.user_id),
         country=command.country,
         email=email,
         return_url=f"{ctx.parts.settings.public_url}/teach/earnings?stripe=returned",
         now=ctx.now,
     )
-    return Onboarding(url)
+    return Onboarding(url, test=not _payments(ctx).is_live)
 
 
 async def get_stripe_account(ctx: Context, _: GetStripeAccount) -> StripeAccountView:
@@ -156,16 +156,16 @@ async def get_stripe_account(ctx: Context, _: GetStripeAccount) -> StripeAccount
         NoPayoutAccountError: Their money does not go there.
         StripeError: Stripe is away.
     """
-    assert ctx.parts.payments is not None, "whoever serves has a way to pay"
     async with ctx.parts.sessions() as session:
         row = await payout_accounts.current(session, OwnerId(ctx.user.user_id))
     if row.stripe_account is None:
         raise NoPayoutAccountError
-    account = await ctx.parts.payments.retrieve_account(row.stripe_account)
+    account = await _payments(ctx).retrieve_account(row.stripe_account)
     return StripeAccountView(
         may_receive=account.may_receive,
         may_pay_out=account.may_pay_out,
         wanted=account.wanted,
+        test=not _payments(ctx).is_live,
     )
 
 
@@ -366,7 +366,7 @@ async def _page(
     )
     shown = found[:limit]
     more = pages.cursor_after(shown[-1].requested_at, shown[-1].id) if len(found) > limit else None
-    return WithdrawalPage(tuple(shown), more)
+    return WithdrawalPage(tuple(_shown(ctx, one) for one in shown), more)
 
 
 async def _status(ctx: Context, withdrawal_id: UUID) -> str | None:
@@ -393,7 +393,18 @@ async def _done(
 
 async def _view(ctx: Context, row: Withdrawal) -> WithdrawalView:
     account = await ctx.session.get_one(PayoutAccount, row.payout_account)
-    return earnings.view(row, account.last4)
+    return _shown(ctx, earnings.view(row, account.last4))
+
+
+def _shown(ctx: Context, found: earnings.WithdrawalView) -> WithdrawalView:
+    """Say of a withdrawal whether it moves money; what goes to a bank is sent by people."""
+    is_test = found.method is PayoutMethod.STRIPE and not _payments(ctx).is_live
+    return WithdrawalView(**msgspec.structs.asdict(found), test=is_test)
+
+
+def _payments(ctx: Context) -> StripeApi:
+    assert ctx.parts.payments is not None, "whoever serves has a way to pay"
+    return ctx.parts.payments
 
 
 def _account(row: PayoutAccount) -> PayoutAccountView:

@@ -7,7 +7,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from billing.earnings import By, Period, Share, Standing, WithdrawalView
+from billing import earnings
+from billing.earnings import By, Period, Share, Standing
 from billing.lifetime import Progress
 from billing.models import NOTE_MOST, REASON_LEAST, PayoutMethod, WithdrawalStatus
 from billing.money import Money
@@ -69,17 +70,17 @@ class SetBankAccount(msgspec.Struct, frozen=True, kw_only=True):
     """Have the caller's money go to a bank account."""
 
     bank_name: Annotated[str, Meta(min_length=1, max_length=200)]
-    account_number: Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z -]{4,38}[0-9A-Za-z]$")]
+    account_number: Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z -]{4,38}[0-9A-Za-z]\Z")]
     """Or an IBAN."""
     account_holder: Annotated[str, Meta(min_length=1, max_length=200)]
     branch: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
-    swift: Annotated[str, Meta(pattern=r"^[0-9A-Z]{8}([0-9A-Z]{3})?$")] | None = None
+    swift: Annotated[str, Meta(pattern=r"^[0-9A-Z]{8}([0-9A-Z]{3})?\Z")] | None = None
 
 
 class OnboardPayouts(msgspec.Struct, frozen=True):
     """Have the caller's money go to them by Stripe, and ask where they tell Stripe who they are."""
 
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")]
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")]
     """ISO 3166-1 alpha-2, of the bank account."""
 
 
@@ -96,12 +97,16 @@ class StripeAccountView(msgspec.Struct, frozen=True, kw_only=True):
     """Its money can go on to the tutor's bank."""
     wanted: tuple[str, ...]
     """What Stripe still wants to know, in its own names, such as `external_account`."""
+    test: bool
+    """Test payments: no money moves."""
 
 
 class Onboarding(msgspec.Struct, frozen=True):
     """Where to go; the address works once, for some minutes."""
 
     url: str
+    test: bool
+    """Test payments: no money moves."""
 
 
 class PayoutAccountView(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +141,13 @@ class ListAllWithdrawals(msgspec.Struct, frozen=True):
     tutor_id: UUID | None = None
     limit: Limit = PAGE
     cursor: Cursor | None = None
+
+
+class WithdrawalView(earnings.WithdrawalView, frozen=True, kw_only=True):
+    """A withdrawal, and whether it is one."""
+
+    test: bool
+    """It goes by test payments: no money moves."""
 
 
 class WithdrawalPage(msgspec.Struct, frozen=True):

@@ -89,7 +89,7 @@ class EndPreview(msgspec.Struct, frozen=True):
     left_s: int
     """Of the planned time."""
     tutor_absent: bool
-    """The tutor was not there for long enough, so everybody is refunded."""
+    """By the terms in force now. What was sold under others goes by those: `students` says it of each."""
     to_tutor: Money
     to_platform: Money
     to_students: Money

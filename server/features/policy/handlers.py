@@ -59,7 +59,8 @@ async def set_policy(ctx: Context, command: SetPolicy) -> PolicyVersion:
         PolicyInvalidError: A value is none that the terms can have; names each of them.
         PolicyUnchangedError: Nothing is different.
         PolicyPastError: They would be in force before now.
-        PolicyOrderError: The version before comes into force later.
+        PolicyFarError: They would be in force in more than a year.
+        PolicyOrderError: The version before comes into force later, and is not to be replaced.
     """
     before = await policy.newest(ctx.session)
     enacted = await policy.enact(
@@ -69,6 +70,7 @@ async def set_policy(ctx: Context, command: SetPolicy) -> PolicyVersion:
         effective_from=command.effective_from or ctx.now,
         actor=f"admin:{ctx.user.user_id}",
         reason=command.reason,
+        replace_planned=command.replace_planned,
         now=ctx.now,
     )
     old, new = (msgspec.to_builtins(terms) for terms in (before, enacted.policy))
@@ -121,6 +123,7 @@ def _version(found: Enacted, names: dict[UUID, str]) -> PolicyVersion:
         made_by=maker,
         made_by_name=None if maker is None else names.get(maker),
         reason=found.reason,
+        is_replaced=found.is_replaced,
     )
 
 

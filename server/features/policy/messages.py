@@ -60,6 +60,8 @@ class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
     """None: it came with the product."""
     made_by_name: str | None
     reason: str
+    is_replaced: bool
+    """Newer terms came before it could begin: it is never in force."""
 
 
 class PolicyPage(msgspec.Struct, frozen=True):
@@ -77,7 +79,9 @@ class SetPolicy(msgspec.Struct, frozen=True, kw_only=True):
     changes: Changes
     reason: Reason
     effective_from: Instant | None = None
-    """Without it: now."""
+    """Without it: now; at most a year ahead."""
+    replace_planned: bool = False
+    """Begin even before terms that are planned; those never come into force then."""
 
 
 class PreviewPolicy(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ Description = Annotated[str, Meta(max_length=5000)]
 Language = Annotated[str, Meta(min_length=2, max_length=50)]
 Level = Literal["A1", "A2", "B1", "B2", "C1", "C2"]
 Topic = Annotated[str, Meta(min_length=1, max_length=100)]
-Region = Annotated[str, Meta(pattern="^[A-Za-z]{2}$")]
+Region = Annotated[str, Meta(pattern=r"^[A-Za-z]{2}\Z")]
 Seats = Annotated[int, Meta(ge=2, le=4)]
 Moment = Annotated[datetime, Meta(tz=True)]
 

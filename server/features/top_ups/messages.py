@@ -11,7 +11,7 @@ from billing.models import TopUpStatus, TopUpWay
 from billing.money import Money
 from server.pages import PAGE, Limit
 
-MethodId = Annotated[str, Meta(pattern=r"^pm_\w{1,250}$")]
+MethodId = Annotated[str, Meta(pattern=r"^pm_\w{1,250}\Z")]
 
 
 class Amount(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from server.features.accounts.models import TutorStatus
 from server.features.tutors.rules import Part
 
 Subject = Annotated[str, Meta(min_length=2, max_length=100, pattern=r"\S.*\S")]
-Language = Annotated[str, Meta(pattern="^[a-z]{2}$")]
+Language = Annotated[str, Meta(pattern=r"^[a-z]{2}\Z")]
 
 
 class Rate(msgspec.Struct, frozen=True):

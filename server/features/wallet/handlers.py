@@ -17,7 +17,7 @@ from billing import (
     reversal,
     wallet,
 )
-from billing.errors import HoldNotFoundError
+from billing.errors import HoldNotFoundError, SecondPersonError
 from billing.hold_views import Filter, HoldView
 from billing.models import Cause, Hold, HoldId, HoldStatus, OwnerId, PaymentReason, SourceKind
 from billing.money import Money
@@ -94,9 +94,11 @@ async def adjust_wallet(ctx: Context, command: AdjustWallet) -> Adjusted:
     """Give somebody credit or take it, with a reason that both the ledger and the audit log keep.
 
     Raises:
+        SecondPersonError: It is the caller's own wallet.
         InsufficientFundsError: The wallet has less than is to be taken.
     """
     assert ctx.key is not None, "the edge refuses an adjustment without a key"
+    _refuse_own(ctx, command.user_id)
     await user_of(ctx.session, command.user_id)
     owner, money = OwnerId(command.user_id), Money(command.money.amount, command.money.currency)
     before = (await wallet.balances(ctx.session, owner)).balance
@@ -127,9 +129,11 @@ async def give_goodwill(ctx: Context, command: GiveGoodwill) -> GoodwillView:
     """Give somebody credit for trouble that they had; above what an administrator may, the owner must (B-08f).
 
     Raises:
+        SecondPersonError: It is the caller's own wallet.
         ForbiddenError: It is too much for an administrator.
     """
     assert ctx.key is not None, "the edge refuses a gift without a key"
+    _refuse_own(ctx, command.user_id)
     money = Money(command.money.amount, command.money.currency)
     terms = await policy.current(ctx.session, ctx.now)
     if money.amount > terms.goodwill_most:
@@ -164,6 +168,12 @@ async def give_goodwill(ctx: Context, command: GiveGoodwill) -> GoodwillView:
         at=ctx.now,
     )
     return GoodwillView(str(journal_id), command.user_id, money, command.why, after)
+
+
+def _refuse_own(ctx: Context, user_id: UUID) -> None:
+    """Let nobody decide about money of their own, the owner neither."""
+    if user_id == ctx.user.user_id:
+        raise SecondPersonError
 
 
 async def refund_hold(ctx: Context, command: RefundHold) -> HoldRefund:

@@ -42,7 +42,7 @@ class ListEntries(msgspec.Struct, frozen=True):
     """Ask what moved the caller's money, newest first."""
 
     limit: Limit = PAGE
-    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")] | None = None
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}\Z")] | None = None
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -124,7 +124,7 @@ class StatementView(msgspec.Struct, frozen=True, kw_only=True):
 class GetEntryPaper(msgspec.Struct, frozen=True):
     """Ask for the paper of one movement."""
 
-    entry_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")]
+    entry_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}\Z")]
 
 
 class GetHoldPaper(msgspec.Struct, frozen=True):
@@ -142,7 +142,7 @@ class GetTopUpPaper(msgspec.Struct, frozen=True):
 class ReverseJournal(msgspec.Struct, frozen=True):
     """Undo a whole journal of the ledger."""
 
-    journal_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}$")]
+    journal_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}\Z")]
     """The first part of an entry's id."""
     reason: Annotated[str, Meta(min_length=10, max_length=500)]
 

@@ -252,7 +252,7 @@ export interface Errors {
 }
 
 /** What went wrong, for programs: the name of the socket's error, or what says it more closely. */
-export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_not_taken" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "profile_incomplete" | "profile_waits" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "reset_link_invalid" | "review_closed" | "review_not_found" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
+export type ErrorCode = keyof Errors | "account_blocked" | "already_disputed" | "already_held" | "already_reversed" | "bad_signature" | "card_declined" | "dispute_not_found" | "dispute_state" | "dispute_too_late" | "entry_not_found" | "hold_not_found" | "hold_not_held" | "hold_not_settled" | "idempotency_key_required" | "insufficient_funds" | "invalid_amount" | "invalid_event" | "invalid_idempotency_key" | "job_not_found" | "journal_not_found" | "lease_lost" | "lesson_not_settled" | "lesson_not_taken" | "lesson_over" | "login_failed" | "message_not_found" | "no_payout_account" | "not_found" | "not_paid_by_card" | "not_reversible" | "not_settled" | "nothing_to_dispute" | "option_not_found" | "package_exhausted" | "package_not_found" | "package_over" | "package_refund_over" | "payment_method_not_found" | "payment_mismatch" | "payment_not_found" | "payment_state" | "payment_unsettled" | "payments_unavailable" | "payout_account_frozen" | "payout_under_way" | "policy_before_planned" | "policy_effective_from_far" | "policy_effective_from_past" | "policy_invalid" | "policy_moved" | "policy_unchanged" | "profile_incomplete" | "profile_waits" | "quote_invalid" | "reason_too_short" | "refund_too_large" | "registration_refused" | "reset_link_invalid" | "review_closed" | "review_not_found" | "seal_broken" | "sealing_stopped" | "second_person_needed" | "statement_too_long" | "stripe_refused" | "top_up_not_found" | "top_up_out_of_range" | "unknown_currency" | "withdrawal_held" | "withdrawal_not_found" | "withdrawal_state" | "withdrawal_too_small";
 
 /** Why the server closes a socket. */
 export interface CloseCodes {
@@ -1608,6 +1608,7 @@ export interface OnboardPayouts {
 /** Where to go; the address works once, for some minutes. */
 export interface Onboarding {
   url: string;
+  test: boolean;
 }
 
 /** Say that a hold was not settled as it should. */
@@ -2013,6 +2014,7 @@ export interface PolicyVersion {
   made_by: Id | null;
   made_by_name: string | null;
   reason: string;
+  is_replaced: boolean;
 }
 
 /** The terms in force, for programs and for people. */
@@ -2706,6 +2708,7 @@ export interface SetPolicy {
   changes: Changes;
   reason: string;
   effective_from?: Instant | null;
+  replace_planned?: boolean;
 }
 
 /** Whether somebody is around, for those who follow the presence channel; who disconnects is offline by itself. */
@@ -2870,6 +2873,7 @@ export interface StripeAccountView {
   may_receive: boolean;
   may_pay_out: boolean;
   wanted: readonly string[];
+  test: boolean;
 }
 
 /** What would become of one student's money. */
@@ -3255,7 +3259,7 @@ export interface WithdrawalUpdated {
   status: WithdrawalStatus;
 }
 
-/** A withdrawal as its tutor and administrators see it. */
+/** A withdrawal, and whether it is one. */
 export interface WithdrawalView {
   id: Id;
   tutor_id: Id;
@@ -3272,6 +3276,7 @@ export interface WithdrawalView {
   reference: string | null;
   requested_at: Instant;
   ended_at: Instant | null;
+  test: boolean;
 }
 
 /** One piece of raw evidence. */
