@@ -266,6 +266,15 @@ class Participant(msgspec.Struct, frozen=True):
     joined_at: datetime
 
 
+class OwnWait(msgspec.Struct, frozen=True):
+    """Somebody's place in the queue."""
+
+    position: int
+    """Counted from 1."""
+    offered_until: datetime | None
+    """A seat is kept until then, by the wall clock."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=False):
     """A room as its page shows it; participants in order of joining."""
 
@@ -288,6 +297,10 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=False):
     reason: str | None = None
     """Why it was closed."""
     queue_length: int = 0
+    own_wait: OwnWait | None = None
+    """Of who asks (`room.get`)."""
+    now: datetime | None = None
+    """Business time when it was asked for (`room.get`), by which doors open and lessons end."""
 
 
 class SeatView(msgspec.Struct, frozen=True):
