@@ -93,18 +93,39 @@ async def test_four_meet_by_a_link_and_see_each_other(enter: Enter) -> None:
 
 
 async def test_fifth_waits_and_gets_the_seat_of_who_leaves(enter: Enter, product: Product) -> None:
+    topic = "tables"
     async with town(product) as found:
         host, *guests = await found.mint(4)
-        talk = await host.call("POST", "/api/v1/talks", {"title": "Four at a table", "language": "en"})
+        em = await member(enter, "Em")
+        await em.get_by_text("Near you").click()
+        await expect(em.get_by_role("heading", name="We cannot tell where you are")).to_be_visible()
+        await em.get_by_role("button", name="Show all talks").click()
+        await em.get_by_label("Topic").fill(topic)
+        await expect(em.get_by_role("heading", name="No talk is like that right now")).to_be_visible()
+        await em.get_by_role("button", name="Join any").click()
+        await expect(em.get_by_role("dialog").get_by_role("button", name="Start a talk")).to_be_visible()
+        await em.keyboard.press("Escape")
+        talk = await host.call(
+            "POST", "/api/v1/talks", {"title": "Four at a table", "language": "en", "topic": topic}
+        )
+        await em.get_by_role("button", name="Join any").click()
+        await expect(em.get_by_role("figure", name=re.compile("^Em Tran, you"))).to_be_visible()
+        await em.get_by_role("button", name="Leave").click()
+        await em.get_by_role("link", name="To the talks").click()
         for person in (host, *guests):
             await person.connect()
             await person.join(talk["room_id"])
 
-        em = await member(enter, "Em", talk["share_link"])
-        await em.get_by_role("button", name="Wait for a seat").click()
-        await expect(em.get_by_text("You are the next in line.")).to_be_visible()
+        await em.get_by_label("Topic").fill(topic)
+        await expect(em.get_by_role("heading", name="No talk is like that right now")).to_be_visible()
+        await em.get_by_role("button", name="Join any").click()
+        for _ in range(2):
+            await expect(em.get_by_role("heading", name="Four at a table")).to_be_visible()
+            await expect(em.get_by_text("You are the next in line.")).to_be_visible()
+            await em.reload()
         await guests[0].leave(talk["room_id"])
         await expect(em.get_by_text("Your seat is ready")).to_be_visible()
+        await em.reload()
         await em.get_by_role("button", name="Take the seat").click()
 
         await expect(em.get_by_role("figure", name=re.compile("^Em Tran, you"))).to_be_visible()

@@ -7,7 +7,8 @@ import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { isMember, me } from "../session";
 import { serverNow } from "../server";
-import type { ListedTalk } from "../wire";
+import type { ListedTalk, TalkPage } from "../wire";
+import { JoinAny } from "./any";
 import { type Filter, useTalks } from "./list";
 import { Seats } from "./seats";
 import { StartTalk } from "./start";
@@ -24,7 +25,7 @@ export default function Home() {
   const { value: page, error, reload } = useTalks(filter);
   return (
     <>
-      {me.value === null ? <Welcome /> : <Title beside={<Ways />}>{t().title}</Title>}
+      {me.value === null ? <Welcome /> : <Title beside={<Ways filter={filter} />}>{t().title}</Title>}
       <section class="talks" aria-labelledby={isMember.value ? undefined : "open-talks"} aria-label={isMember.value ? t().title : undefined}>
         {me.value === null && <h2 id="open-talks">{t().title}</h2>}
         <Filters filter={filter} change={setFilter} />
@@ -34,7 +35,7 @@ export default function Home() {
         {page === undefined ? (
           error === undefined ? <Loading heights={["7rem", "7rem", "7rem"]} /> : <Failure error={error} again={reload} />
         ) : page.items.length === 0 ? (
-          <None filter={filter} clear={() => setFilter({})} />
+          <None filter={filter} page={page} clear={() => setFilter({})} />
         ) : (
           <ul class="talk-list">
             {page.items.map((talk) => (
@@ -62,12 +63,13 @@ function Welcome() {
   );
 }
 
-function Ways() {
+function Ways({ filter }: { filter: Filter }) {
   return (
     <div class="row">
       <a class="button" href="/scan">
         {t().scan}
       </a>
+      <JoinAny filter={filter} />
       <StartTalk />
     </div>
   );
@@ -151,12 +153,13 @@ function Row({ talk }: { talk: ListedTalk }) {
   );
 }
 
-function None({ filter, clear }: { filter: Filter; clear: () => void }) {
+function None({ filter, page, clear }: { filter: Filter; page: TalkPage; clear: () => void }) {
   const isNarrow = Object.values(filter).some((wanted) => Boolean(wanted));
-  const title = filter.nearby ? t().noneNearby : isNarrow ? t().noneFound : t().none;
+  const isLost = filter.nearby && page.region === null;
+  const title = isLost ? t().noPlace : filter.nearby ? t().noneNearby : isNarrow ? t().noneFound : t().none;
   return (
     <Empty icon={talksIcon} title={title}>
-      <p>{t().noneWhy}</p>
+      <p>{isLost ? t().noPlaceWhy : t().noneWhy}</p>
       {isNarrow && (
         <button type="button" class="button" onClick={clear}>
           {t().showAll}
