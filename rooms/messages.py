@@ -296,6 +296,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=False):
     ends_at: datetime | None = None
     reason: str | None = None
     """Why it was closed."""
+    ended_at: datetime | None = None
+    """When it was over: of a lesson before `ends_at` where somebody ended it."""
     queue_length: int = 0
     own_wait: OwnWait | None = None
     """Of who asks (`room.get`)."""

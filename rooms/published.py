@@ -127,6 +127,7 @@ def snapshot(state: State, asking: Identity | None = None) -> Snapshot:
         starts_at=state.spec.starts_at,
         ends_at=state.spec.ends_at,
         reason=state.reason,
+        ended_at=state.ended_at,
         queue_length=len(state.queue),
         own_wait=None if asking is None else _own_wait(state, asking),
     )

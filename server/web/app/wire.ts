@@ -2777,6 +2777,7 @@ export interface Snapshot {
   starts_at: Instant | null;
   ends_at: Instant | null;
   reason: string | null;
+  ended_at: Instant | null;
   queue_length: number;
   own_wait: OwnWait | null;
   now: Instant | null;

@@ -9,9 +9,11 @@ import { Form, Submit } from "../parts/form";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading } from "../parts/states";
 import { toast } from "../parts/toast";
-import { call, subscribe } from "../server";
+import { aheadOf } from "../rooms/state";
+import { call, serverNow, subscribe } from "../server";
 import { me } from "../session";
 import type { AttendanceRow, AttendanceView, EndPreview, Id } from "../wire";
+import { TimeLeft } from "./door";
 import { t } from "./texts";
 
 const minutes = (seconds: number) => Math.floor(seconds / 60);
@@ -28,7 +30,11 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
   // Who has left is no participant any more, and still stands in the table.
   const names = useRef(new Map<string, string>());
   const { value, error, reload } = useLoaded(
-    async () => ({ seen: await call("room.attendance", { room_id: roomId }), room: await call("room.get", { room_id: roomId }) }),
+    async () => {
+      const seen = await call("room.attendance", { room_id: roomId });
+      const room = await call("room.get", { room_id: roomId });
+      return { seen, room, ahead: aheadOf(room, serverNow()) };
+    },
     [roomId],
   );
   const [told, setTold] = useState<Told>({});
@@ -48,7 +54,7 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
       }),
       subscribe(`room:${roomId}`, {
         onReset: () => undefined,
-        onEvent: ({ ev }) => ["session.started", "session.ended", "participant.joined", "room.closed"].includes(ev) && void renew(),
+        onEvent: ({ ev }) => ["session.started", "session.ended", "participant.joined", "room.updated", "room.closed"].includes(ev) && void renew(),
       }),
     ];
     return () => {
@@ -56,14 +62,17 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
     };
   }, [roomId]);
   if (value === undefined) return error === undefined ? <Loading heights={["6rem"]} /> : <Failure error={error} again={reload} />;
-  const { seen, room } = value;
+  const { seen, room, ahead } = value;
   for (const { user_id, name } of room.participants) names.current.set(user_id, name);
   const people = updated(seen, told);
   const tutor = room.host;
   const isTutor = tutor === me.value?.id;
   return (
     <section class="attendance stack" aria-labelledby="attendance">
-      <h2 id="attendance">{t().attendance}</h2>
+      <div class="row spread">
+        <h2 id="attendance">{t().attendance}</h2>
+        {room.starts_at !== null && room.ends_at !== null && !seen.frozen && <TimeLeft starts={room.starts_at} ends={room.ends_at} ahead={ahead} />}
+      </div>
       {isTutor ? <Everybody people={people.filter(({ user_id }) => user_id !== tutor)} names={names.current} /> : <Own row={people.find(({ user_id }) => user_id === me.value?.id)} scheduled={seen.scheduled_s} />}
       {seen.frozen && <p class="faint">{t().final}</p>}
       {isTutor && room.state === "live" && <End roomId={roomId} />}

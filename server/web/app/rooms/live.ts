@@ -228,7 +228,7 @@ export class LiveRoom {
     const room = await call("room.get", { room_id: this.id });
     await this.#begin(room);
     const { at } = this.phase.value;
-    if (room.state === "closed") this.phase.value = { at: "over", why: at === "over" ? (this.phase.value as { why: Why }).why : "closed" };
+    if (room.state === "closing" || room.state === "closed") this.phase.value = { at: "over", why: at === "over" ? (this.phase.value as { why: Why }).why : "closed" };
     else if (at === "loading" || at === "refused" || this.#hasLapsed()) await this.#stand(room.own_wait);
   }
 
@@ -340,6 +340,7 @@ export class LiveRoom {
         this.shows.value = new Map([...this.shows.value].filter(([id]) => id !== event.d.user_id));
         if (event.d.user_id === this.own && event.d.seat_generation === this.#generation && this.isInside.value) this.#lost(event.d.reason);
         break;
+      case "room.closing":
       case "room.closed":
         if (this.phase.value.at !== "over") this.#end("closed");
         break;

@@ -1,5 +1,7 @@
 /** Before the call: the own picture and sound, who is inside, and one button. Devices that do not come keep nobody out. */
 import { useEffect, useState } from "preact/hooks";
+import { instant } from "../format";
+import { opensAt, untilOpen, useNow } from "../lessons/door";
 import { Icon } from "../parts/icon";
 import { words } from "../parts/states";
 import { Title } from "../parts/title";
@@ -60,6 +62,11 @@ function Inside({ live }: { live: LiveRoom }) {
     <div class="inside" role="status">
       <p class="names">{names.length === 0 ? t().nobody : t().here(new Intl.ListFormat(language.value, { type: "conjunction" }).format(names), names.length)}</p>
       <p class="faint">{state && t().seats(state.people.length, state.room.cap)}</p>
+      {state?.room.starts_at && (
+        <p class="soft">
+          <time dateTime={state.room.starts_at}>{instant(state.room.starts_at)}</time>
+        </p>
+      )}
     </div>
   );
 }
@@ -68,6 +75,7 @@ function Inside({ live }: { live: LiveRoom }) {
 function Way({ live, phase }: { live: LiveRoom; phase: Phase }) {
   const state = live.state.value;
   const isBusy = live.isJoining.value;
+  const now = useNow() + (state?.ahead ?? 0);
   if (phase.at === "offered") return <Offer live={live} until={phase.until} />;
   if (phase.at === "waiting")
     return (
@@ -81,11 +89,15 @@ function Way({ live, phase }: { live: LiveRoom; phase: Phase }) {
     );
   const isSeated = state?.people.some(({ user_id }) => user_id === live.own) ?? false;
   const isFull = state !== null && !isSeated && state.people.length >= state.room.cap;
+  const opens = state !== null && state.room.kind !== "talk" && state.room.starts_at !== null ? opensAt(state.room.starts_at) : 0;
+  // The server has the last word on it; until then there is nothing to press.
+  const isEarly = now < opens;
   const wasFull = live.trouble.value instanceof Refused && live.trouble.value.code === "room_full";
   return (
     <div class="stack">
       {isFull && <p class="soft">{t().full}</p>}
-      <button type="button" class="button primary wide" disabled={isBusy} aria-busy={isBusy} onClick={() => void live.join(isFull || wasFull)}>
+      {isEarly && <p class="names figures">{untilOpen(opens, now)}</p>}
+      <button type="button" class="button primary wide" disabled={isBusy || isEarly} aria-busy={isBusy} onClick={() => void live.join(isFull || wasFull)}>
         {isFull || wasFull ? t().wait : t().join}
       </button>
     </div>

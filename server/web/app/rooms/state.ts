@@ -18,6 +18,8 @@ export interface RoomState {
   lines: readonly Line[];
   /** Of everybody who ever had a seat: what they said stays. */
   names: ReadonlyMap<string, string>;
+  /** By how much business time, by which doors open, is ahead of the server's clock. */
+  ahead: number;
   /** The last event that is in it. */
   off: number;
 }
@@ -31,8 +33,14 @@ export function begin(room: Snapshot, before: RoomState | null, now: number): Ro
     awaySince: new Map(away.map((id) => [id, before?.awaySince.get(id) ?? now])),
     lines: before?.lines ?? [],
     names: new Map([...(before?.names ?? []), ...room.participants.map(({ user_id, name }) => [user_id, name] as const)]),
+    // Only who looks in is told the time, not who comes in.
+    ahead: room.now === null ? (before?.ahead ?? 0) : aheadOf(room, now),
     off: room.off,
   };
+}
+
+export function aheadOf({ now: business }: Snapshot, now: number): number {
+  return business === null ? 0 : Date.parse(business) - now;
 }
 
 /** An event that the snapshot has in it already, but for what was said. */
@@ -78,6 +86,8 @@ function change(state: RoomState, event: Shown, now: number): RoomState {
       const room = { ...state.room, ...event.d, host: host === undefined ? state.room.host : host };
       return { ...state, room, people: host === undefined || room.kind !== "talk" ? state.people : state.people.map((one) => ({ ...one, role: one.user_id === host ? "host" : "member" })) };
     }
+    case "session.ended":
+      return { ...state, room: { ...state.room, ended_at: event.d.at } };
     case "room.closing":
       return { ...state, room: { ...state.room, state: "closing", reason: event.d.reason } };
     case "room.closed":
