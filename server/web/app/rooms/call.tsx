@@ -19,6 +19,7 @@ import { useKeys } from "./keys";
 import type { LiveRoom } from "./live";
 import { More } from "./more";
 import { DeviceTrouble } from "./preview";
+import { Stay } from "./stay";
 import { isSilenced, Picture, startSound, Tile } from "./tile";
 import { t } from "./texts";
 
@@ -70,6 +71,7 @@ export function CallView({ live, isNew }: { live: LiveRoom; isNew: boolean }) {
       <Controls live={live} panel={panel} toggle={toggle} unread={unread} />
       {panel === "invite" && <Invite room={live.id} close={close} />}
       {panel === "more" && <More live={live} close={close} invite={isTalk ? () => setPanel("invite") : null} />}
+      {!isTalk && <Stay leave={() => void live.leave()} />}
       <News live={live} />
     </div>
   );

@@ -9,6 +9,7 @@ import type { Participant } from "../wire";
 import { type LiveRoom, REACTIONS } from "./live";
 import { DeviceChoice, refusal } from "./preview";
 import { Sheet } from "./sheet";
+import { Shortcuts } from "./shortcuts";
 import { t } from "./texts";
 
 export function More({ live, close, invite }: { live: LiveRoom; close: () => void; invite: (() => void) | null }) {
@@ -106,16 +107,7 @@ export function More({ live, close, invite }: { live: LiveRoom; close: () => voi
       </section>
       <section class="stack tight">
         <h3>{t().shortcuts}</h3>
-        <dl class="keys">
-          {Object.entries(t().keys).map(([key, what]) => (
-            <div key={key}>
-              <dt>
-                <kbd>{key}</kbd>
-              </dt>
-              <dd>{what}</dd>
-            </div>
-          ))}
-        </dl>
+        <Shortcuts />
       </section>
       {isHost && (
         <button type="button" class="button danger wide" onClick={() => setClosing(true)}>

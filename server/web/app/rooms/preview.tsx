@@ -1,5 +1,5 @@
 /** Before the call: the own picture and sound, who is inside, and one button. Devices that do not come keep nobody out. */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { instant } from "../format";
 import { opensAt, untilOpen, useNow } from "../lessons/door";
 import { Icon } from "../parts/icon";
@@ -12,9 +12,13 @@ import microphoneOffIcon from "../icons/microphone-off.svg";
 import type { Devices, Source } from "../media/devices";
 import { chime, useLevel } from "../media/level";
 import { Refused } from "../server";
+import { me } from "../session";
 import { language } from "../texts";
 import { useSecondsLeft } from "./countdown";
+import { useKeys } from "./keys";
 import type { LiveRoom, Phase } from "./live";
+import { Sheet } from "./sheet";
+import { Shortcuts } from "./shortcuts";
 import { Picture } from "./tile";
 import { t } from "./texts";
 
@@ -22,6 +26,16 @@ const ICONS = { microphone: [microphoneIcon, microphoneOffIcon], camera: [camera
 
 export function Preview({ live, phase }: { live: LiveRoom; phase: Phase }) {
   const state = live.state.value;
+  const door = useRef<HTMLElement>(null);
+  const [hasKeys, setKeys] = useState(false);
+  const flip = (source: Source) => void live.devices.switch(source, !live.devices.isOn[source].value);
+  useKeys({
+    M: () => flip("microphone"),
+    V: () => flip("camera"),
+    // Whatever can be done from here.
+    ENTER: () => door.current?.querySelector<HTMLButtonElement>("button.primary")?.click(),
+    "?": () => setKeys(true),
+  });
   if (state === null) return null;
   return (
     <div class="lobby">
@@ -30,6 +44,9 @@ export function Preview({ live, phase }: { live: LiveRoom; phase: Phase }) {
         <div class="tile">
           {live.devices.sent.camera.value === null && <p class="unseen">{live.devices.isAsked.value || !live.devices.isOn.camera.value ? t().pictureOff : t().opening}</p>}
           <Picture stream={live.devices.picture.value} isOwn isShown={live.devices.sent.camera.value !== null} label={t().preview} />
+          <p class="own-name">
+            {me.value?.first_name} {me.value?.last_name} ({t().you})
+          </p>
           <div class="row">
             <Switch devices={live.devices} source="microphone" />
             <Switch devices={live.devices} source="camera" />
@@ -42,7 +59,7 @@ export function Preview({ live, phase }: { live: LiveRoom; phase: Phase }) {
           <DeviceChoice devices={live.devices} />
         </details>
       </section>
-      <section class="door card">
+      <section class="door card" ref={door}>
         <Inside live={live} />
         {live.trouble.value !== null && (
           <p class="alert" role="alert">
@@ -51,6 +68,11 @@ export function Preview({ live, phase }: { live: LiveRoom; phase: Phase }) {
         )}
         <Way live={live} phase={phase} />
       </section>
+      {hasKeys && (
+        <Sheet title={t().shortcuts} close={() => setKeys(false)}>
+          <Shortcuts />
+        </Sheet>
+      )}
     </div>
   );
 }
