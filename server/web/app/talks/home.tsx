@@ -9,13 +9,11 @@ import { isMember, me } from "../session";
 import { serverNow } from "../server";
 import type { ListedTalk, TalkPage } from "../wire";
 import { JoinAny } from "./any";
+import { LANGUAGES, LEVELS, TOPIC_MAX } from "./choices";
 import { type Filter, useTalks } from "./list";
 import { Seats } from "./seats";
 import { StartTalk } from "./start";
 import { t } from "./texts";
-
-const LEVELS = ["A1", "A2", "B1", "B2", "C1", "C2"] as const;
-const LANGUAGES = ["en", "vi", "es", "fr", "de", "ja", "ko", "zh"] as const;
 
 // Between two letters nobody waits longer.
 const TYPED_MS = 400;
@@ -101,7 +99,7 @@ function Topic({ value, choose }: { value: string; choose: (topic: string) => vo
   }, [typed]);
   return (
     <div class="field">
-      <input type="search" aria-label={t().topic} placeholder={t().topic} maxLength={100} value={typed} onInput={({ currentTarget }) => setTyped(currentTarget.value)} />
+      <input type="search" aria-label={t().topic} placeholder={t().topic} maxLength={TOPIC_MAX} value={typed} onInput={({ currentTarget }) => setTyped(currentTarget.value)} />
     </div>
   );
 }
