@@ -109,7 +109,6 @@ const en = {
   inviteWhy: "Whoever has this link can come in.",
   link: "Link",
   copy: "Copy link",
-  copied: "Link copied",
   share: "Share…",
   qr: "QR code of the link",
 
@@ -284,7 +283,6 @@ const vi: typeof en = {
   inviteWhy: "Ai có liên kết này đều vào được.",
   link: "Liên kết",
   copy: "Chép liên kết",
-  copied: "Đã chép liên kết",
   share: "Chia sẻ…",
   qr: "Mã QR của liên kết",
 
