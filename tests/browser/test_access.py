@@ -41,6 +41,11 @@ RUN = "rules => axe.run({ runOnly: rules, resultTypes: ['violations'] })"
 # Whether the browser would ask before the window is closed.
 IS_HELD = "!dispatchEvent(new Event('beforeunload', { cancelable: true }))"
 
+# Whether all that stands beside the picture of a lesson is to be seen.
+IS_WHOLE = (
+    "(({ scrollHeight, clientHeight }) => scrollHeight <= clientHeight)(document.querySelector('.lesson'))"
+)
+
 # A phone, a tablet, a desk.
 SIZES = {360: 740, 768: 1024, 1440: 900}
 ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -338,6 +343,10 @@ async def end_and_think_better_of_it(page: Page, axe: Axe, room_id: str) -> list
     """Have a tutor come into their lesson, see what it would cost to end it, and neither end nor leave it."""
     await walk(page, f"/rooms/{room_id}")
     await page.get_by_role("button", name="Join", exact=True).click()
+    await expect(page.get_by_role("row")).to_have_count(2)
+    assert await page.evaluate(IS_WHOLE), (
+        "nobody has to look for the button, or for what becomes of the money"
+    )
     await page.get_by_role("button", name="End the lesson").click()
     dialog = page.get_by_role("dialog")
     await expect(dialog.get_by_role("listitem")).to_have_text("Lan Tester$100.00 paid out")

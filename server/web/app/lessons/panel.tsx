@@ -27,13 +27,16 @@ const FORESEEN_EVERY_MS = 10_000;
 type Told = Readonly<Record<string, Pick<AttendanceRow, "attended_s" | "required_s" | "reached">>>;
 
 export function AttendancePanel({ roomId }: { roomId: Id }) {
+  // By how much the lesson's clock is ahead of the server's. It may be set while somebody looks, so it is asked now and then.
+  const [ahead, setAhead] = useState(0);
   // Who has left is no participant any more, and still stands in the table.
   const names = useRef(new Map<string, string>());
   const { value, error, reload } = useLoaded(
     async () => {
       const seen = await call("room.attendance", { room_id: roomId });
       const room = await call("room.get", { room_id: roomId });
-      return { seen, room, ahead: aheadOf(room, serverNow()) };
+      setAhead(aheadOf(room, serverNow()));
+      return { seen, room };
     },
     [roomId],
   );
@@ -43,12 +46,15 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
       await reload();
       setTold({});
     };
+    // Without an answer it goes on as it did.
+    const renewClock = () => call("room.get", { room_id: roomId }).then((room) => setAhead(aheadOf(room, serverNow())), () => undefined);
     const ends = [
       subscribe(`user:${me.value?.id ?? ""}`, {
         onReset: () => void renew(),
         onEvent: (event) => {
           if (event.ev !== "attendance.updated" || event.d.room_id !== roomId) return;
           const { user_id, ...row } = event.d;
+          if (user_id === me.value?.id) void renewClock();
           setTold((before) => ({ ...before, [user_id]: row }));
         },
       }),
@@ -62,7 +68,7 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
     };
   }, [roomId]);
   if (value === undefined) return error === undefined ? <Loading heights={["6rem"]} /> : <Failure error={error} again={reload} />;
-  const { seen, room, ahead } = value;
+  const { seen, room } = value;
   for (const { user_id, name } of room.participants) names.current.set(user_id, name);
   const people = updated(seen, told);
   const tutor = room.host;
