@@ -104,6 +104,8 @@ async def test_fifth_waits_and_gets_the_seat_of_who_leaves(enter: Enter, product
     async with town(product) as found:
         host, *guests = await found.mint(4)
         em = await member(enter, "Em")
+        # A page is drawn anew once it is known who is at it.
+        await expect(em.get_by_role("button", name="Join any")).to_be_enabled()
         await em.get_by_text("Near you").click()
         await expect(em.get_by_role("heading", name="We cannot tell where you are")).to_be_visible()
         await em.get_by_role("button", name="Show all talks").click()
