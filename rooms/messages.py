@@ -301,8 +301,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=False):
     queue_length: int = 0
     own_wait: OwnWait | None = None
     """Of who asks (`room.get`)."""
-    now: datetime | None = None
-    """Business time when it was asked for (`room.get`), by which doors open and lessons end."""
+    ahead_s: int = 0
+    """By how much business time, by which doors open and lessons end, is ahead of the wall clock (`room.get`)."""
 
 
 class SeatView(msgspec.Struct, frozen=True):

@@ -2780,7 +2780,7 @@ export interface Snapshot {
   ended_at: Instant | null;
   queue_length: number;
   own_wait: OwnWait | null;
-  now: Instant | null;
+  ahead_s: number;
 }
 
 /** What was bought. */

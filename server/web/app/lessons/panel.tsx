@@ -9,8 +9,7 @@ import { Form, Submit } from "../parts/form";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading } from "../parts/states";
 import { toast } from "../parts/toast";
-import { aheadOf } from "../rooms/state";
-import { call, serverNow, subscribe } from "../server";
+import { call, subscribe } from "../server";
 import { me } from "../session";
 import type { AttendanceRow, AttendanceView, EndPreview, Id } from "../wire";
 import { TimeLeft } from "./door";
@@ -35,7 +34,7 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
     async () => {
       const seen = await call("room.attendance", { room_id: roomId });
       const room = await call("room.get", { room_id: roomId });
-      setAhead(aheadOf(room, serverNow()));
+      setAhead(room.ahead_s * 1000);
       return { seen, room };
     },
     [roomId],
@@ -47,7 +46,7 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
       setTold({});
     };
     // Without an answer it goes on as it did.
-    const renewClock = () => call("room.get", { room_id: roomId }).then((room) => setAhead(aheadOf(room, serverNow())), () => undefined);
+    const renewClock = () => call("room.get", { room_id: roomId }).then((room) => setAhead(room.ahead_s * 1000), () => undefined);
     const ends = [
       subscribe(`user:${me.value?.id ?? ""}`, {
         onReset: () => void renew(),

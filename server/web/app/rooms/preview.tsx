@@ -97,7 +97,7 @@ function Inside({ live }: { live: LiveRoom }) {
 function Way({ live, phase }: { live: LiveRoom; phase: Phase }) {
   const state = live.state.value;
   const isBusy = live.isJoining.value;
-  const now = useNow() + (state?.ahead ?? 0);
+  const now = useNow() + 1000 * (state?.room.ahead_s ?? 0);
   if (phase.at === "offered") return <Offer live={live} until={phase.until} />;
   if (phase.at === "waiting")
     return (

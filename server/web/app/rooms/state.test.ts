@@ -6,7 +6,7 @@ import { apply, begin, recall, type RoomState } from "./state";
 const AT = "2026-11-26T09:00:00Z";
 const an: Participant = { user_id: "an", name: "An", role: "host", seat_no: 1, seat_generation: 1, state: "connected", joined_at: AT };
 const binh: Participant = { ...an, user_id: "binh", name: "Binh", role: "member", seat_no: 2, seat_generation: 2 };
-const room = { id: "r", kind: "talk", title: "A talk", state: "live", cap: 4, participants: [an], host: "an", off: 5, epoch: "e", reason: null, now: null } as unknown as Snapshot;
+const room = { id: "r", kind: "talk", title: "A talk", state: "live", cap: 4, participants: [an], host: "an", off: 5, epoch: "e", reason: null } as unknown as Snapshot;
 
 function event(off: number, ev: string, d: object): Shown {
   return { ch: "room:r", ev, off, ts: 0, d } as unknown as Shown;

@@ -18,8 +18,6 @@ export interface RoomState {
   lines: readonly Line[];
   /** Of everybody who ever had a seat: what they said stays. */
   names: ReadonlyMap<string, string>;
-  /** By how much business time, by which doors open, is ahead of the server's clock. */
-  ahead: number;
   /** The last event that is in it. */
   off: number;
 }
@@ -33,14 +31,8 @@ export function begin(room: Snapshot, before: RoomState | null, now: number): Ro
     awaySince: new Map(away.map((id) => [id, before?.awaySince.get(id) ?? now])),
     lines: before?.lines ?? [],
     names: new Map([...(before?.names ?? []), ...room.participants.map(({ user_id, name }) => [user_id, name] as const)]),
-    // Only who looks in is told the time, not who comes in.
-    ahead: room.now === null ? (before?.ahead ?? 0) : aheadOf(room, now),
     off: room.off,
   };
-}
-
-export function aheadOf({ now: business }: Snapshot, now: number): number {
-  return business === null ? 0 : Date.parse(business) - now;
 }
 
 /** An event that the snapshot has in it already, but for what was said. */
