@@ -266,6 +266,15 @@ class Participant(msgspec.Struct, frozen=True):
     joined_at: datetime
 
 
+class OwnWait(msgspec.Struct, frozen=True):
+    """Somebody's place in the queue."""
+
+    position: int
+    """Counted from 1."""
+    offered_until: datetime | None
+    """A seat is kept until then, by the wall clock."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=False):
     """A room as its page shows it; participants in order of joining."""
 
@@ -287,7 +296,13 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=False):
     ends_at: datetime | None = None
     reason: str | None = None
     """Why it was closed."""
+    ended_at: datetime | None = None
+    """When it was over: of a lesson before `ends_at` where somebody ended it."""
     queue_length: int = 0
+    own_wait: OwnWait | None = None
+    """Of who asks (`room.get`)."""
+    ahead_s: int = 0
+    """By how much business time, by which doors open and lessons end, is ahead of the wall clock (`room.get`)."""
 
 
 class SeatView(msgspec.Struct, frozen=True):

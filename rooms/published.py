@@ -109,8 +109,8 @@ class MessageReadShown(msgspec.Struct, frozen=True):
     user_id: Identity
 
 
-def snapshot(state: State) -> Snapshot:
-    """Return the room as its page shows it."""
+def snapshot(state: State, asking: Identity | None = None) -> Snapshot:
+    """Return the room as its page shows it, with the place in the queue of who asks."""
     return Snapshot(
         id=state.spec.id,
         kind=state.spec.kind,
@@ -127,8 +127,17 @@ def snapshot(state: State) -> Snapshot:
         starts_at=state.spec.starts_at,
         ends_at=state.spec.ends_at,
         reason=state.reason,
+        ended_at=state.ended_at,
         queue_length=len(state.queue),
+        own_wait=None if asking is None else _own_wait(state, asking),
     )
+
+
+def _own_wait(state: State, identity: Identity) -> m.OwnWait | None:
+    for position, waiting in enumerate(state.queue, 1):
+        if waiting.identity == identity:
+            return m.OwnWait(position, waiting.offered_until_wall)
+    return None
 
 
 def _participant(state: State, seat: Seat) -> Participant:

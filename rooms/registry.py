@@ -27,7 +27,7 @@ from rooms.errors import FencedError, OverloadedError, RoomError, RoomNotFoundEr
 from rooms.finish import Terms
 from rooms.journal import Nature
 from rooms.media import Media
-from rooms.messages import PublicEvent, Snapshot
+from rooms.messages import Identity, PublicEvent, Snapshot
 from rooms.ownership import Elsewhere, Leases, Taken
 from rooms.state import State
 from rooms.wishes import Timer
@@ -275,17 +275,17 @@ class Registry:
         """Let a room know something; never blocks. What must not be lost stands in a row besides."""
         self._deliver(room_id, signal, None)
 
-    async def snapshot(self, room_id: UUID) -> Snapshot:
-        """Return what a room looks like, from memory where it runs here, else from the journal.
+    async def snapshot(self, room_id: UUID, asking: Identity | None = None) -> Snapshot:
+        """Return what a room looks like to somebody, from memory where it runs here, else from the journal.
 
         Raises:
             RoomNotFoundError: There is no such room.
         """
         actor = self._actors.get(room_id)
         if actor is not None and not actor.is_gone:
-            return published.snapshot(actor.state)
+            return published.snapshot(actor.state, asking)
         async with self._sessions() as session:
-            return published.snapshot(await journal.load(session, room_id))
+            return published.snapshot(await journal.load(session, room_id), asking)
 
     def here(self, room_id: UUID) -> State | None:
         """Return what a room is like where it certainly runs here, None where only the database can say."""

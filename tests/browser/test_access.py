@@ -38,6 +38,14 @@ WALK = """path => {
 # Of what is well it need not say where it stands.
 RUN = "rules => axe.run({ runOnly: rules, resultTypes: ['violations'] })"
 
+# Whether the browser would ask before the window is closed.
+IS_HELD = "!dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+
+# Whether all that stands beside the picture of a lesson is to be seen.
+IS_WHOLE = (
+    "(({ scrollHeight, clientHeight }) => scrollHeight <= clientHeight)(document.querySelector('.lesson'))"
+)
+
 # A phone, a tablet, a desk.
 SIZES = {360: 740, 768: 1024, 1440: 900}
 ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -269,16 +277,20 @@ async def test_axe_finds_nothing_where_lessons_are_sold_held_and_paid(
         admin, student = await people.admin(), await people.register("Lan")
         lesson = await school.offer(people, admin)
         bought = await school.sell(lesson, admin, student)
+        desk = await entered(lesson.tutor)
+        found = await before_its_time(desk, axe, lesson.room_id)
         await people.go_to(lesson.minute(-5))
         for person in (lesson.tutor, student):
             await person.connect()
             await person.join(lesson.room_id)
         await people.go_to(lesson.minute(30))
-        desk = await entered(lesson.tutor)
-        found = await end_and_think_better_of_it(desk, axe, lesson.room_id)
+        found += await end_and_think_better_of_it(desk, axe, lesson.room_id)
         await people.go_to(lesson.minute(80))
         await school.over(people, lesson)
 
+        await expect(desk.get_by_role("heading", name="The lesson is over")).to_be_visible()
+        await expect(desk.get_by_text("Its time is up.")).to_be_visible()
+        assert not await desk.evaluate(IS_HELD)
         found += await in_both_languages(
             desk,
             axe,
@@ -317,16 +329,37 @@ async def buy_package(tutor: Person, student: Person) -> Body:
     return bought
 
 
+async def before_its_time(page: Page, axe: Axe, room_id: str) -> list[str]:
+    """Have a tutor stand before the door of a lesson of tomorrow."""
+    await walk(page, f"/rooms/{room_id}")
+    await expect(page.get_by_text(re.compile(r"^Opens in 23:\d\d:\d\d$"))).to_be_visible()
+    await expect(page.get_by_role("button", name="Join", exact=True)).to_be_disabled()
+    found = await findings_here(page, axe, "door of a lesson")
+    await walk(page, "/settings")
+    return found
+
+
 async def end_and_think_better_of_it(page: Page, axe: Axe, room_id: str) -> list[str]:
-    """Have a tutor come into their lesson and see what it would cost to end it."""
+    """Have a tutor come into their lesson, see what it would cost to end it, and neither end nor leave it."""
     await walk(page, f"/rooms/{room_id}")
     await page.get_by_role("button", name="Join", exact=True).click()
+    await expect(page.get_by_role("row")).to_have_count(2)
+    assert await page.evaluate(IS_WHOLE), (
+        "nobody has to look for the button, or for what becomes of the money"
+    )
     await page.get_by_role("button", name="End the lesson").click()
     dialog = page.get_by_role("dialog")
     await expect(dialog.get_by_role("listitem")).to_have_text("Lan Tester$100.00 paid out")
     await expect(dialog.get_by_role("definition")).to_have_text(["$30.00", "$70.00", "$0.00"])
     found = await findings_here(page, axe, "end of a lesson")
     await keyboard.shut(page)
+    await expect(page.get_by_role("timer")).to_have_text(re.compile(r"^(\d\d:\d\d|1:00:00) left$"))
+    assert await page.evaluate(IS_HELD)
+    await page.go_back()
+    await expect(page.get_by_role("dialog", name="Leave the lesson?")).to_be_visible()
+    found += await findings_here(page, axe, "leaving a lesson")
+    await keyboard.shut(page)
+    await expect(page.get_by_role("figure", name=re.compile("^Thao Tester, you"))).to_be_visible()
     return found
 
 

@@ -27,6 +27,13 @@ MOVING = """async wanted => {
 BLOCKED = (
     "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); }"
 )
+# A reaction is there for some seconds only.
+SHINES = """() => {
+    window.shone = new Promise(done => new MutationObserver(() => {
+        const shown = document.querySelector(".reaction");
+        if (shown !== null) done(shown.textContent);
+    }).observe(document.body, { childList: true, subtree: true }));
+}"""
 
 
 async def member(enter: Enter, name: str, path: str = "/", *, script: str = "", **options: Any) -> Page:
@@ -93,18 +100,41 @@ async def test_four_meet_by_a_link_and_see_each_other(enter: Enter) -> None:
 
 
 async def test_fifth_waits_and_gets_the_seat_of_who_leaves(enter: Enter, product: Product) -> None:
+    topic = "tables"
     async with town(product) as found:
         host, *guests = await found.mint(4)
-        talk = await host.call("POST", "/api/v1/talks", {"title": "Four at a table", "language": "en"})
+        em = await member(enter, "Em")
+        # A page is drawn anew once it is known who is at it.
+        await expect(em.get_by_role("button", name="Join any")).to_be_enabled()
+        await em.get_by_text("Near you").click()
+        await expect(em.get_by_role("heading", name="We cannot tell where you are")).to_be_visible()
+        await em.get_by_role("button", name="Show all talks").click()
+        await em.get_by_label("Topic").fill(topic)
+        await expect(em.get_by_role("heading", name="No talk is like that right now")).to_be_visible()
+        await em.get_by_role("button", name="Join any").click()
+        await expect(em.get_by_role("dialog").get_by_role("button", name="Start a talk")).to_be_visible()
+        await em.keyboard.press("Escape")
+        talk = await host.call(
+            "POST", "/api/v1/talks", {"title": "Four at a table", "language": "en", "topic": topic}
+        )
+        await em.get_by_role("button", name="Join any").click()
+        await expect(em.get_by_role("figure", name=re.compile("^Em Tran, you"))).to_be_visible()
+        await em.get_by_role("button", name="Leave").click()
+        await em.get_by_role("link", name="To the talks").click()
         for person in (host, *guests):
             await person.connect()
             await person.join(talk["room_id"])
 
-        em = await member(enter, "Em", talk["share_link"])
-        await em.get_by_role("button", name="Wait for a seat").click()
-        await expect(em.get_by_text("You are the next in line.")).to_be_visible()
+        await em.get_by_label("Topic").fill(topic)
+        await expect(em.get_by_role("heading", name="No talk is like that right now")).to_be_visible()
+        await em.get_by_role("button", name="Join any").click()
+        for _ in range(2):
+            await expect(em.get_by_role("heading", name="Four at a table")).to_be_visible()
+            await expect(em.get_by_text("You are the next in line.")).to_be_visible()
+            await em.reload()
         await guests[0].leave(talk["room_id"])
         await expect(em.get_by_text("Your seat is ready")).to_be_visible()
+        await em.reload()
         await em.get_by_role("button", name="Take the seat").click()
 
         await expect(em.get_by_role("figure", name=re.compile("^Em Tran, you"))).to_be_visible()
@@ -147,14 +177,35 @@ async def test_talk_outlives_its_server(enter: Enter, product: Product) -> None:
         await sees_moving(page, 1)
 
 
-async def test_somebody_without_devices_is_in_and_the_host_puts_them_out(enter: Enter) -> None:
+async def test_somebody_without_devices_is_in_and_seen_and_the_host_puts_them_out(enter: Enter) -> None:
     an, link = await start(enter, "An")
     binh = await member(enter, "Binh", link, script=BLOCKED)
     await expect(binh.get_by_text("The camera is blocked.")).to_be_visible()
     await expect(binh.get_by_text("The microphone is blocked.")).to_be_visible()
-    await binh.get_by_role("button", name="Join", exact=True).click()
+    await expect(binh.get_by_text("Binh Tran (you)")).to_be_visible()
+    await binh.keyboard.press("Enter")
     await sees_moving(binh, 1)
-    await expect(an.get_by_role("figure", name="Binh Tran, muted")).to_be_visible()
+    await expect(an.get_by_role("figure", name="Binh Tran, muted", exact=True)).to_be_visible()
+
+    await an.evaluate(SHINES)
+    await binh.keyboard.press("h")
+    await expect(an.get_by_role("figure", name="Binh Tran, muted, hand raised")).to_be_visible()
+    await binh.keyboard.press("?")
+    await binh.get_by_role("button", name="👏").click()
+    assert await an.evaluate("window.shone") == "👏"
+    await binh.get_by_role("button", name="Chat").click()
+    await say(binh, "Good evening")
+    await expect(an.get_by_role("button", name="Chat, 1 unread message")).to_be_visible()
+
+    await an.keyboard.press("?")
+    await an.get_by_role("button", name="Edit").click()
+    await an.get_by_label("Title").fill("Verbs of motion")
+    await an.get_by_label("Level").select_option("C1")
+    await an.get_by_label("Topic").fill("verbs")
+    await an.get_by_role("button", name="Save").click()
+    await expect(binh.get_by_role("heading", name="Verbs of motion")).to_be_visible()
+    found = await an.request.get("/api/v1/talks", params={"level": "C1", "topic": "verbs"})
+    assert [talk["title"] for talk in (await found.json())["items"]] == ["Verbs of motion"]
 
     await remove(an, "Binh Tran")
     await expect(binh.get_by_role("heading", name="The host has removed you", exact=True)).to_be_visible()

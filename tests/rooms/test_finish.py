@@ -126,6 +126,9 @@ async def test_a_lesson_leaves_its_attendance_and_what_is_due(sessions: Sessions
         snapshot = await rooms.snapshot(room_id)
 
     assert (snapshot.state, snapshot.reason) == (RoomStatus.CLOSED, "ended")
+    assert snapshot.ended_at is not None
+    assert snapshot.ends_at is not None
+    assert snapshot.ended_at >= snapshot.ends_at, "nobody has ended it before its time"
     assert isinstance(view, m.AttendanceView)
     assert view.frozen
     assert {p.user_id for p in view.people} == {HOST, ANN}

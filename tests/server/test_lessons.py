@@ -3,6 +3,7 @@
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import cast
+from unittest.mock import ANY
 from uuid import UUID, uuid4
 
 import jwt
@@ -68,11 +69,16 @@ async def test_full_room_queues_who_asks_and_offers_the_free_seat(stage: Stage) 
     [waiting] = await stage.people(1)
 
     queued = await stage.do("room.join", waiting, room_id=room_id, queue=True, connection=Connection())
+    waits = await stage.do("room.get", waiting, room_id=room_id)
     await stage.do("room.leave", people[1], room_id=room_id)
     await stage.relay.flush()
+    is_offered = await stage.do("room.get", waiting, room_id=room_id)
     joined = await stage.do("room.join", waiting, room_id=room_id, connection=Connection())
 
     assert queued["queue"] == {"position": 1}
+    assert waits["own_wait"] == {"position": 1, "offered_until": None}
+    assert is_offered["own_wait"] == {"position": 1, "offered_until": ANY}
+    assert (await stage.do("room.get", people[0], room_id=room_id))["own_wait"] is None
     [offer] = stage.seen(f"user:{waiting.user_id}", "seat.offered")
     assert offer.data["room_id"] == room_id
     assert joined["seat"]["no"] == 2

@@ -52,11 +52,12 @@ async def test_four_may_come_and_the_fifth_is_refused_until_one_leaves(stage: St
 
     with pytest.raises(RoomFullError):
         await stage.do("room.join", others[3], room_id=talk["room_id"])
-    full = await titles(stage)
+    free, full = await titles(stage), await titles(stage, full=True)
     await stage.do("room.leave", others[0], room_id=talk["room_id"])
     joined = await stage.do("room.join", others[3], room_id=talk["room_id"])
 
-    assert full == []
+    assert (free, full) == ([], [TALK["title"]])
+    assert await titles(stage, full=True, level="C2") == []
     assert joined["seat"]["no"] == 2
 
 
@@ -98,6 +99,8 @@ async def test_unknown_region_is_near_nobody(stage: Stage) -> None:
     assert await titles(stage, nearby=True, address=NOWHERE) == []
     assert await titles(stage, nearby=True) == []
     assert await titles(stage, nearby=True, address=VIETNAM) == []
+    assert (await stage.do("talk.list", None, nearby=True, address=NOWHERE))["region"] is None
+    assert (await stage.do("talk.list", None, nearby=True, address=VIETNAM))["region"] == "VN"
 
 
 async def test_host_may_choose_the_region(stage: Stage) -> None:

@@ -166,7 +166,8 @@ async def get_room(ctx: Context, command: GetRoom) -> Snapshot:
     """
     if not await access.may_read(ctx.parts, command.room_id, ctx.user):
         raise access.no_place()
-    return await ctx.parts.rooms.snapshot(command.room_id)
+    shown = await ctx.parts.rooms.snapshot(command.room_id, _me(ctx))
+    return msgspec.structs.replace(shown, ahead_s=round(ctx.parts.clock.offset.total_seconds()))
 
 
 async def get_attendance(ctx: Context, command: GetAttendance) -> m.AttendanceView:

@@ -93,7 +93,7 @@ async def get_talk(ctx: Context, command: GetTalk) -> TalkView:
 
 
 async def list_talks(ctx: Context, command: ListTalks) -> TalkPage:
-    """Return public talks that are open and not full, newest first."""
+    """Return public talks that are open and not full, or full where that is asked for, newest first."""
     region = command.region.upper() if command.region else None
     if command.nearby and region is None:
         region = ctx.parts.locator.country(ctx.address)
@@ -103,7 +103,7 @@ async def list_talks(ctx: Context, command: ListTalks) -> TalkPage:
         Talk.is_public,
         Talk.closed_at.is_(None),
         Room.state.in_((RoomStatus.OPEN, RoomStatus.LIVE)),
-        Room.seated < Room.cap,
+        Room.seated >= Room.cap if command.full else Room.seated < Room.cap,
     )
     if region is not None:
         query = query.where(Talk.region == region)
@@ -117,6 +117,7 @@ async def list_talks(ctx: Context, command: ListTalks) -> TalkPage:
     return TalkPage(
         tuple(listed(row, ctx.parts.settings) for row in found[: command.limit]),
         _cursor(found, command.limit),
+        region,
     )
 
 

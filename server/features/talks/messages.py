@@ -43,7 +43,7 @@ class GetTalk(msgspec.Struct, frozen=True):
 
 
 class ListTalks(msgspec.Struct, frozen=True):
-    """Public talks that are open and not full, newest first."""
+    """Public talks that are open and not full, newest first; or those that are full."""
 
     nearby: bool = False
     """Only the caller's country: `region`, else the one of the address. Unknown finds nothing."""
@@ -51,6 +51,8 @@ class ListTalks(msgspec.Struct, frozen=True):
     language: Language | None = None
     level: Level | None = None
     topic: Topic | None = None
+    full: bool = False
+    """Those instead where one would have to wait for a seat."""
     limit: Limit = PAGE
     cursor: Cursor | None = None
 
@@ -137,6 +139,8 @@ class TalkPage(msgspec.Struct, frozen=True):
 
     items: tuple[ListedTalk, ...]
     next_cursor: str | None
+    region: str | None = None
+    """The country whose talks these are; None: of all, or with `nearby` that nobody knows where the caller is."""
 
 
 class PastTalk(ListedTalk, frozen=True, kw_only=True):

@@ -1342,13 +1342,14 @@ export interface ListStudents {
   cursor?: string | null;
 }
 
-/** Public talks that are open and not full, newest first. */
+/** Public talks that are open and not full, newest first; or those that are full. */
 export interface ListTalks {
   nearby?: boolean;
   region?: string | null;
   language?: string | null;
   level?: "A1" | "A2" | "B1" | "B2" | "C1" | "C2" | null;
   topic?: string | null;
+  full?: boolean;
   limit?: number;
   cursor?: string | null;
 }
@@ -1656,6 +1657,12 @@ export interface Outcome {
   to_tutors: Money;
   to_platform: Money;
   to_students: Money;
+}
+
+/** Somebody's place in the queue. */
+export interface OwnWait {
+  position: number;
+  offered_until: Instant | null;
 }
 
 /** A student paid for lessons to come. */
@@ -2789,7 +2796,10 @@ export interface Snapshot {
   starts_at: Instant | null;
   ends_at: Instant | null;
   reason: string | null;
+  ended_at: Instant | null;
   queue_length: number;
+  own_wait: OwnWait | null;
+  ahead_s: number;
 }
 
 /** What was bought. */
@@ -2912,6 +2922,7 @@ export interface TalkGone {
 export interface TalkPage {
   items: readonly ListedTalk[];
   next_cursor: string | null;
+  region: string | null;
 }
 
 /** Somebody who is or was in a talk. */

@@ -12,6 +12,7 @@ import { toast } from "../parts/toast";
 import { call, subscribe } from "../server";
 import { me } from "../session";
 import type { AttendanceRow, AttendanceView, EndPreview, Id } from "../wire";
+import { TimeLeft } from "./door";
 import { t } from "./texts";
 
 const minutes = (seconds: number) => Math.floor(seconds / 60);
@@ -25,10 +26,17 @@ const FORESEEN_EVERY_MS = 10_000;
 type Told = Readonly<Record<string, Pick<AttendanceRow, "attended_s" | "required_s" | "reached">>>;
 
 export function AttendancePanel({ roomId }: { roomId: Id }) {
+  // By how much the lesson's clock is ahead of the server's. It may be set while somebody looks, so it is asked now and then.
+  const [ahead, setAhead] = useState(0);
   // Who has left is no participant any more, and still stands in the table.
   const names = useRef(new Map<string, string>());
   const { value, error, reload } = useLoaded(
-    async () => ({ seen: await call("room.attendance", { room_id: roomId }), room: await call("room.get", { room_id: roomId }) }),
+    async () => {
+      const seen = await call("room.attendance", { room_id: roomId });
+      const room = await call("room.get", { room_id: roomId });
+      setAhead(room.ahead_s * 1000);
+      return { seen, room };
+    },
     [roomId],
   );
   const [told, setTold] = useState<Told>({});
@@ -37,18 +45,21 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
       await reload();
       setTold({});
     };
+    // Without an answer it goes on as it did.
+    const renewClock = () => call("room.get", { room_id: roomId }).then((room) => setAhead(room.ahead_s * 1000), () => undefined);
     const ends = [
       subscribe(`user:${me.value?.id ?? ""}`, {
         onReset: () => void renew(),
         onEvent: (event) => {
           if (event.ev !== "attendance.updated" || event.d.room_id !== roomId) return;
           const { user_id, ...row } = event.d;
+          if (user_id === me.value?.id) void renewClock();
           setTold((before) => ({ ...before, [user_id]: row }));
         },
       }),
       subscribe(`room:${roomId}`, {
         onReset: () => undefined,
-        onEvent: ({ ev }) => ["session.started", "session.ended", "participant.joined", "room.closed"].includes(ev) && void renew(),
+        onEvent: ({ ev }) => ["session.started", "session.ended", "participant.joined", "room.updated", "room.closed"].includes(ev) && void renew(),
       }),
     ];
     return () => {
@@ -63,7 +74,10 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
   const isTutor = tutor === me.value?.id;
   return (
     <section class="attendance stack" aria-labelledby="attendance">
-      <h2 id="attendance">{t().attendance}</h2>
+      <div class="row spread">
+        <h2 id="attendance">{t().attendance}</h2>
+        {room.starts_at !== null && room.ends_at !== null && !seen.frozen && <TimeLeft starts={room.starts_at} ends={room.ends_at} ahead={ahead} />}
+      </div>
       {isTutor ? <Everybody people={people.filter(({ user_id }) => user_id !== tutor)} names={names.current} /> : <Own row={people.find(({ user_id }) => user_id === me.value?.id)} scheduled={seen.scheduled_s} />}
       {seen.frozen && <p class="faint">{t().final}</p>}
       {isTutor && room.state === "live" && <End roomId={roomId} />}

@@ -14,6 +14,8 @@ const en = {
   close: "Close",
   keep: "Keep it",
   more: "Show more",
+  copied: "Copied",
+  selected: "The browser did not copy it. It is selected: press Ctrl+C or hold it down.",
   money: "An amount like 25 or 12.50, please.",
   required: "Please fill this in.",
   /** What the server says by code, in the reader's words; what is missing here is shown as the server says it. */
@@ -43,6 +45,8 @@ const vi: typeof en = {
   close: "Đóng",
   keep: "Giữ lại",
   more: "Xem thêm",
+  copied: "Đã sao chép",
+  selected: "Trình duyệt không chép được. Nội dung đã được chọn: nhấn Ctrl+C hoặc nhấn giữ để chép.",
   money: "Vui lòng nhập số tiền, ví dụ 25 hoặc 12,50.",
   required: "Vui lòng điền mục này.",
   errors: {

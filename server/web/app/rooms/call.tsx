@@ -19,6 +19,7 @@ import { useKeys } from "./keys";
 import type { LiveRoom } from "./live";
 import { More } from "./more";
 import { DeviceTrouble } from "./preview";
+import { Stay } from "./stay";
 import { isSilenced, Picture, startSound, Tile } from "./tile";
 import { t } from "./texts";
 
@@ -58,7 +59,9 @@ export function CallView({ live, isNew }: { live: LiveRoom; isNew: boolean }) {
         )}
       </header>
       {!isTalk && (
-        <aside class="lesson card">
+        // What scrolls, as on a phone, has to be reached by keyboard.
+        // oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+        <aside class="lesson card" tabIndex={0} aria-label={t().lesson}>
           <AttendancePanel roomId={live.id} />
         </aside>
       )}
@@ -70,6 +73,7 @@ export function CallView({ live, isNew }: { live: LiveRoom; isNew: boolean }) {
       <Controls live={live} panel={panel} toggle={toggle} unread={unread} />
       {panel === "invite" && <Invite room={live.id} close={close} />}
       {panel === "more" && <More live={live} close={close} invite={isTalk ? () => setPanel("invite") : null} />}
+      {!isTalk && <Stay leave={() => void live.leave()} />}
       <News live={live} />
     </div>
   );

@@ -1,13 +1,15 @@
 /** The link of a talk, to copy, to hand on, and to be held before another phone. */
+import { useRef } from "preact/hooks";
+import { copy } from "../parts/copy";
 import { Failure, Loading } from "../parts/states";
 import { useLoaded } from "../parts/loaded";
-import { toast } from "../parts/toast";
 import { call } from "../server";
 import { Sheet } from "./sheet";
 import { t } from "./texts";
 
 export function Invite({ room, close }: { room: string; close: () => void }) {
   const { value: talk, error, reload } = useLoaded(() => call("talk.get", { talk_id: room }), [room]);
+  const field = useRef<HTMLInputElement>(null);
   return (
     <Sheet title={t().inviteTitle} close={close}>
       {talk === undefined ? (
@@ -16,10 +18,10 @@ export function Invite({ room, close }: { room: string; close: () => void }) {
         <>
           <p class="soft">{t().inviteWhy}</p>
           <div class="field">
-            <input aria-label={t().link} readOnly value={talk.share_link} onFocus={({ currentTarget }) => currentTarget.select()} />
+            <input ref={field} aria-label={t().link} readOnly value={talk.share_link} onFocus={({ currentTarget }) => currentTarget.select()} />
           </div>
           <div class="row">
-            <button type="button" class="button primary" onClick={() => void copy(talk.share_link)}>
+            <button type="button" class="button primary" onClick={() => void copy(talk.share_link, field.current)}>
               {t().copy}
             </button>
             {"share" in navigator && (
@@ -33,10 +35,4 @@ export function Invite({ room, close }: { room: string; close: () => void }) {
       )}
     </Sheet>
   );
-}
-
-async function copy(link: string): Promise<void> {
-  // Without TLS there is no clipboard; the link stands there to be copied by hand.
-  await navigator.clipboard?.writeText(link);
-  toast(t().copied);
 }

@@ -20,7 +20,7 @@ vi.mock("../media/peer", () => ({
   },
 }));
 
-const ROOM = { id: "r", kind: "talk", title: "A talk", state: "live", cap: 4, generation: 1, participants: [], host: "an", off: 0, epoch: "e" };
+const ROOM = { id: "r", kind: "talk", title: "A talk", state: "live", cap: 4, generation: 1, participants: [], host: "an", off: 0, epoch: "e", own_wait: null };
 const SEATED = { room: ROOM, seat: { no: 1, state: "connected", generation: 1 }, media: { provider: "peer", ice_servers: [] } };
 const server = vi.mocked(call as (op: string) => Promise<unknown>);
 const asked = (op: string) => server.mock.calls.filter(([one]) => one === op).length;

@@ -4,7 +4,7 @@ import type { Call } from "../media/call";
 import { Devices } from "../media/devices";
 import { PeerCall } from "../media/peer";
 import { type Asked, call, connection, on, Refused, say, serverNow, type Shown, subscribe, tell } from "../server";
-import type { Seated, Waiting } from "../wire";
+import type { OwnWait, Seated, Waiting } from "../wire";
 import { apply, begin, recall, type RoomState } from "./state";
 
 /** Why one is no longer in the room. */
@@ -228,8 +228,19 @@ export class LiveRoom {
     const room = await call("room.get", { room_id: this.id });
     await this.#begin(room);
     const { at } = this.phase.value;
-    if (room.state === "closed") this.phase.value = { at: "over", why: at === "over" ? (this.phase.value as { why: Why }).why : "closed" };
-    else if (at === "loading" || at === "refused" || this.#hasLapsed()) this.phase.value = { at: "preview" };
+    if (room.state === "closing" || room.state === "closed") this.phase.value = { at: "over", why: at === "over" ? (this.phase.value as { why: Why }).why : "closed" };
+    else if (at === "loading" || at === "refused" || this.#hasLapsed()) await this.#stand(room.own_wait);
+  }
+
+  /** Go on where one stood before the page was loaded. */
+  async #stand(wait: OwnWait | null): Promise<void> {
+    if (wait === null) this.phase.value = { at: "preview" };
+    else if (wait.offered_until !== null) this.phase.value = { at: "offered", until: Date.parse(wait.offered_until) };
+    else {
+      this.phase.value = { at: "waiting", position: wait.position };
+      // The place is kept for as long as this connection is there, and no more for that of before.
+      await this.#take(false);
+    }
   }
 
   #hasLapsed(): boolean {
@@ -329,6 +340,7 @@ export class LiveRoom {
         this.shows.value = new Map([...this.shows.value].filter(([id]) => id !== event.d.user_id));
         if (event.d.user_id === this.own && event.d.seat_generation === this.#generation && this.isInside.value) this.#lost(event.d.reason);
         break;
+      case "room.closing":
       case "room.closed":
         if (this.phase.value.at !== "over") this.#end("closed");
         break;

@@ -1,20 +1,24 @@
 /** What is not needed every minute: hand, reactions, people, devices, keys, and the end for everybody. */
 import { useState } from "preact/hooks";
+import editIcon from "../icons/edit.svg";
 import handIcon from "../icons/hand.svg";
 import inviteIcon from "../icons/invite.svg";
 import { Dialog } from "../parts/dialog";
 import { Icon } from "../parts/icon";
 import { toast } from "../parts/toast";
 import type { Participant } from "../wire";
+import { Edit } from "./edit";
 import { type LiveRoom, REACTIONS } from "./live";
 import { DeviceChoice, refusal } from "./preview";
 import { Sheet } from "./sheet";
+import { Shortcuts } from "./shortcuts";
 import { t } from "./texts";
 
 export function More({ live, close, invite }: { live: LiveRoom; close: () => void; invite: (() => void) | null }) {
   const [leaving, setLeaving] = useState<Participant | null>(null);
   const [isClosing, setClosing] = useState(false);
   const [isForGood, setForGood] = useState(false);
+  const [isEditing, setEditing] = useState(false);
   const isHost = live.isHost.value;
   const isUp = live.hasHandUp.value;
 
@@ -42,6 +46,7 @@ export function More({ live, close, invite }: { live: LiveRoom; close: () => voi
         </label>
       </Dialog>
     );
+  if (isEditing) return <Edit room={live.id} close={close} />;
   if (isClosing)
     return (
       <Dialog title={t().closeTitle} confirm={t().closeAll} isDangerous close={(isConfirmed) => (isConfirmed ? void doIt(live.closeForAll()) : setClosing(false))}>
@@ -67,6 +72,12 @@ export function More({ live, close, invite }: { live: LiveRoom; close: () => voi
           <button type="button" class="button" onClick={invite}>
             <Icon drawing={inviteIcon} />
             {t().invite}
+          </button>
+        )}
+        {isHost && invite !== null && (
+          <button type="button" class="button" onClick={() => setEditing(true)}>
+            <Icon drawing={editIcon} />
+            {t().edit}
           </button>
         )}
       </div>
@@ -106,16 +117,7 @@ export function More({ live, close, invite }: { live: LiveRoom; close: () => voi
       </section>
       <section class="stack tight">
         <h3>{t().shortcuts}</h3>
-        <dl class="keys">
-          {Object.entries(t().keys).map(([key, what]) => (
-            <div key={key}>
-              <dt>
-                <kbd>{key}</kbd>
-              </dt>
-              <dd>{what}</dd>
-            </div>
-          ))}
-        </dl>
+        <Shortcuts />
       </section>
       {isHost && (
         <button type="button" class="button danger wide" onClick={() => setClosing(true)}>

@@ -1,6 +1,7 @@
 /** After the call: why, and where to go from here. */
 import talksIcon from "../icons/talks.svg";
 import { Empty } from "../parts/states";
+import type { Snapshot } from "../wire";
 import type { LiveRoom, Why } from "./live";
 import { refusal } from "./preview";
 import { t } from "./texts";
@@ -8,10 +9,12 @@ import { t } from "./texts";
 const FINAL: ReadonlySet<Why> = new Set(["banned", "closed", "evicted"]);
 
 export function Over({ live, why }: { live: LiveRoom; why: Why }) {
-  const isEmpty = why === "closed" && live.state.value?.room.reason === "empty";
+  const room = live.state.value?.room ?? null;
+  const isLesson = room !== null && room.kind !== "talk";
   return (
-    <Empty icon={talksIcon} title={t().over[why]} isPage>
-      <p>{isEmpty ? t().empty : t().overWhy[why]}</p>
+    <Empty icon={talksIcon} title={(isLesson ? t().lessonOver[why] : undefined) ?? t().over[why]} isPage>
+      <p>{why === "closed" && room !== null ? closedWhy(room) : ((isLesson ? t().lessonOverWhy[why] : undefined) ?? t().overWhy[why])}</p>
+      {room?.state === "closing" && <p role="status">{t().closing}</p>}
       {live.trouble.value !== null && (
         <p class="alert" role="alert">
           {refusal(live.trouble.value)}
@@ -23,16 +26,24 @@ export function Over({ live, why }: { live: LiveRoom; why: Why }) {
             {why === "elsewhere" ? t().goOnHere : t().back}
           </button>
         )}
-        {live.state.value === null || live.state.value.room.kind === "talk" ? (
+        {!isLesson ? (
           <a class="button" href="/">
             {t().talks}
           </a>
         ) : (
-          <a class="button" href={live.state.value.room.host === live.own ? "/teach/earnings" : "/holds"}>
+          <a class="button" href={room.host === live.own ? "/teach/earnings" : "/holds"}>
             {t().outcome}
           </a>
         )}
       </div>
     </Empty>
   );
+}
+
+/** In the reader's words, by the room's own reason: a word for programs, but what a person wrote who cancelled a lesson. */
+function closedWhy({ kind, reason, ended_at, ends_at }: Snapshot): string {
+  if (kind === "talk" || reason === null) return t().closedWhy[reason ?? ""] ?? t().overWhy.closed;
+  if (reason === "expired") return t().nobodyCame;
+  if (reason !== "ended") return t().closedWhy[reason] ?? t().cancelled(reason);
+  return ended_at !== null && ends_at !== null && Date.parse(ended_at) < Date.parse(ends_at) ? t().endedEarly : t().timeUp;
 }

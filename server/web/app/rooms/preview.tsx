@@ -1,5 +1,7 @@
 /** Before the call: the own picture and sound, who is inside, and one button. Devices that do not come keep nobody out. */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { instant } from "../format";
+import { opensAt, untilOpen, useNow } from "../lessons/door";
 import { Icon } from "../parts/icon";
 import { words } from "../parts/states";
 import { Title } from "../parts/title";
@@ -10,9 +12,13 @@ import microphoneOffIcon from "../icons/microphone-off.svg";
 import type { Devices, Source } from "../media/devices";
 import { chime, useLevel } from "../media/level";
 import { Refused } from "../server";
+import { me } from "../session";
 import { language } from "../texts";
 import { useSecondsLeft } from "./countdown";
+import { useKeys } from "./keys";
 import type { LiveRoom, Phase } from "./live";
+import { Sheet } from "./sheet";
+import { Shortcuts } from "./shortcuts";
 import { Picture } from "./tile";
 import { t } from "./texts";
 
@@ -20,6 +26,16 @@ const ICONS = { microphone: [microphoneIcon, microphoneOffIcon], camera: [camera
 
 export function Preview({ live, phase }: { live: LiveRoom; phase: Phase }) {
   const state = live.state.value;
+  const door = useRef<HTMLElement>(null);
+  const [hasKeys, setKeys] = useState(false);
+  const flip = (source: Source) => void live.devices.switch(source, !live.devices.isOn[source].value);
+  useKeys({
+    M: () => flip("microphone"),
+    V: () => flip("camera"),
+    // Whatever can be done from here.
+    ENTER: () => door.current?.querySelector<HTMLButtonElement>("button.primary")?.click(),
+    "?": () => setKeys(true),
+  });
   if (state === null) return null;
   return (
     <div class="lobby">
@@ -28,6 +44,9 @@ export function Preview({ live, phase }: { live: LiveRoom; phase: Phase }) {
         <div class="tile">
           {live.devices.sent.camera.value === null && <p class="unseen">{live.devices.isAsked.value || !live.devices.isOn.camera.value ? t().pictureOff : t().opening}</p>}
           <Picture stream={live.devices.picture.value} isOwn isShown={live.devices.sent.camera.value !== null} label={t().preview} />
+          <p class="own-name">
+            {me.value?.first_name} {me.value?.last_name} ({t().you})
+          </p>
           <div class="row">
             <Switch devices={live.devices} source="microphone" />
             <Switch devices={live.devices} source="camera" />
@@ -40,7 +59,7 @@ export function Preview({ live, phase }: { live: LiveRoom; phase: Phase }) {
           <DeviceChoice devices={live.devices} />
         </details>
       </section>
-      <section class="door card">
+      <section class="door card" ref={door}>
         <Inside live={live} />
         {live.trouble.value !== null && (
           <p class="alert" role="alert">
@@ -49,6 +68,11 @@ export function Preview({ live, phase }: { live: LiveRoom; phase: Phase }) {
         )}
         <Way live={live} phase={phase} />
       </section>
+      {hasKeys && (
+        <Sheet title={t().shortcuts} close={() => setKeys(false)}>
+          <Shortcuts />
+        </Sheet>
+      )}
     </div>
   );
 }
@@ -60,6 +84,11 @@ function Inside({ live }: { live: LiveRoom }) {
     <div class="inside" role="status">
       <p class="names">{names.length === 0 ? t().nobody : t().here(new Intl.ListFormat(language.value, { type: "conjunction" }).format(names), names.length)}</p>
       <p class="faint">{state && t().seats(state.people.length, state.room.cap)}</p>
+      {state?.room.starts_at && (
+        <p class="soft">
+          <time dateTime={state.room.starts_at}>{instant(state.room.starts_at)}</time>
+        </p>
+      )}
     </div>
   );
 }
@@ -68,6 +97,7 @@ function Inside({ live }: { live: LiveRoom }) {
 function Way({ live, phase }: { live: LiveRoom; phase: Phase }) {
   const state = live.state.value;
   const isBusy = live.isJoining.value;
+  const now = useNow() + 1000 * (state?.room.ahead_s ?? 0);
   if (phase.at === "offered") return <Offer live={live} until={phase.until} />;
   if (phase.at === "waiting")
     return (
@@ -81,11 +111,15 @@ function Way({ live, phase }: { live: LiveRoom; phase: Phase }) {
     );
   const isSeated = state?.people.some(({ user_id }) => user_id === live.own) ?? false;
   const isFull = state !== null && !isSeated && state.people.length >= state.room.cap;
+  const opens = state !== null && state.room.kind !== "talk" && state.room.starts_at !== null ? opensAt(state.room.starts_at) : 0;
+  // The server has the last word on it; until then there is nothing to press.
+  const isEarly = now < opens;
   const wasFull = live.trouble.value instanceof Refused && live.trouble.value.code === "room_full";
   return (
     <div class="stack">
       {isFull && <p class="soft">{t().full}</p>}
-      <button type="button" class="button primary wide" disabled={isBusy} aria-busy={isBusy} onClick={() => void live.join(isFull || wasFull)}>
+      {isEarly && <p class="names figures">{untilOpen(opens, now)}</p>}
+      <button type="button" class="button primary wide" disabled={isBusy || isEarly} aria-busy={isBusy} onClick={() => void live.join(isFull || wasFull)}>
         {isFull || wasFull ? t().wait : t().join}
       </button>
     </div>

@@ -25,11 +25,12 @@ export default function RoomPage({ params }: PageProperties) {
 function Room({ id, own }: { id: string; own: string }) {
   const { query, path, route } = useLocation();
   const [isNew] = useState(query["new"] !== undefined);
+  const [isStraight] = useState(isNew || query["straight"] !== undefined);
   const live = useMemo(() => new LiveRoom(id, own), []);
   useEffect(() => {
     void live.devices.open();
-    // Who has just opened a talk wants to be in it, and is asked nothing more.
-    if (isNew) {
+    // Who has just opened a talk, or asked for any, wants to be in it, and is asked nothing more.
+    if (isStraight) {
       route(path, true);
       void live.join();
     }

@@ -78,6 +78,8 @@ function change(state: RoomState, event: Shown, now: number): RoomState {
       const room = { ...state.room, ...event.d, host: host === undefined ? state.room.host : host };
       return { ...state, room, people: host === undefined || room.kind !== "talk" ? state.people : state.people.map((one) => ({ ...one, role: one.user_id === host ? "host" : "member" })) };
     }
+    case "session.ended":
+      return { ...state, room: { ...state.room, ended_at: event.d.at } };
     case "room.closing":
       return { ...state, room: { ...state.room, state: "closing", reason: event.d.reason } };
     case "room.closed":

@@ -6,7 +6,7 @@ import { after } from "./changes";
 const talk = (id: string, created: number, more: Partial<ListedTalk> = {}) =>
   ({ id, created_at: `2030-01-07T12:0${created}:00Z`, language: "en", level: null, topic: null, region: null, title: id, ...more }) as ListedTalk;
 const event = (ev: string, d: unknown) => ({ ch: "lobby:talks", ev, ts: 0, d }) as unknown as Shown;
-const page = (...items: ListedTalk[]): TalkPage => ({ items, next_cursor: null });
+const page = (...items: ListedTalk[]): TalkPage => ({ items, next_cursor: null, region: null });
 const ids = (found: TalkPage | "ask") => (found === "ask" ? found : found.items.map(({ id }) => id));
 
 it("puts a new talk where the list has it: the newest first", () => {

@@ -7,14 +7,13 @@ import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { isMember, me } from "../session";
 import { serverNow } from "../server";
-import type { ListedTalk } from "../wire";
+import type { ListedTalk, TalkPage } from "../wire";
+import { JoinAny } from "./any";
+import { LANGUAGES, LEVELS, TOPIC_MAX } from "./choices";
 import { type Filter, useTalks } from "./list";
 import { Seats } from "./seats";
 import { StartTalk } from "./start";
 import { t } from "./texts";
-
-const LEVELS = ["A1", "A2", "B1", "B2", "C1", "C2"] as const;
-const LANGUAGES = ["en", "vi", "es", "fr", "de", "ja", "ko", "zh"] as const;
 
 // Between two letters nobody waits longer.
 const TYPED_MS = 400;
@@ -24,7 +23,7 @@ export default function Home() {
   const { value: page, error, reload } = useTalks(filter);
   return (
     <>
-      {me.value === null ? <Welcome /> : <Title beside={<Ways />}>{t().title}</Title>}
+      {me.value === null ? <Welcome /> : <Title beside={<Ways filter={filter} />}>{t().title}</Title>}
       <section class="talks" aria-labelledby={isMember.value ? undefined : "open-talks"} aria-label={isMember.value ? t().title : undefined}>
         {me.value === null && <h2 id="open-talks">{t().title}</h2>}
         <Filters filter={filter} change={setFilter} />
@@ -34,7 +33,7 @@ export default function Home() {
         {page === undefined ? (
           error === undefined ? <Loading heights={["7rem", "7rem", "7rem"]} /> : <Failure error={error} again={reload} />
         ) : page.items.length === 0 ? (
-          <None filter={filter} clear={() => setFilter({})} />
+          <None filter={filter} page={page} clear={() => setFilter({})} />
         ) : (
           <ul class="talk-list">
             {page.items.map((talk) => (
@@ -62,12 +61,13 @@ function Welcome() {
   );
 }
 
-function Ways() {
+function Ways({ filter }: { filter: Filter }) {
   return (
     <div class="row">
       <a class="button" href="/scan">
         {t().scan}
       </a>
+      <JoinAny filter={filter} />
       <StartTalk />
     </div>
   );
@@ -99,7 +99,7 @@ function Topic({ value, choose }: { value: string; choose: (topic: string) => vo
   }, [typed]);
   return (
     <div class="field">
-      <input type="search" aria-label={t().topic} placeholder={t().topic} maxLength={100} value={typed} onInput={({ currentTarget }) => setTyped(currentTarget.value)} />
+      <input type="search" aria-label={t().topic} placeholder={t().topic} maxLength={TOPIC_MAX} value={typed} onInput={({ currentTarget }) => setTyped(currentTarget.value)} />
     </div>
   );
 }
@@ -151,12 +151,13 @@ function Row({ talk }: { talk: ListedTalk }) {
   );
 }
 
-function None({ filter, clear }: { filter: Filter; clear: () => void }) {
+function None({ filter, page, clear }: { filter: Filter; page: TalkPage; clear: () => void }) {
   const isNarrow = Object.values(filter).some((wanted) => Boolean(wanted));
-  const title = filter.nearby ? t().noneNearby : isNarrow ? t().noneFound : t().none;
+  const isLost = filter.nearby && page.region === null;
+  const title = isLost ? t().noPlace : filter.nearby ? t().noneNearby : isNarrow ? t().noneFound : t().none;
   return (
     <Empty icon={talksIcon} title={title}>
-      <p>{t().noneWhy}</p>
+      <p>{isLost ? t().noPlaceWhy : t().noneWhy}</p>
       {isNarrow && (
         <button type="button" class="button" onClick={clear}>
           {t().showAll}

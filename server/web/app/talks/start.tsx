@@ -8,7 +8,7 @@ import { call } from "../server";
 import { language } from "../texts";
 import { t } from "./texts";
 
-export function StartTalk() {
+export function useStart() {
   const { route } = useLocation();
   const [isBusy, setBusy] = useState(false);
   // Should the answer be lost, the second click opens no second talk.
@@ -23,6 +23,11 @@ export function StartTalk() {
       setBusy(false);
     }
   }
+  return { start, isBusy };
+}
+
+export function StartTalk() {
+  const { start, isBusy } = useStart();
   return (
     <button type="button" class="button primary" disabled={isBusy || !isMember.value} aria-busy={isBusy} onClick={() => void start()}>
       {t().startTalk}

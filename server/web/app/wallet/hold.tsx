@@ -1,12 +1,12 @@
 /** One hold, explained: why, who was there, where the money went, and how to prove it without us. */
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import type { PageProperties } from "../feature";
 import { clock, instant, money, time } from "../format";
 import { AttendancePanel } from "../lessons/panel";
+import { copy } from "../parts/copy";
 import { useLoaded } from "../parts/loaded";
 import { Missing, NoAccess, Pending } from "../parts/states";
 import { Title } from "../parts/title";
-import { toast } from "../parts/toast";
 import { call, Refused, subscribe } from "../server";
 import { me } from "../session";
 import { language } from "../texts";
@@ -197,10 +197,13 @@ function Proof({ hold }: { hold: HoldDetail }) {
 }
 
 function Copied({ name, text }: { name: string; text: string }) {
+  const shown = useRef<HTMLElement>(null);
   return (
     <div class="copied">
-      <code aria-label={name}>{text}</code>
-      <button type="button" class="button quiet" aria-label={`${t().copy}: ${name}`} onClick={() => void navigator.clipboard.writeText(text).then(() => toast(t().copied))}>
+      <code ref={shown} aria-label={name}>
+        {text}
+      </code>
+      <button type="button" class="button quiet" aria-label={`${t().copy}: ${name}`} onClick={() => void copy(text, shown.current)}>
         {t().copy}
       </button>
     </div>

@@ -121,7 +121,6 @@ const en = {
   key: "Our public key",
   command: "Command",
   copy: "Copy",
-  copied: "Copied",
   proofLater: "Once this is settled, a signed receipt stands here that proves every step.",
 };
 
@@ -243,7 +242,6 @@ const vi: typeof en = {
   key: "Khóa công khai của chúng tôi",
   command: "Lệnh",
   copy: "Sao chép",
-  copied: "Đã sao chép",
   proofLater: "Khi khoản này được thanh toán, biên nhận có chữ ký sẽ hiện ở đây và chứng minh từng bước.",
 };
 
