@@ -4,6 +4,7 @@ import { ownPath } from "../accounts/paths";
 import { money } from "../format";
 import { kept } from "../kept";
 import { amountOf, AmountField } from "../parts/amount";
+import { useBusy } from "../parts/busy";
 import { Form, Select, Submit } from "../parts/form";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading, words } from "../parts/states";
@@ -169,6 +170,7 @@ function Outcome({ made }: { made: TopUpView }) {
 export function Cards() {
   const { value, reload } = useLoaded(() => call("payment_method.list", {}), []);
   const [going, setGoing] = useState<string>();
+  const [, alone] = useBusy();
   async function remove(id: string): Promise<void> {
     setGoing(id);
     try {
@@ -201,7 +203,7 @@ export function Cards() {
                 disabled={going === card.id}
                 aria-busy={going === card.id}
                 aria-label={`${t().remove}: ${t().card(card.brand, card.last4)}`}
-                onClick={() => remove(card.id)}
+                onClick={() => void alone(() => remove(card.id))}
               >
                 {t().remove}
               </button>
