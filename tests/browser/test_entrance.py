@@ -152,10 +152,16 @@ async def test_address_of_nothing_says_so(enter: Enter, product: Product) -> Non
     await expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()
 
 
-async def test_shell_opens_without_a_network(enter: Enter) -> None:
+async def test_shell_can_be_installed_and_opens_without_a_network(enter: Enter) -> None:
     page = await enter("/")
     await page.evaluate("navigator.serviceWorker.ready")
     await page.reload()
+    browser = await page.context.new_cdp_session(page)
+    manifest = await browser.send("Page.getAppManifest")
+    assert (manifest["url"], manifest["errors"]) == (f"{page.url}manifest.webmanifest", [])
+    lacking = await browser.send("Page.getInstallabilityErrors")
+    # A browser of a test is a private one, and those install nothing.
+    assert [one["errorId"] for one in lacking["installabilityErrors"]] == ["in-incognito"]
 
     await page.context.set_offline(offline=True)
     await page.reload()
