@@ -93,7 +93,7 @@ async function finish(metafile) {
     outdir: out,
     define: {
       BUILD: JSON.stringify(createHash("sha256").update(html).digest("hex").slice(0, 12)),
-      SHELL: JSON.stringify(["/", `/${file(entry.cssBundle)}`, `/${icon}`, ...first.map((path) => `/${file(path)}`)]),
+      SHELL: JSON.stringify(["/", `/${file(entry.cssBundle)}`, `/${icon}`, `/${socketWorker}`, ...first.map((path) => `/${file(path)}`)]),
     },
   });
   if (!isWatching)

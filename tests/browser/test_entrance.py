@@ -152,13 +152,20 @@ async def test_address_of_nothing_says_so(enter: Enter, product: Product) -> Non
     await expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()
 
 
-async def test_shell_can_be_installed_and_opens_without_a_network(enter: Enter) -> None:
-    page = await enter("/")
+async def test_shell_can_be_installed_and_shows_what_was_seen_without_a_network(
+    enter: Enter, product: Product
+) -> None:
+    page = await enter("/register")
     await page.evaluate("navigator.serviceWorker.ready")
-    await page.reload()
+    await register(page, "khoa@example.org")
+    await page.get_by_role("link", name="Courses").click()
+    await expect(page.get_by_role("heading", name="Courses", level=1)).to_be_visible()
+    await page.get_by_role("link", name="Wallet").click()
+    credit = page.get_by_role("definition").filter(has_text="$0.00").first
+    await expect(credit).to_be_visible()
     browser = await page.context.new_cdp_session(page)
     manifest = await browser.send("Page.getAppManifest")
-    assert (manifest["url"], manifest["errors"]) == (f"{page.url}manifest.webmanifest", [])
+    assert (manifest["url"], manifest["errors"]) == (f"{product.base}/manifest.webmanifest", [])
     lacking = await browser.send("Page.getInstallabilityErrors")
     # A browser of a test is a private one, and those install nothing.
     assert [one["errorId"] for one in lacking["installabilityErrors"]] == ["in-incognito"]
@@ -166,5 +173,17 @@ async def test_shell_can_be_installed_and_opens_without_a_network(enter: Enter) 
     await page.context.set_offline(offline=True)
     await page.reload()
 
-    await expect(page.get_by_role("heading", level=1)).to_be_visible()
-    await expect(page.get_by_text("No connection. We keep trying.")).to_be_visible()
+    await expect(credit).to_be_visible()
+    note = page.get_by_text("No connection. We keep trying. You see this page as it was at")
+    await expect(note).to_be_visible()
+    # A page whose file was never here.
+    await page.get_by_role("link", name="Settings").click()
+    await expect(page.get_by_role("heading", name="This page did not come")).to_be_visible()
+
+    await page.context.set_offline(offline=False)
+
+    await expect(page.get_by_role("heading", name="Settings", level=1)).to_be_visible()
+    await expect(note).to_have_count(0)
+    await page.get_by_role("button", name="Log out", exact=True).click()
+    await expect(page).to_have_url(re.compile("/login"))
+    await page.wait_for_function("async () => !(await caches.has('seen'))")

@@ -9,7 +9,7 @@ import { Icon } from "../parts/icon";
 import { Missing, NoAccess, Pending } from "../parts/states";
 import { Toasts } from "../parts/toast";
 import { PLACES, ROUTES } from "../routes";
-import { Refused } from "../server";
+import { Refused, returned } from "../server";
 import { me } from "../session";
 import { language, speak } from "../texts";
 import { Strip } from "./strip";
@@ -109,6 +109,10 @@ function Pages() {
 
 /** A page whose file did not come: the network is away, or a newer client has other files. */
 function Unloaded() {
+  useEffect(() => {
+    const before = returned.peek();
+    return returned.subscribe((times) => times !== before && location.reload());
+  }, []);
   return <Pending title={t().unloaded} heights={[]} error={new Refused("offline", "the page could not be loaded")} again={() => location.reload()} />;
 }
 
