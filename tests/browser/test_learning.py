@@ -136,3 +136,16 @@ async def test_course_is_made_bought_and_held_and_its_receipt_proves_who_was_pai
 
         await desk.goto("/teach/earnings")
         await expect(desk.get_by_role("definition").filter(has_text="$70.00").first).to_be_visible()
+
+        await keyboard.press(page.get_by_role("button", name="Dispute this lesson"))
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("What was it?").select_option("technical_issues")
+        await dialog.get_by_label("What happened?").fill("The sound was away for most of the evening.")
+        await dialog.get_by_role("button", name="Send").click()
+        dispute = page.get_by_role("region", name="Dispute")
+        await expect(dispute).to_contain_text("Somebody will look at it.")
+        [opened] = (await student.call("GET", "/api/v1/disputes"))["items"]
+        decision = {"decision": "upheld", "notes": "The recording of the room says otherwise."}
+        admin = await town.admin()
+        await admin.call("POST", f"/api/v1/admin/disputes/{opened['id']}/resolve", decision)
+        await expect(dispute).to_contain_text(decision["notes"])

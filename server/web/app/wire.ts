@@ -1223,6 +1223,7 @@ export interface ListCourses {
 
 /** Ask for the disputes in which the caller is student or tutor, newest first; an administrator sees all. */
 export interface ListDisputes {
+  hold_id?: Id | null;
   status?: DisputeStatus | null;
   limit?: number;
   cursor?: string | null;

@@ -1,5 +1,5 @@
 import { texts } from "../texts";
-import type { AccountKind, Cause, JournalKind, SourceKind } from "../wire";
+import type { AccountKind, Cause, DisputeReason, DisputeStatus, ErrorCode, JournalKind, SourceKind } from "../wire";
 
 const en = {
   packages: "Packages of lessons",
@@ -115,6 +115,37 @@ const en = {
     expired: "The package expired",
   } as Record<Cause, string>,
   later: "Changed later",
+
+  // Disputes
+  dispute: "Dispute",
+  disputeWhy: (until: string) => `Was something about this lesson or its settlement not right? You can say so until ${until}, and somebody will look at it.`,
+  disputeOpen: "Dispute this lesson",
+  disputeOnce: "A lesson can be disputed once. Until it is decided, the tutor's share is frozen; the tutor reads what you write.",
+  disputeReason: "What was it?",
+  disputeReasons: {
+    tutor_no_show: "The tutor did not come",
+    session_quality: "The lesson was not good",
+    technical_issues: "It did not work technically",
+    incorrect_charge: "The amount is wrong",
+    unauthorised_charge: "I did not agree to this",
+    not_as_described: "It was not as described",
+    other: "Something else",
+    contradicting_evidence: "Evidence that came late says otherwise",
+  } as Record<DisputeReason, string>,
+  disputeText: "What happened?",
+  disputeTextHint: "At least ten letters, at most 2,000.",
+  disputeSend: "Send",
+  disputeStates: { open: "Open", resolved_upheld: "The settlement stays", resolved_refunded: "Money went back" } as Record<DisputeStatus, string>,
+  disputeWaits: "Somebody will look at it. You hear of the decision, and read it here.",
+  disputeRefunded: (amount: string) => `${amount} went back to the student.`,
+  disputeAnswer: "The decision",
+  disputeRefusals: {
+    already_disputed: "This lesson was disputed before. Load the page again to see how it stands.",
+    dispute_too_late: "This lesson can no longer be disputed.",
+    nothing_to_dispute: "You have everything back already.",
+    hold_not_settled: "This lesson is not settled yet.",
+  } as Partial<Record<ErrorCode | "offline", string>>,
+
   proof: "Proof",
   proofWhy: "The receipt holds the raw evidence and is signed. Anybody can judge it again without us:",
   receipt: "Receipt (JSON)",
@@ -237,6 +268,36 @@ const vi: typeof en = {
     expired: "Gói đã hết hạn",
   },
   later: "Thay đổi về sau",
+
+  dispute: "Khiếu nại",
+  disputeWhy: (until) => `Buổi học hoặc cách quyết toán có điều gì chưa đúng? Bạn có thể khiếu nại đến hết ${until}; chúng tôi sẽ xem xét.`,
+  disputeOpen: "Khiếu nại buổi học này",
+  disputeOnce: "Mỗi buổi học chỉ khiếu nại được một lần. Phần của gia sư bị phong tỏa đến khi có quyết định; gia sư sẽ đọc điều bạn viết.",
+  disputeReason: "Vấn đề là gì?",
+  disputeReasons: {
+    tutor_no_show: "Gia sư không đến",
+    session_quality: "Buổi học không đạt",
+    technical_issues: "Gặp sự cố kỹ thuật",
+    incorrect_charge: "Số tiền không đúng",
+    unauthorised_charge: "Tôi không đồng ý khoản này",
+    not_as_described: "Không như mô tả",
+    other: "Lý do khác",
+    contradicting_evidence: "Bằng chứng đến sau cho thấy điều khác",
+  },
+  disputeText: "Chuyện gì đã xảy ra?",
+  disputeTextHint: "Ít nhất mười ký tự, tối đa 2.000.",
+  disputeSend: "Gửi",
+  disputeStates: { open: "Đang chờ", resolved_upheld: "Giữ nguyên quyết toán", resolved_refunded: "Đã hoàn tiền" },
+  disputeWaits: "Chúng tôi sẽ xem xét. Bạn sẽ được báo khi có quyết định và đọc nó ở đây.",
+  disputeRefunded: (amount) => `${amount} đã hoàn cho học viên.`,
+  disputeAnswer: "Quyết định",
+  disputeRefusals: {
+    already_disputed: "Buổi học này đã được khiếu nại. Hãy tải lại trang để xem kết quả.",
+    dispute_too_late: "Đã hết hạn khiếu nại buổi học này.",
+    nothing_to_dispute: "Bạn đã được hoàn toàn bộ.",
+    hold_not_settled: "Buổi học này chưa quyết toán.",
+  },
+
   proof: "Bằng chứng",
   proofWhy: "Biên nhận chứa bằng chứng gốc và có chữ ký số. Ai cũng có thể tự kiểm tra lại mà không cần chúng tôi:",
   receipt: "Biên nhận (JSON)",
