@@ -182,7 +182,8 @@ async function ticket(): Promise<string> {
 export function closeSocket(): void {
   client?.close();
   client = null;
-  become("stopped");
+  // However that connection ended, it is nobody's any more.
+  connection.value = at("stopped");
 }
 
 type Route = readonly ["GET" | "PATCH" | "POST", string];
