@@ -68,3 +68,7 @@ async def test_code_is_shown_as_words_and_who_is_too_late_is_told_so(enter: Ente
         await expect(pay).to_have_count(0)
         assert await page.evaluate(UNHURT)
         assert await late.wallet() == (school.PRICE, 0, 0)
+
+        # The link to a session that is gone.
+        await page.goto(f"/courses/{made['id']}?buy={made['id']}")
+        await expect(page.get_by_role("dialog")).to_contain_text("This session is not there any more.")
