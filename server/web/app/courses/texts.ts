@@ -108,8 +108,8 @@ const en = {
   profile: "Profile",
   packages: "Packages",
   approval: {
-    incomplete: "You can write courses, and publish them once you are approved as a tutor.",
-    pending: "You are waiting for approval. You can write courses, and publish them once you are approved.",
+    incomplete: "You can offer courses once you are approved as a tutor.",
+    pending: "You are waiting for approval. You can offer courses once you are approved.",
     rejected: "You were not approved as a tutor.",
   },
   toProfile: { incomplete: "Apply for approval", pending: "What you sent", rejected: "Why, and try again" },
@@ -271,8 +271,8 @@ const vi: typeof en = {
   profile: "Hồ sơ",
   packages: "Gói học",
   approval: {
-    incomplete: "Bạn có thể soạn khóa học và đăng bán sau khi được duyệt làm gia sư.",
-    pending: "Bạn đang chờ duyệt. Bạn có thể soạn khóa học và đăng bán sau khi được duyệt.",
+    incomplete: "Bạn có thể mở khóa học sau khi được duyệt làm gia sư.",
+    pending: "Bạn đang chờ duyệt. Bạn có thể mở khóa học sau khi được duyệt.",
     rejected: "Bạn chưa được duyệt làm gia sư.",
   },
   toProfile: { incomplete: "Xin duyệt", pending: "Hồ sơ đã gửi", rejected: "Xem lý do và gửi lại" },
