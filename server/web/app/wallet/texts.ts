@@ -206,7 +206,7 @@ const vi: typeof en = {
   kinds: {
     purchase: "Mua",
     refund: "Hoàn tiền",
-    settlement: "Thanh toán buổi học",
+    settlement: "Quyết toán buổi học",
     adjustment: "Điều chỉnh",
     admin_adjustment: "Điều chỉnh",
     top_up: "Nạp tiền",
@@ -234,7 +234,7 @@ const vi: typeof en = {
   hold: "Tiền giữ cho một buổi học",
   explanation: "Vì sao như vậy",
   placed: "Giữ từ",
-  settled: "Thanh toán lúc",
+  settled: "Quyết toán lúc",
   division: "Tiền đã đi đâu",
   divisionHeld: "Tiền sẽ đi đâu nếu buổi học được tính",
   toTutor: "Gia sư",
@@ -305,7 +305,7 @@ const vi: typeof en = {
   command: "Lệnh",
   copy: "Sao chép",
   copied: "Đã sao chép",
-  proofLater: "Khi khoản này được thanh toán, biên nhận có chữ ký sẽ hiện ở đây và chứng minh từng bước.",
+  proofLater: "Khi khoản này được quyết toán, biên nhận có chữ ký sẽ hiện ở đây và chứng minh từng bước.",
 };
 
 export const t = texts({ en, vi });
