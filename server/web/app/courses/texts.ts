@@ -92,7 +92,8 @@ const en = {
   next: "Next lessons",
   purchases: "Purchases",
   payment: { held: "Money is held", partly_settled: "Partly settled", settled: "Settled" },
-  purchaseStatus: { active: "Active", attended: "Attended", missed: "Missed", completed: "Completed", cancelled: "Cancelled" },
+  // A lesson that its tutor did not come to is "missed" too (C-08).
+  purchaseStatus: { active: "Active", attended: "Attended", missed: "Did not count", completed: "Completed", cancelled: "Cancelled" },
   holdStatus: { held: "held", released: "paid", refunded: "came back" },
   sessionNo: (n: number) => `Session ${n}`,
   boughtAt: (when: string) => `Bought ${when}`,
@@ -256,7 +257,7 @@ const vi: typeof en = {
   next: "Buổi học sắp tới",
   purchases: "Đơn mua",
   payment: { held: "Tiền đang được giữ", partly_settled: "Đã quyết toán một phần", settled: "Đã quyết toán" },
-  purchaseStatus: { active: "Đang học", attended: "Đã tham dự", missed: "Đã vắng", completed: "Hoàn thành", cancelled: "Đã hủy" },
+  purchaseStatus: { active: "Đang học", attended: "Đã tham dự", missed: "Không được tính", completed: "Hoàn thành", cancelled: "Đã hủy" },
   holdStatus: { held: "đang giữ", released: "đã trả", refunded: "đã hoàn" },
   sessionNo: (n) => `Buổi ${n}`,
   boughtAt: (when) => `Mua ${when}`,
