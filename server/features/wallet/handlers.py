@@ -1,14 +1,17 @@
 """The commands of wallets and holds (B-11, B-12)."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
+from sqlalchemy import select
 
 from billing import explanation, hold_views, holds, payment_moves, policy, reversal, wallet
 from billing.hold_views import Filter, HoldView
 from billing.models import Cause, HoldId, HoldStatus, OwnerId
 from billing.money import Money
 from rooms import receipts
+from rooms.models import Room
 from rooms.receipts import Signed
 from server import audit, texts
 from server.context import Command, Context, Role
@@ -258,9 +261,8 @@ async def list_holds(ctx: Context, command: ListHolds) -> HoldPage:
         before=command.cursor,
     )
     shown = found[: command.limit]
-    locale = await _locale(ctx)
     more = shown[-1].id if len(found) > len(shown) else None
-    return HoldPage(tuple(_detail(view, locale) for view in shown), more)
+    return HoldPage(await _details(ctx, shown), more)
 
 
 async def get_hold(ctx: Context, command: GetHold) -> HoldDetail:
@@ -272,7 +274,7 @@ async def get_hold(ctx: Context, command: GetHold) -> HoldDetail:
     view = await hold_views.view(ctx.session, HoldId(command.hold_id))
     if not (ctx.user.is_admin or ctx.user.user_id in (view.student_id, view.tutor_id)):
         raise NotFoundError("There is no such hold.")
-    return _detail(view, await _locale(ctx))
+    return (await _details(ctx, [view]))[0]
 
 
 async def get_receipt(ctx: Context, command: GetReceipt) -> Signed:
@@ -300,8 +302,18 @@ async def _locale(ctx: Context) -> Locale:
     return cast("Locale", (await user_of(ctx.session, ctx.user.user_id)).locale)
 
 
-def _detail(view: HoldView, locale: Locale) -> HoldDetail:
-    return HoldDetail(**msgspec.structs.asdict(view), explanation=explanation.explain(view, locale))
+async def _details(ctx: Context, views: Sequence[HoldView]) -> tuple[HoldDetail, ...]:
+    locale = await _locale(ctx)
+    lessons = select(Room.id, Room.title).where(Room.id.in_({view.lesson_id for view in views} - {None}))
+    titles = {row.id: row.title for row in await ctx.session.execute(lessons)}
+    return tuple(
+        HoldDetail(
+            **msgspec.structs.asdict(view),
+            title=None if view.lesson_id is None else titles.get(view.lesson_id),
+            explanation=explanation.explain(view, locale),
+        )
+        for view in views
+    )
 
 
 COMMANDS = (

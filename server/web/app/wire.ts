@@ -1051,6 +1051,7 @@ export interface HoldDetail {
   attendance: Attendance | null;
   placed_at: Instant;
   settled_at: Instant | null;
+  title: string | null;
   explanation: string;
 }
 
