@@ -73,6 +73,7 @@ async def buy(page: Page, tutor: Person, course_id: str) -> None:
     await page.keyboard.press("Enter")
     await keyboard.press(dialog.get_by_role("link", name="Top up $110.00"))
     await expect(page.get_by_label("Amount (USD)")).to_have_value("110.00")
+    await expect(page.get_by_text("Your purchase lacks $110.00.")).to_be_in_viewport()
     await keyboard.press(page.get_by_role("button", name="Continue to the payment"))
     await page.wait_for_url("**/test-payments/**")
     await keyboard.press(page.get_by_role("button"), "Space")

@@ -10,6 +10,11 @@ export interface Loaded<T> {
   reload: () => Promise<void>;
 }
 
+/** Whether all of these have come, or will not: what comes later pushes aside what stands below it. */
+export function areThere(...all: readonly { value: unknown; error: unknown }[]): boolean {
+  return all.every(({ value, error }) => value !== undefined || error !== undefined);
+}
+
 /** Fetch by `load`, and again when one of `keys` changes, or when the server is there again that was away. An answer that was overtaken by a later one is not shown. */
 export function useLoaded<T>(load: () => Promise<T>, keys: readonly unknown[]): Loaded<T> {
   const [value, setValue] = useState<T>();

@@ -26,7 +26,7 @@ export function Shell() {
 function Frame() {
   const { path } = useLocation();
   return (
-    <div class={`shell ${me.value ? "" : "guest"}`}>
+    <div class={`shell ${me.value === null ? "guest" : ""}`}>
       <a class="visually-hidden" href="#main" target="_top">
         {t().skip}
       </a>
@@ -39,7 +39,8 @@ function Frame() {
           </a>
           {me.value && <Bell isCurrent={isIn(path, "/notifications")} />}
         </div>
-        {me.value ? <Navigation /> : <Entrance />}
+        {/* Who was here before has the frame of a member from the start, so that nothing moves when it is known who it is. */}
+        {me.value === null ? <Entrance /> : <Navigation />}
       </header>
       <main class="main" id="main" tabIndex={-1}>
         <Pages />
@@ -66,12 +67,14 @@ function Navigation() {
           ))}
         </ul>
       </nav>
-      <p class="who">
-        <strong>
-          {account?.first_name} {account?.last_name}
-        </strong>
-        <span class="faint">{account?.email}</span>
-      </p>
+      {account && (
+        <p class="who">
+          <strong>
+            {account.first_name} {account.last_name}
+          </strong>
+          <span class="faint">{account.email}</span>
+        </p>
+      )}
     </>
   );
 }
@@ -84,8 +87,7 @@ function Entrance() {
       <button type="button" class="button quiet" lang={other} onClick={() => speak(other)}>
         {t().otherLanguage}
       </button>
-      {/* Not known yet who it is: an offer to log in would flicker. */}
-      {me.value === null && path !== "/login" && (
+      {path !== "/login" && (
         <a class="button" href="/login">
           {t().logIn}
         </a>
