@@ -362,6 +362,7 @@ PAGES: Final[dict[str, Entry]] = {
         ),
     ),
     "test_yes": Entry(Text("Confirm", "Save this card"), Text("Xác nhận", "Lưu thẻ này")),
+    "test_no": Entry(Text("Cancel", "Back to fourtalk"), Text("Hủy", "Về fourtalk")),
     "missing": Entry(
         Text("Nothing here", "This link leads nowhere, or not any more."),
         Text("Không có gì ở đây", "Liên kết này không còn dẫn đến đâu."),
