@@ -61,7 +61,7 @@ export function Buy({ course, session, close }: Options) {
         <br />
         <span class="soft">{session === null ? t().item.full_course : session.title}</span>
       </p>
-      {notice !== undefined && (
+      {notice !== undefined && quote !== undefined && (
         <p class="alert" role="alert">
           {notice}
         </p>

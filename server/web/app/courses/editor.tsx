@@ -16,7 +16,7 @@ import { toast } from "../parts/toast";
 import { call } from "../server";
 import { me } from "../session";
 import type { CourseView, Revenue, SessionView } from "../wire";
-import { Fields, number, read } from "./fields";
+import { Fields, LIMITS, number, read } from "./fields";
 import { codeOf, isMissing, said, saying } from "./refusals";
 import { Share } from "./share";
 import { t } from "./texts";
@@ -236,7 +236,7 @@ function SessionForm({ course, session, close }: { course: CourseView; session: 
           required
           defaultValue={session === null ? "" : wallTime(session.starts_at)}
         />
-        <Field name="duration_minutes" refusal={t().refusedNumber} label={t().duration} type="number" required defaultValue={String(session?.duration_minutes ?? MINUTES)} />
+        <Field name="duration_minutes" hint={t().between(...LIMITS.minutes)} refusal={t().between(...LIMITS.minutes)} label={t().duration} type="number" required defaultValue={String(session?.duration_minutes ?? MINUTES)} />
         <Answers close={() => close(false)}>
           <Submit>{t().save}</Submit>
         </Answers>

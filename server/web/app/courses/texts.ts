@@ -164,6 +164,7 @@ const en = {
   revenue: "Revenue",
   sums: { sold: "Sold", earned: "You earned", held: "Held", expected: "Yours of what is held", refunded: "Went back", platform: "Platform" },
   door: "To the room",
+  between: (least: number, most: number) => `From ${least} to ${most}`,
   refusedNumber: "This number cannot be. Please look at it again.",
 };
 
@@ -326,6 +327,7 @@ const vi: typeof en = {
   revenue: "Doanh thu",
   sums: { sold: "Đã bán", earned: "Bạn nhận được", held: "Đang giữ", expected: "Phần của bạn trong số đang giữ", refunded: "Đã hoàn", platform: "Nền tảng" },
   door: "Vào phòng",
+  between: (least, most) => `Từ ${least} đến ${most}`,
   refusedNumber: "Số này chưa hợp lệ. Vui lòng xem lại.",
 };
 
