@@ -59,6 +59,7 @@ async def test_package_is_offered_bought_and_given_back_and_a_tutor_is_led_to_st
         await expect(desk.get_by_role("region", name="Sold").get_by_role("listitem")).to_have_count(1)
 
         await desk.goto("/teach/earnings")
+        await expect(desk.get_by_role("link", name="Teaching")).to_have_attribute("aria-current", "page")
         await desk.get_by_role("button", name="Set the bank account").click()
         await dialog.get_by_text("Stripe", exact=True).click()
         await dialog.get_by_label("Country of your bank").select_option("DE")

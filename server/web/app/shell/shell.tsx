@@ -1,5 +1,5 @@
 /** The frame round every page: navigation, connection, language, and which page it is. */
-import { effect } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import { lazy, LocationProvider, Route as At, Router, useLocation } from "preact-iso";
 import { useEffect } from "preact/hooks";
 import { isFor, type PageProperties, type Route } from "../feature";
@@ -31,6 +31,7 @@ function Frame() {
         {t().skip}
       </a>
       <Strip />
+      {isTurning.value && <div class="turning" role="progressbar" aria-label={t().loading} />}
       <header class="bar">
         <div class="top">
           <a class="brand" href="/">
@@ -59,7 +60,7 @@ function Navigation() {
         <ul>
           {PLACES.filter((place) => isFor(place.for, account)).map((place) => (
             <li key={place.path}>
-              <a href={place.path} aria-current={isIn(path, place.path) ? "page" : undefined}>
+              <a href={place.path} aria-current={[place.path, ...(place.also ?? [])].some((one) => isIn(path, one)) ? "page" : undefined}>
                 <Icon drawing={place.icon} />
                 {place.name[language.value]}
               </a>
@@ -96,11 +97,13 @@ function Entrance() {
   );
 }
 
+/** A page was asked for whose file is on its way; the one before stays until then. */
+const isTurning = signal(false);
 const PAGES = ROUTES.map((route) => [route.path, guarded(route)] as const);
 
 function Pages() {
   return (
-    <Router onRouteChange={arrive}>
+    <Router onLoadStart={() => (isTurning.value = true)} onLoadEnd={() => (isTurning.value = false)} onRouteChange={arrive}>
       {[
         ...PAGES.map(([path, Page]) => <At key={path} path={path} component={Page} />),
         <At key="missing" default component={Missing} />,
