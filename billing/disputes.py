@@ -217,6 +217,7 @@ async def find(
     session: AsyncSession,
     *,
     party_id: OwnerId | None,
+    hold_id: UUID | None = None,
     status: DisputeStatus | None,
     limit: int,
     before: tuple[datetime, UUID] | None,
@@ -226,6 +227,7 @@ async def find(
     Args:
         session: Only read.
         party_id: Only of holds in which this person is student or tutor; None for everybody's.
+        hold_id: Only of this hold.
         status: Only these.
         limit: At most so many.
         before: Only those that come after the one opened then, with this id.
@@ -233,6 +235,8 @@ async def find(
     query = _views().order_by(Dispute.opened_at.desc(), Dispute.id.desc()).limit(limit)
     if party_id is not None:
         query = query.where(or_(Hold.student_id == party_id, Hold.tutor_id == party_id))
+    if hold_id is not None:
+        query = query.where(Dispute.hold_id == hold_id)
     if status is not None:
         query = query.where(Dispute.status == status)
     if before is not None:

@@ -210,7 +210,7 @@ NOTICES: Final[dict[str, Entry]] = {
     ),
     "dispute_upheld": Entry(
         Text("Dispute decided", "The lesson's settlement stays as it was: {notes}"),
-        Text("Khiếu nại đã được giải quyết", "Kết quả thanh toán của buổi học được giữ nguyên: {notes}"),
+        Text("Khiếu nại đã được giải quyết", "Kết quả quyết toán của buổi học được giữ nguyên: {notes}"),
     ),
     "dispute_refunded": Entry(
         Text("Dispute decided", "{refunded} of the lesson went back to the student: {notes}"),
@@ -267,7 +267,7 @@ NOTICES: Final[dict[str, Entry]] = {
             "Later evidence corrected a settled lesson: paid {share}, refunded {refunded}.",
         ),
         Text(
-            "Đã điều chỉnh thanh toán",
+            "Đã điều chỉnh quyết toán",
             "Bằng chứng đến sau đã điều chỉnh một buổi học: thanh toán {share}, hoàn lại {refunded}.",
         ),
     ),
@@ -382,6 +382,7 @@ PAGES: Final[dict[str, Entry]] = {
         ),
     ),
     "test_yes": Entry(Text("Confirm", "Save this card"), Text("Xác nhận", "Lưu thẻ này")),
+    "test_no": Entry(Text("Cancel", "Back to fourtalk"), Text("Hủy", "Về fourtalk")),
     "missing": Entry(
         Text("Nothing here", "This link leads nowhere, or not any more."),
         Text("Không có gì ở đây", "Liên kết này không còn dẫn đến đâu."),
@@ -605,7 +606,7 @@ ENTRIES: Final[dict[str, Entry]] = {
     "refund": Entry(Text("Refund", "Given back"), Text("Hoàn tiền", "Đã hoàn lại")),
     "settlement": Entry(
         Text("Settlement", "A lesson was settled by its attendance"),
-        Text("Thanh toán", "Một buổi học đã được thanh toán theo tham dự"),
+        Text("Quyết toán", "Một buổi học đã được quyết toán theo tham dự"),
     ),
     "adjustment": Entry(
         Text("Correction", "Later evidence corrected a settled lesson"),

@@ -36,7 +36,7 @@ button {{ font: inherit; padding: .6rem 1.4rem; }}
 <main>
 <h1>{title}</h1>
 <p>{body}</p>
-{form}
+{inner}
 </main>
 </body>
 </html>
@@ -91,17 +91,22 @@ async def _page(fake: StripeFake, name: str, locale: str) -> Response[str]:
     yes = texts.fill(texts.PAGES["test_yes"], locale)
     box = f'<p><label><input type="checkbox" name="save" value="true"> {escape(yes.body)}</label></p>'
     button = f"<button>{escape(yes.title)}</button>"
+    no = texts.fill(texts.PAGES["test_no"], locale)
     match _open(found), what:
         case "checkout.session", "":
             assert found is not None, "it has a kind"
             amount = Money(found["amount_total"], found["currency"].upper())
-            return _html(texts.fill(texts.PAGES["test_payment"], locale, amount=amount), locale, box + button)
+            cancel = _link(found["cancel_url"], no.title)
+            text = texts.fill(texts.PAGES["test_payment"], locale, amount=amount)
+            return _html(text, locale, _form(box + button) + cancel)
         case "payment_intent", "3ds":
-            return _html(texts.fill(texts.PAGES["test_question"], locale), locale, button)
+            return _html(texts.fill(texts.PAGES["test_question"], locale), locale, _form(button))
         case "v2.core.account", "onboarding":
-            return _html(texts.fill(texts.PAGES["test_onboarding"], locale), locale, button)
+            return _html(texts.fill(texts.PAGES["test_onboarding"], locale), locale, _form(button))
         case _:
-            return _html(texts.fill(texts.PAGES["missing"], locale), locale, None, status=404)
+            # Who goes back to it after the payment goes on from where the payment led.
+            link = _link((found or {}).get("success_url") or "/", no.body)
+            return _html(texts.fill(texts.PAGES["missing"], locale), locale, link, status=404)
 
 
 def _open(found: Object | None) -> str | None:
@@ -117,8 +122,15 @@ def _open(found: Object | None) -> str | None:
     return kind if waits.get(kind) else None
 
 
-def _html(text: Text, locale: str, inner: str | None, *, status: int = 200) -> Response[str]:
-    form = "" if inner is None else f'<form method="post">{inner}</form>'
-    html = _PAGE.format(locale=locale, title=escape(text.title), body=escape(text.body), form=form)
+def _form(inner: str) -> str:
+    return f'<form method="post">{inner}</form>'
+
+
+def _link(where: str | None, words: str) -> str:
+    return "" if where is None else f'<p><a href="{escape(where)}">{escape(words)}</a></p>'
+
+
+def _html(text: Text, locale: str, inner: str, *, status: int = 200) -> Response[str]:
+    html = _PAGE.format(locale=locale, title=escape(text.title), body=escape(text.body), inner=inner)
     headers = {"content-security-policy": POLICY}
     return Response(html, media_type=MediaType.HTML, status_code=status, headers=headers)

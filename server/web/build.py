@@ -24,7 +24,7 @@ WEB: Final = Path(__file__).parent.resolve()
 DIST: Final = WEB / "dist"
 
 _FOLDERS = ("app", "client/src")
-_FILES = ("bundle.mjs", "index.html", "package-lock.json")
+_FILES = ("bundle.mjs", "raster.mjs", "index.html", "package-lock.json")
 _LOCKED = ("package.json", "package-lock.json", ".npmrc")
 # A registry that takes the connection and says nothing was given up after 81 s by npm itself; a slow line brings the
 # 50 MB of a full installation in two minutes.

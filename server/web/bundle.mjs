@@ -8,9 +8,17 @@ import { createHash } from "node:crypto";
 import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import * as esbuild from "esbuild";
+import { png } from "./raster.mjs";
 
 const [out, mode] = process.argv.slice(2);
 const isWatching = mode === "--watch";
+
+const LOGO = "app/icons/logo.svg";
+const drawing = readFileSync(LOGO, "utf8");
+// The ground of the page in the light, as in tokens.css: a manifest has one colour for all.
+const GROUND = "#f9fbfa";
+// Whatever shape a launcher cuts, a circle of four fifths stays; the logo's corners reach 1.15 times its half width.
+const INSIDE = 0.68;
 
 const shared = {
   bundle: true,
@@ -61,17 +69,21 @@ function joinStyles(build) {
 }
 
 async function finish(metafile) {
-  const icon = keep("app/icons/logo.svg", "svg");
+  const icon = keep("logo.svg", readFileSync(LOGO));
+  const touchIcon = keep("touch.png", png(drawing, 180, { scale: INSIDE, ground: GROUND }));
   const [script, entry] = Object.entries(metafile.outputs).find(([, output]) => output.entryPoint === "app/main.tsx");
   const first = [script, ...entry.imports.filter(({ kind }) => kind === "import-statement").map(({ path }) => path)];
   const head = [
     `<link rel="icon" type="image/svg+xml" href="/${icon}" />`,
+    `<link rel="apple-touch-icon" href="/${touchIcon}" />`,
+    `<link rel="manifest" href="/manifest.webmanifest" />`,
     `<link rel="stylesheet" href="/${file(entry.cssBundle)}" />`,
     ...first.slice(1).map((path) => `<link rel="modulepreload" href="/${file(path)}" />`),
     `<script type="module" src="/${file(script)}"></script>`,
   ];
   const html = readFileSync("index.html", "utf8").replace("<!-- assets -->", head.join("\n    "));
   writeFileSync(`${out}/index.html`, html);
+  writeFileSync(`${out}/manifest.webmanifest`, JSON.stringify(manifest()));
   writeFileSync(`${out}/meta.json`, JSON.stringify(metafile));
   writeFileSync(`${out}/site.json`, JSON.stringify({ pages: await pages() }));
   // The name of the cache changes with the page: a new client throws the old one's files away.
@@ -81,11 +93,11 @@ async function finish(metafile) {
     outdir: out,
     define: {
       BUILD: JSON.stringify(createHash("sha256").update(html).digest("hex").slice(0, 12)),
-      SHELL: JSON.stringify(["/", `/${file(entry.cssBundle)}`, `/${icon}`, ...first.map((path) => `/${file(path)}`)]),
+      SHELL: JSON.stringify(["/", `/${file(entry.cssBundle)}`, `/${icon}`, `/${socketWorker}`, ...first.map((path) => `/${file(path)}`)]),
     },
   });
   if (!isWatching)
-    for (const path of [...Object.keys(metafile.outputs).map(file), icon, socketWorker, "index.html", "worker.js"]) compress(path);
+    for (const path of [...Object.keys(metafile.outputs).map(file), icon, socketWorker, "index.html", "worker.js", "manifest.webmanifest"]) compress(path);
 }
 
 // The addresses of all pages, as the table of routes has them.
@@ -100,9 +112,26 @@ async function pages() {
   return ROUTES.map(({ path }) => path);
 }
 
-function keep(path, type) {
-  const content = readFileSync(path);
-  const name = `assets/${path.split("/").pop().split(".")[0]}-${createHash("sha256").update(content).digest("hex").slice(0, 8)}.${type}`;
+// What a browser asks to put the client on a home screen (W3C Web Application Manifest).
+function manifest() {
+  const icon = (name, size, options) => ({ src: `/${keep(`${name}.png`, png(drawing, size, options))}`, sizes: `${size}x${size}`, type: "image/png" });
+  return {
+    id: "/",
+    name: "fourtalk",
+    short_name: "fourtalk",
+    start_url: "/",
+    scope: "/",
+    display: "standalone",
+    background_color: GROUND,
+    theme_color: GROUND,
+    icons: [icon("small", 192), icon("large", 512), { ...icon("maskable", 512, { scale: INSIDE, ground: GROUND }), purpose: "maskable" }],
+  };
+}
+
+/** Write an asset whose name says what is in it. */
+function keep(file, content) {
+  const [stem, type] = file.split(".");
+  const name = `assets/${stem}-${createHash("sha256").update(content).digest("hex").slice(0, 8)}.${type}`;
   writeFileSync(`${out}/${name}`, content);
   return name;
 }

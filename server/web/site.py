@@ -1,4 +1,4 @@
-"""Serves the browser client: its pages, its files with a hash in their name, and its worker.
+"""Serves the browser client: its pages, its files with a hash in their name, its worker and its manifest.
 
 An ASGI application in front of the API: what is neither a page nor a file of the client goes on to it. Everything is in
 memory, compressed when it was made; a client that is made anew takes the old one's place at the next page.
@@ -31,11 +31,16 @@ Headers = list[tuple[bytes, bytes]]
 
 PAGE: Final = "index.html"
 WORKER: Final = "worker.js"
+MANIFEST: Final = "manifest.webmanifest"
+# Files that keep their names whatever is in them.
+_NAMED: Final = (PAGE, WORKER, MANIFEST)
 _TYPES: Final = {
     ".css": b"text/css; charset=utf-8",
     ".html": b"text/html; charset=utf-8",
     ".js": b"text/javascript; charset=utf-8",
+    ".png": b"image/png",
     ".svg": b"image/svg+xml",
+    ".webmanifest": b"application/manifest+json",
 }
 # By their suffix; the smaller one first.
 _ENCODINGS: Final = {".br": b"br", ".gz": b"gzip"}
@@ -105,9 +110,9 @@ class Site:
             await (_say_not_there(scope, send) if path == "/" else self._app(scope, receive, send))
         elif path.startswith("/assets/") and path[1:] in client.files:
             await self._answer(scope, send, path[1:], headers=self._on_assets)
-        elif path == f"/{WORKER}":
-            # What it may ask is what a page may ask.
-            await self._answer(scope, send, WORKER, headers=self._on_pages)
+        elif path in (f"/{WORKER}", f"/{MANIFEST}"):
+            # What the worker may ask is what a page may ask.
+            await self._answer(scope, send, path[1:], headers=self._on_pages)
         elif client.pages.fullmatch(path) and (is_looked_at or not path.startswith(_SHARED)):
             await self._answer(scope, send, PAGE, headers=self._on_pages)
         elif is_looked_at:
@@ -166,6 +171,7 @@ def policy(settings: Settings) -> str:
             "media-src 'self' blob:",
             f"connect-src {asked}",
             "worker-src 'self'",
+            "manifest-src 'self'",
             "form-action 'self'",
             "frame-ancestors 'none'",
             "base-uri 'none'",
@@ -206,9 +212,9 @@ def _read(dist: Path, before: Client | None) -> Client | None:
             return before
         site = msgspec.json.decode((dist / "site.json").read_bytes(), type=_Site)
         files: dict[str, dict[bytes, bytes]] = {}
-        for path in (dist / PAGE, dist / WORKER, *sorted((dist / "assets").iterdir())):
+        for path in (*(dist / name for name in _NAMED), *sorted((dist / "assets").iterdir())):
             _keep(files, dist, path)
-        for path in (dist / (name + suffix) for name in (PAGE, WORKER) for suffix in _ENCODINGS):
+        for path in (dist / (name + suffix) for name in _NAMED for suffix in _ENCODINGS):
             if path.is_file():
                 _keep(files, dist, path)
     except FileNotFoundError:

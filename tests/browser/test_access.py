@@ -46,6 +46,21 @@ IS_WHOLE = (
     "(({ scrollHeight, clientHeight }) => scrollHeight <= clientHeight)(document.querySelector('.lesson'))"
 )
 
+# Pages put together from several answers, and how much of what they show may move when one comes: what Web Vitals call good.
+STILL = {"/learning", "/wallet", "/teach/earnings"}
+MOVED_MOST = 0.1
+WATCH = """() => {
+    let sum = 0;
+    const add = entries => entries.forEach(({ value }) => (sum += value));
+    const observer = new PerformanceObserver(list => add(list.getEntries()));
+    observer.observe({ type: "layout-shift" });
+    window.moved = () => {
+        add(observer.takeRecords());
+        observer.disconnect();
+        return sum;
+    };
+}"""
+
 # A phone, a tablet, a desk.
 SIZES = {360: 740, 768: 1024, 1440: 900}
 ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -88,7 +103,11 @@ async def tour(page: Page, axe: Axe, *paths: str) -> list[str]:
     for scheme in await schemes_of(page, axe):
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         for path in paths:
+            await page.evaluate(WATCH)
             await walk(page, path)
+            moved = await page.evaluate("moved()")
+            if path in STILL and moved > MOVED_MOST:
+                found.append(f"{path}: what was there already moved by {moved:.2f}")
             found += await findings(page, axe, f"{path} {scheme}")
     return found
 

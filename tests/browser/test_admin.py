@@ -51,7 +51,9 @@ async def test_operator_approves_a_tutor_and_watches_a_talk_live(enter: Enter, p
     await apply_to_teach(tutor)
     await tutor.get_by_role("link", name="To your courses").click()
     waits = tutor.get_by_text("You are waiting for approval.")
+    new = tutor.get_by_role("link", name="New course")
     await expect(waits).to_be_visible()
+    await expect(new).to_have_count(0)
     page = await enter("/login?next=/admin/tutors")
     async with town(product) as found:
         await log_in_as_admin(page, found)
@@ -69,6 +71,7 @@ async def test_operator_approves_a_tutor_and_watches_a_talk_live(enter: Enter, p
 
     await expect(waiting).to_have_count(0)
     await expect(waits).to_have_count(0)
+    await expect(new).to_be_visible()
     await tutor.get_by_role("link", name="Notifications, 1 unread").click()
     told = tutor.get_by_role("main").get_by_role("listitem")
     await expect(told).to_have_count(1)

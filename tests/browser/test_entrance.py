@@ -3,7 +3,7 @@
 import asyncio
 import re
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import Enter
 from tests.journeys.people import story
@@ -69,11 +69,22 @@ async def test_code_that_is_scanned_or_typed_leads_into_its_talk(enter: Enter, p
 
 
 async def test_language_is_changed_in_the_settings_and_kept(enter: Enter) -> None:
-    page = await enter("/register")
+    # What a worker fetches cannot be held up.
+    page = await enter("/register", service_workers="block")
     await register(page, "an@example.org")
+    line = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await line.wait()
+        await route.continue_()
+
+    await page.route("**/assets/settings-*.js", hold)
     await page.get_by_role("link", name="Settings").click()
+    await expect(page.get_by_role("progressbar")).to_be_visible()
+    line.set()
     # The page before, which stays until this one is there, has a choice of languages too.
     await expect(page.get_by_role("heading", name="Settings", level=1)).to_be_visible()
+    await expect(page.get_by_role("progressbar")).to_have_count(0)
 
     await page.get_by_label("Language").select_option("vi")
     await page.get_by_label("Time zone").select_option("Asia/Tokyo")
@@ -105,6 +116,7 @@ async def test_login_leads_back_to_where_it_was_asked_for(enter: Enter) -> None:
 
 async def test_what_the_server_refuses_is_said_at_its_field(enter: Enter) -> None:
     page = await enter("/register", locale="vi-VN")
+    await expect(page.get_by_role("textbox").first).to_have_accessible_name("Họ")
     await page.get_by_label("Tên", exact=True).fill("Dung")
     await page.get_by_label("Họ", exact=True).fill("Le")
     await page.get_by_label("E-mail").fill("nobody")
@@ -152,13 +164,38 @@ async def test_address_of_nothing_says_so(enter: Enter, product: Product) -> Non
     await expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()
 
 
-async def test_shell_opens_without_a_network(enter: Enter) -> None:
-    page = await enter("/")
+async def test_shell_can_be_installed_and_shows_what_was_seen_without_a_network(
+    enter: Enter, product: Product
+) -> None:
+    page = await enter("/register")
     await page.evaluate("navigator.serviceWorker.ready")
-    await page.reload()
+    await register(page, "khoa@example.org")
+    await page.get_by_role("link", name="Courses").click()
+    await expect(page.get_by_role("heading", name="Courses", level=1)).to_be_visible()
+    await page.get_by_role("link", name="Wallet").click()
+    credit = page.get_by_role("definition").filter(has_text="$0.00").first
+    await expect(credit).to_be_visible()
+    browser = await page.context.new_cdp_session(page)
+    manifest = await browser.send("Page.getAppManifest")
+    assert (manifest["url"], manifest["errors"]) == (f"{product.base}/manifest.webmanifest", [])
+    lacking = await browser.send("Page.getInstallabilityErrors")
+    # A browser of a test is a private one, and those install nothing.
+    assert [one["errorId"] for one in lacking["installabilityErrors"]] == ["in-incognito"]
 
     await page.context.set_offline(offline=True)
     await page.reload()
 
-    await expect(page.get_by_role("heading", level=1)).to_be_visible()
-    await expect(page.get_by_text("No connection. We keep trying.")).to_be_visible()
+    await expect(credit).to_be_visible()
+    note = page.get_by_text("No connection. We keep trying. You see this page as it was at")
+    await expect(note).to_be_visible()
+    # A page whose file was never here.
+    await page.get_by_role("link", name="Settings").click()
+    await expect(page.get_by_role("heading", name="This page did not come")).to_be_visible()
+
+    await page.context.set_offline(offline=False)
+
+    await expect(page.get_by_role("heading", name="Settings", level=1)).to_be_visible()
+    await expect(note).to_have_count(0)
+    await page.get_by_role("button", name="Log out", exact=True).click()
+    await expect(page).to_have_url(re.compile("/login"))
+    await page.wait_for_function("async () => !(await caches.has('seen'))")

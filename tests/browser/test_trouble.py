@@ -34,7 +34,7 @@ async def test_code_is_shown_as_words_and_who_is_too_late_is_told_so(enter: Ente
         await page.get_by_label("Password").fill(PASSWORD)
         await page.get_by_role("button", name="Create account").click()
         await expect(name).to_be_focused()
-        await expect(name).to_have_accessible_description("Letters and spaces, at most 100 of them.")
+        await expect(name).to_have_accessible_description("At most 100 characters, on one line.")
         await name.fill("Code")
         await page.get_by_role("button", name="Create account").click()
         await expect(page.get_by_role("banner").get_by_text(f"Code {CODE}")).to_be_visible()
@@ -63,8 +63,12 @@ async def test_code_is_shown_as_words_and_who_is_too_late_is_told_so(enter: Ente
         await school.buy(rival, made["id"], evening["id"])
         await pay.click()
 
-        told = page.get_by_role("dialog").get_by_role("alert").first
+        told = page.get_by_role("dialog").get_by_role("alert")
         await expect(told).to_have_text("The last place in this session is just gone. Nothing was charged.")
         await expect(pay).to_have_count(0)
         assert await page.evaluate(UNHURT)
         assert await late.wallet() == (school.PRICE, 0, 0)
+
+        # The link to a session that is gone.
+        await page.goto(f"/courses/{made['id']}?buy={made['id']}")
+        await expect(page.get_by_role("dialog")).to_contain_text("This session is not there any more.")

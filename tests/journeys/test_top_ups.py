@@ -36,6 +36,8 @@ async def test_a_top_up_is_paid_on_its_page_and_seen_at_once(product: Product) -
         assert (made["status"], made["test"], made["amount"]) == ("pending", True, usd(2_500))
 
         await pay(people, made["url"], b"save=true")
+        again = await people.send("GET", made["url"].removeprefix(product.base))
+        assert (again.status, f"/wallet?top_up={made['id']}".encode() in again.content) == (404, True)
 
         await ann.saw("top_up.updated", top_up_id=made["id"], status="succeeded")
         await ann.saw("wallet.updated")

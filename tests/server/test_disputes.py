@@ -241,7 +241,10 @@ async def test_disputes_are_listed_by_status_in_pages(court: Court) -> None:
     second = await court.stage.do("dispute.list", court.student, limit=2, cursor=first["next_cursor"])
     waiting = await court.stage.do("dispute.list", court.admin, status="open")
 
+    about_one = await court.stage.do("dispute.list", court.tutor, hold_id=made[1]["hold_id"])
+
     ids = [one["id"] for one in made]
+    assert [one["id"] for one in about_one["items"]] == [ids[1]]
     assert [one["id"] for one in (*first["items"], *second["items"])] == ids[::-1]
     assert second["next_cursor"] is None
     assert {one["id"] for one in waiting["items"]} == set(ids[1:])

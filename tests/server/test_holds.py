@@ -95,6 +95,9 @@ async def test_holds_are_listed_for_both_sides_by_status(school: School) -> None
 
     assert {hold["id"] for hold in first["items"] + second["items"]} == own
     assert second["next_cursor"] is None
+    assert {hold["title"] for hold in first["items"] + second["items"]} == {
+        session["title"] for session in course["sessions"]
+    }
     assert len(taught["items"]) == len(everybodys["items"]) == 4
     assert [hold["id"] for hold in refunded["items"]] == [single["holds"][0]["id"]]
 

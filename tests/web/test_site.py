@@ -26,6 +26,7 @@ def write(dist: Path, *, script: str = "main-1", pages: tuple[str, ...] = ("/", 
     for name, content in (
         ("index.html", f"<script src=/assets/{script}.js>"),
         ("worker.js", "worker"),
+        ("manifest.webmanifest", "{}"),
         (f"assets/{script}.js", f"content of {script}"),
     ):
         (dist / name).write_text(content)
@@ -128,13 +129,23 @@ async def test_head_is_answered_without_the_content(dist: Path) -> None:
     assert head.content == b""
 
 
-async def test_worker_is_asked_for_again_each_time(dist: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("worker.js", "worker", "text/javascript; charset=utf-8"),
+        ("manifest.webmanifest", "{}", "application/manifest+json"),
+    ],
+)
+async def test_what_keeps_its_name_is_asked_for_again_each_time(
+    dist: Path, name: str, content: str, kind: str
+) -> None:
     async with client_of(dist) as client:
         await client.get("/", headers=PAGE)
-        worker = await client.get("/worker.js")
+        file = await client.get(f"/{name}")
 
-    assert worker.text == "worker"
-    assert worker.headers["cache-control"] == "no-cache"
+    assert file.text == content
+    assert file.headers["content-type"] == kind
+    assert file.headers["cache-control"] == "no-cache"
 
 
 async def test_page_may_load_its_own_files_and_ask_us_and_the_media_server(dist: Path) -> None:
@@ -148,7 +159,7 @@ async def test_page_may_load_its_own_files_and_ask_us_and_the_media_server(dist:
         page = await client.get("/", headers=PAGE)
 
     policy = page.headers["content-security-policy"].split("; ")
-    assert "default-src 'none'" in policy
+    assert {"default-src 'none'", "manifest-src 'self'"} <= set(policy)
     assert "connect-src 'self' wss://talk.example https://media.example wss://media.example" in policy
     assert "unsafe" not in page.headers["content-security-policy"]
     assert "camera=(self)" in page.headers["permissions-policy"]

@@ -42,6 +42,7 @@ async def list_disputes(ctx: Context, command: ListDisputes) -> DisputePage:
     found = await disputes.find(
         ctx.session,
         party_id=None if ctx.user.is_admin else OwnerId(ctx.user.user_id),
+        hold_id=command.hold_id,
         status=command.status,
         limit=command.limit + 1,
         before=None if command.cursor is None else pages.position(command.cursor),

@@ -34,6 +34,7 @@ class OpenDispute(msgspec.Struct, frozen=True):
 class ListDisputes(msgspec.Struct, frozen=True):
     """Ask for the disputes in which the caller is student or tutor, newest first; an administrator sees all."""
 
+    hold_id: UUID | None = None
     status: DisputeStatus | None = None
     limit: Limit = PAGE
     cursor: Cursor | None = None

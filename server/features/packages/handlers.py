@@ -436,6 +436,7 @@ COMMANDS = (
         method="POST",
         path="/package-options",
         status=201,
+        idempotent=True,
     ),
     Command(
         "package_option.update",

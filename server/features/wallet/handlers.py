@@ -1,10 +1,12 @@
 """The commands of wallets and holds (B-11, B-12)."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import cast
 from uuid import UUID
 
 import msgspec
+from sqlalchemy import select
 
 from billing import (
     explanation,
@@ -22,6 +24,7 @@ from billing.hold_views import Filter, HoldView
 from billing.models import Cause, Hold, HoldId, HoldStatus, OwnerId, PaymentReason, SourceKind
 from billing.money import Money
 from rooms import receipts
+from rooms.models import Room
 from rooms.receipts import Signed
 from server import audit, texts
 from server.context import Command, Context, Role
@@ -331,9 +334,8 @@ async def list_holds(ctx: Context, command: ListHolds) -> HoldPage:
         before=command.cursor,
     )
     shown = found[: command.limit]
-    locale = await _locale(ctx)
     more = shown[-1].id if len(found) > len(shown) else None
-    return HoldPage(tuple(_detail(view, locale) for view in shown), more)
+    return HoldPage(await _details(ctx, shown), more)
 
 
 async def get_hold(ctx: Context, command: GetHold) -> HoldDetail:
@@ -344,7 +346,7 @@ async def get_hold(ctx: Context, command: GetHold) -> HoldDetail:
     """
     await _check_party(ctx, command.hold_id)
     view = await hold_views.view(ctx.session, HoldId(command.hold_id))
-    return _detail(view, await _locale(ctx))
+    return (await _details(ctx, [view]))[0]
 
 
 async def get_receipt(ctx: Context, command: GetReceipt) -> Signed:
@@ -382,8 +384,18 @@ async def _locale(ctx: Context) -> Locale:
     return cast("Locale", (await user_of(ctx.session, ctx.user.user_id)).locale)
 
 
-def _detail(view: HoldView, locale: Locale) -> HoldDetail:
-    return HoldDetail(**msgspec.structs.asdict(view), explanation=explanation.explain(view, locale))
+async def _details(ctx: Context, views: Sequence[HoldView]) -> tuple[HoldDetail, ...]:
+    locale = await _locale(ctx)
+    lessons = select(Room.id, Room.title).where(Room.id.in_({view.lesson_id for view in views} - {None}))
+    titles = {row.id: row.title for row in await ctx.session.execute(lessons)}
+    return tuple(
+        HoldDetail(
+            **msgspec.structs.asdict(view),
+            title=None if view.lesson_id is None else titles.get(view.lesson_id),
+            explanation=explanation.explain(view, locale),
+        )
+        for view in views
+    )
 
 
 COMMANDS = (

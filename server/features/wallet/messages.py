@@ -295,6 +295,8 @@ class ReceiptKey(msgspec.Struct, frozen=True):
 class HoldDetail(HoldView, frozen=True, kw_only=True):
     """A hold that explains itself in the caller's language."""
 
+    title: str | None
+    """Of its lesson; None while that has no date."""
     explanation: str
 
 

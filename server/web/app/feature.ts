@@ -19,6 +19,8 @@ export interface Route {
 
 export interface Place {
   path: string;
+  /** Other addresses below which it is still there. */
+  also?: readonly string[];
   /** The drawing, as text. */
   icon: string;
   /** Not from the feature's dictionary, which comes with its pages. */

@@ -4,6 +4,7 @@
  */
 import { signal } from "@preact/signals";
 import { CallError, type Client, connect, type EventOf, type Published, SignedOut, type State } from "../client/src/index.ts";
+import { isSeen, recall, see, seenAt } from "./seen";
 import { type ErrorCode, type Events, HTTP, type Id, type Operations } from "./wire";
 
 export type Op = keyof Operations;
@@ -34,6 +35,11 @@ export class Refused extends Error {
 }
 
 export const connection = signal<State>(at("stopped"));
+/** Rises when the server can be reached again: what did not come before, or only as it was seen, may be asked for. */
+export const returned = signal(0);
+globalThis.addEventListener?.("online", () => {
+  returned.value += 1;
+});
 
 let client: Client<Ops, Evs> | null = null;
 type Bearer = (isRefused?: boolean) => Promise<string | null>;
@@ -44,9 +50,40 @@ export function authenticateBy(token: Bearer): void {
   bearer = token;
 }
 
-/** Ask the server for something. With a `key` a change happens once, however often it is asked for. */
+/**
+ * Ask the server for something. With a `key` a change happens once, however often it is asked for.
+ *
+ * Without the server what is read most is answered as it was last seen, and while such answers are shown nothing else is asked.
+ */
 export async function call<O extends Op>(op: O, d: Asked<O>, options: { key?: string } = {}): Promise<Answer<O>> {
-  if (client === null || isOverHttpOnly(op)) return byHttp(op, d, options.key);
+  if (isOverHttpOnly(op)) return byHttp(op, d, options.key);
+  const isAway = client !== null && seenAt.peek() !== null;
+  if (!isSeen(op, d)) return isAway ? Promise.reject(away()) : ask(op, d, options);
+  const asked = isAway ? Promise.reject(away()) : ask(op, d, options);
+  asked.then((answer) => void see(op, d, answer), () => undefined);
+  try {
+    return await whileThere(asked);
+  } catch (error) {
+    if (!(error instanceof Refused) || error.code !== "offline") throw error;
+    return (await recall(op, d)) ?? asked;
+  }
+}
+
+/** Wait no longer than the connection lasts. */
+async function whileThere<T>(asked: Promise<T>): Promise<T> {
+  const ends: (() => void)[] = [];
+  const lost = new Promise<never>((_, refuse) => {
+    ends.push(connection.subscribe(({ status }) => status === "offline" && refuse(away())));
+  });
+  try {
+    return await Promise.race([asked, lost]);
+  } finally {
+    for (const end of ends) end();
+  }
+}
+
+async function ask<O extends Op>(op: O, d: Asked<O>, options: { key?: string }): Promise<Answer<O>> {
+  if (client === null) return byHttp(op, d, options.key);
   try {
     return await client.call(op, d, options);
   } catch (error) {
@@ -72,7 +109,7 @@ export function tell<O extends Op>(ch: ChannelName, op: O, d: Asked<O>): void {
 export async function download(path: string, name: string): Promise<void> {
   const token = await bearer();
   const response = await fetch(`/api/v1${path}`, { headers: token === null ? {} : { Authorization: `Bearer ${token}` } }).catch(() => {
-    throw new Refused("offline", "the server cannot be reached");
+    throw away();
   });
   if (!response.ok) {
     const body = await response.json();
@@ -133,7 +170,10 @@ export function openSocket(userId: Id): void {
     client: { name: "web", version: "1" },
   });
   client.onState((state) => {
+    // Before anybody hears of it: what they ask then is for the server.
+    if (state.status === "open") seenAt.value = null;
     connection.value = state;
+    if (state.status === "open") returned.value += 1;
   });
 }
 
@@ -144,7 +184,8 @@ async function ticket(): Promise<string> {
 export function closeSocket(): void {
   client?.close();
   client = null;
-  become("stopped");
+  // However that connection ended, it is nobody's any more.
+  connection.value = at("stopped");
 }
 
 type Route = readonly ["GET" | "PATCH" | "POST", string];
@@ -182,8 +223,12 @@ async function byHttp<O extends Op>(op: O, d: Asked<O>, key?: string): Promise<A
   const address = `/api/v1${path}${method === "GET" && query.size > 0 ? `?${query}` : ""}`;
   const response = await fetch(address, request).catch(() => {
     become("offline");
-    throw new Refused("offline", "the server cannot be reached");
+    throw away();
   });
+  if (client === null && connection.peek().status === "offline") {
+    seenAt.value = null;
+    returned.value += 1;
+  }
   become("stopped");
   const body = await response.json();
   if (!response.ok) throw new Refused(body.code, body.detail, byField(body.errors ?? []), body.facts ?? {});
@@ -193,6 +238,10 @@ async function byHttp<O extends Op>(op: O, d: Asked<O>, key?: string): Promise<A
 /** Without a socket the requests tell how the connection is. */
 function become(status: "offline" | "stopped"): void {
   if (client === null && connection.value.status !== status) connection.value = at(status);
+}
+
+function away(): Refused {
+  return new Refused("offline", "the server cannot be reached");
 }
 
 function at(status: "offline" | "stopped"): State {

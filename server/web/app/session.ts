@@ -8,6 +8,7 @@
 import { computed, signal } from "@preact/signals";
 import { ownZone, zone } from "./format";
 import { kept } from "./kept";
+import { forget, recall, see } from "./seen";
 import { authenticateBy, call, closeSocket, openSocket, type Asked } from "./server";
 import { isLanguage, language, speak } from "./texts";
 import type { Account, Tokens, UpdatedAccount } from "./wire";
@@ -69,8 +70,19 @@ export async function resume(): Promise<void> {
     if (kept.get("member") === null || (await accessToken()) === null) end();
   } catch {
     // The server is away: who it was is not known, and not denied either.
-    setTimeout(() => void resume(), AWAY_MS);
+    await remember();
   }
+}
+
+/** Be who was here last, until the server says who it is: the socket asks for that. */
+async function remember(): Promise<void> {
+  const account = await recall("me.get", {});
+  if (account === undefined || me.peek() !== undefined) {
+    setTimeout(() => void resume(), AWAY_MS);
+    return;
+  }
+  openSocket(account.id);
+  show(account);
 }
 
 authenticateBy((isRefused = false) => {
@@ -123,12 +135,18 @@ function keep(text: string, expiresInS: number): void {
 }
 
 function know(account: Account): void {
+  void see("me.get", {}, account);
+  show(account);
+}
+
+function show(account: Account): void {
   me.value = account;
   zone.value = account.timezone;
   if (isLanguage(account.locale)) speak(account.locale);
 }
 
 function end(): void {
+  if (kept.get("member") !== null) void forget();
   kept.set("member", null);
   token = null;
   closeSocket();

@@ -9,14 +9,14 @@ export function show(what: ComponentChild): void {
   render(<LocationProvider>{what}</LocationProvider>, document.body);
 }
 
-/** Press a button by its name as soon as it can be pressed. */
-export async function press(name: string): Promise<void> {
+/** Press a button by its name as soon as it can be pressed, so often before anything can be drawn. */
+export async function press(name: string, times = 1): Promise<void> {
   const button = await vi.waitFor(() => {
     const found = [...document.querySelectorAll("button")].find((one) => !one.disabled && nameOf(one) === name);
     if (found === undefined) throw new Error(`no button “${name}” in: ${document.body.textContent}`);
     return found;
   });
-  button.click();
+  for (let time = 0; time < times; time++) button.click();
 }
 
 function nameOf(button: HTMLButtonElement): string {

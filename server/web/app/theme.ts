@@ -16,4 +16,9 @@ export function chooseTheme(wanted: Theme): void {
 export function applyTheme(): void {
   if (theme.value === "system") delete document.documentElement.dataset["theme"];
   else document.documentElement.dataset["theme"] = theme.value;
+  // The browser's own bar follows.
+  for (const bar of document.querySelectorAll<HTMLMetaElement>("meta[name=theme-color]")) {
+    const { scheme } = bar.dataset;
+    bar.media = theme.value === "system" ? `(prefers-color-scheme: ${scheme})` : theme.value === scheme ? "all" : "not all";
+  }
 }

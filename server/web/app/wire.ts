@@ -1052,6 +1052,7 @@ export interface HoldDetail {
   attendance: Attendance | null;
   placed_at: Instant;
   settled_at: Instant | null;
+  title: string | null;
   explanation: string;
 }
 
@@ -1232,6 +1233,7 @@ export interface ListCourses {
 
 /** Ask for the disputes in which the caller is student or tutor, newest first; an administrator sees all. */
 export interface ListDisputes {
+  hold_id?: Id | null;
   status?: DisputeStatus | null;
   limit?: number;
   cursor?: string | null;

@@ -1,4 +1,4 @@
-/** Keeps the shell for times without a network: the page and its files, never an answer of the API. */
+/** Keeps the shell for times without a network: the page and its files. Answers of the API are kept by pages (`seen.ts`). */
 export type {}; // a module of its own, so that `self` is the worker here
 declare const self: ServiceWorkerGlobalScope;
 declare const BUILD: string;
@@ -18,8 +18,9 @@ self.addEventListener("install", (event) => {
 self.addEventListener("activate", (event) => {
   event.waitUntil(
     (async () => {
-      const old = (await caches.keys()).filter((name) => name !== NAME);
-      await Promise.all(old.map((name) => caches.delete(name)));
+      const others = (await caches.keys()).filter((name) => name !== NAME);
+      // After another client: what that one has seen may have had another shape.
+      if (others.some((name) => name.startsWith("shell-"))) await Promise.all(others.map((name) => caches.delete(name)));
       await self.clients.claim();
     })(),
   );
@@ -41,9 +42,9 @@ async function online(request: Request): Promise<Response> {
   }
 }
 
-/** An asset never changes under its name. */
+/** An asset never changes under its name, whoever asks for it: a script's request has other headers than our own has. */
 async function keptOrNew(request: Request): Promise<Response> {
-  const found = await caches.match(request);
+  const found = await caches.match(request, { ignoreVary: true });
   if (found !== undefined) return found;
   const response = await fetch(request);
   if (response.ok) await (await caches.open(NAME)).put(request, response.clone());

@@ -6,6 +6,7 @@ import { Field, Form, Submit } from "../parts/form";
 import { Title } from "../parts/title";
 import { me, register } from "../session";
 import { ownPath } from "./paths";
+import { Names } from "./names";
 import { saying } from "./refusals";
 import { t } from "./texts";
 
@@ -33,10 +34,7 @@ export default function Register() {
             </span>
             <Choice label={t().role} options={[["student", t().student], ["tutor", t().tutor]]} value={role} choose={setRole} />
           </div>
-          <div class="pair">
-            <Field name="first_name" label={t().firstName} autocomplete="given-name" maxLength={100} required refusal={t().nameWrong} />
-            <Field name="last_name" label={t().lastName} autocomplete="family-name" maxLength={100} required refusal={t().nameWrong} />
-          </div>
+          <Names />
           <Field name="email" label={t().email} type="email" autocomplete="username" required refusal={t().emailWrong} />
           <Field name="password" label={t().password} type="password" autocomplete="new-password" required hint={t().passwordRule} refusal={t().passwordRule} />
           <Field name="referral_code" label={t().code} autocomplete="off" defaultValue={kept.get("referral") ?? ""} hint={t().codeHint} refusal={t().codeWrong} />

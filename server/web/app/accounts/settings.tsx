@@ -12,6 +12,7 @@ import { logOut, logOutEverywhere, me, update } from "../session";
 import { isLanguage, type Language, language, LANGUAGES } from "../texts";
 import { chooseTheme, type Theme, theme } from "../theme";
 import type { ComponentChildren } from "preact";
+import { Names } from "./names";
 import { t } from "./texts";
 
 export default function Settings() {
@@ -62,10 +63,7 @@ function Profile() {
   return (
     <Section title={t().profile} why={t().profileWhy}>
       <Form submit={save}>
-        <div class="pair">
-          <Field name="first_name" label={t().firstName} autocomplete="given-name" maxLength={100} required defaultValue={account.first_name} refusal={t().nameWrong} />
-          <Field name="last_name" label={t().lastName} autocomplete="family-name" maxLength={100} required defaultValue={account.last_name} refusal={t().nameWrong} />
-        </div>
+        <Names account={account} />
         <Select
           name="locale"
           label={t().language}

@@ -5,6 +5,7 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import { money } from "../format";
+import { useBusy } from "../parts/busy";
 import { Answers, Modal } from "../parts/dialog";
 import { useKeys } from "../parts/keys";
 import { Failure, Loading } from "../parts/states";
@@ -28,7 +29,7 @@ export function Buy({ course, session, close }: Options) {
   const [refusal, setRefusal] = useState<unknown>();
   const [notice, setNotice] = useState<string>();
   const [bought, setBought] = useState<ChangedPurchase>();
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   const keyOf = useKeys();
 
   async function ask(): Promise<void> {
@@ -43,15 +44,12 @@ export function Buy({ course, session, close }: Options) {
   useEffect(() => void ask(), []);
 
   async function confirm({ quote_token }: Quote): Promise<void> {
-    setBusy(true);
     setNotice(undefined);
     try {
       setBought(await call("purchase.confirm", { quote_token }, { key: keyOf(quote_token) }));
     } catch (error) {
       setNotice(codeOf(error).startsWith("quote_") ? t().changed : said(error));
       if (!UNKNOWN.has(codeOf(error))) await ask();
-    } finally {
-      setBusy(false);
     }
   }
 
@@ -63,7 +61,7 @@ export function Buy({ course, session, close }: Options) {
         <br />
         <span class="soft">{session === null ? t().item.full_course : session.title}</span>
       </p>
-      {notice !== undefined && (
+      {notice !== undefined && quote !== undefined && (
         <p class="alert" role="alert">
           {notice}
         </p>
@@ -81,7 +79,7 @@ export function Buy({ course, session, close }: Options) {
       ) : (
         <Agreement quote={quote} />
       )}
-      <Answers close={() => close(false)} isDone={quote === undefined}>{quote && <Pay quote={quote} isBusy={isBusy} confirm={() => confirm(quote)} />}</Answers>
+      <Answers close={() => close(false)} isDone={quote === undefined}>{quote && <Pay quote={quote} isBusy={isBusy} confirm={() => void alone(() => confirm(quote))} />}</Answers>
     </Modal>
   );
 }

@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import type { PageProperties } from "../feature";
 import { instant, languageName, money, zone } from "../format";
 import { kept } from "../kept";
+import { Answers, Modal } from "../parts/dialog";
 import { useLoaded } from "../parts/loaded";
 import { Missing, Pending } from "../parts/states";
 import { Title } from "../parts/title";
@@ -18,6 +19,7 @@ import { t } from "./texts";
 // No channel tells of places that are taken, so whoever looks asks again; a household of visitors shares sixty requests
 // a minute, and what counts is asked once more when something is bought.
 const FRESH_MS = 10_000;
+const WHOLE = "course";
 
 export default function Course({ params }: PageProperties) {
   const id = params["id"] ?? "";
@@ -47,6 +49,8 @@ function About({ course, mine, changed }: Options) {
   const isOnSale = (course.status === "upcoming" || course.status === "ongoing") && course.publication === "published";
   // In the address, so that the way over the login or a top-up leads back to it.
   const wanted = isMember.value ? query["buy"] : undefined;
+  // Nothing but the word means the whole of it: a session that is gone is not replaced by something dearer.
+  const chosen = wanted === WHOLE ? null : course.sessions.find(({ id }) => id === wanted);
   const buy = (what: string) => {
     const here = `${path}?buy=${what}`;
     route(isMember.value ? here : `/login?next=${encodeURIComponent(here)}`);
@@ -73,7 +77,7 @@ function About({ course, mine, changed }: Options) {
               <strong>{money(course.price_full_course)}</strong> <span class="faint">{t().sessionCount(course.total_sessions)}</span>
             </p>
             {!isOwn && !hasWhole && isOnSale && (
-              <button type="button" class="button primary wide" disabled={course.seats_left === 0} onClick={() => buy("course")}>
+              <button type="button" class="button primary wide" disabled={course.seats_left === 0} onClick={() => buy(WHOLE)}>
                 {t().buyWhole}
               </button>
             )}
@@ -109,16 +113,24 @@ function About({ course, mine, changed }: Options) {
         </ol>
       </section>
       <Share link={course.share_link} qr={course.qr_svg} />
-      {wanted !== undefined && (
+      {chosen !== undefined && (
         <Buy
           key={wanted}
           course={course}
-          session={course.sessions.find(({ id }) => id === wanted) ?? null}
+          session={chosen}
           close={(hasBought) => {
             route(path, true);
             if (hasBought) void changed();
           }}
         />
+      )}
+      {wanted !== undefined && chosen === undefined && (
+        <Modal title={t().buyTitle} close={() => route(path, true)}>
+          <p class="alert" role="alert">
+            {t().gone}
+          </p>
+          <Answers close={() => route(path, true)} isDone />
+        </Modal>
       )}
     </div>
   );

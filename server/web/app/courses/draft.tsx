@@ -4,8 +4,10 @@ import { Form, Submit } from "../parts/form";
 import { useKeys } from "../parts/keys";
 import { Title } from "../parts/title";
 import { call } from "../server";
+import { me } from "../session";
 import { Fields, read } from "./fields";
 import { saying } from "./refusals";
+import { Approval } from "./teaching";
 import { t } from "./texts";
 
 export default function Draft() {
@@ -19,14 +21,17 @@ export default function Draft() {
   return (
     <>
       <Title>{t().newCourse}</Title>
-      <div class="editor">
-        <section class="card">
-          <Form submit={create}>
-            <Fields />
-            <Submit>{t().create}</Submit>
-          </Form>
-        </section>
-      </div>
+      <Approval />
+      {me.value?.tutor_status === "approved" && (
+        <div class="editor">
+          <section class="card">
+            <Form submit={create}>
+              <Fields />
+              <Submit>{t().create}</Submit>
+            </Form>
+          </section>
+        </div>
+      )}
     </>
   );
 }

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import type { PageProperties } from "../feature";
 import { atWallTime, day, money, wallTime, zone } from "../format";
 import { Door } from "../lessons/door";
+import { useBusy } from "../parts/busy";
 import { Answers, Modal } from "../parts/dialog";
 import { Field, Form, Submit } from "../parts/form";
 import { useKeys } from "../parts/keys";
@@ -15,7 +16,7 @@ import { toast } from "../parts/toast";
 import { call } from "../server";
 import { me } from "../session";
 import type { CourseView, Revenue, SessionView } from "../wire";
-import { Fields, number, read } from "./fields";
+import { Fields, LIMITS, number, read } from "./fields";
 import { codeOf, isMissing, said, saying } from "./refusals";
 import { Share } from "./share";
 import { t } from "./texts";
@@ -55,13 +56,12 @@ interface Options {
 }
 
 function Sale({ course, revenue, changed }: Options & { revenue: Revenue }) {
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   const [refusal, setRefusal] = useState<string>();
   const [isCancelling, setCancelling] = useState(false);
   const isPublished = course.publication === "published";
   const isOver = course.status === "completed" || course.status === "cancelled";
   async function turn(): Promise<void> {
-    setBusy(true);
     setRefusal(undefined);
     try {
       await call(isPublished ? "course.unpublish" : "course.publish", { course_id: course.id });
@@ -69,8 +69,6 @@ function Sale({ course, revenue, changed }: Options & { revenue: Revenue }) {
       await changed();
     } catch (error) {
       setRefusal(said(error));
-    } finally {
-      setBusy(false);
     }
   }
   return (
@@ -90,7 +88,7 @@ function Sale({ course, revenue, changed }: Options & { revenue: Revenue }) {
       {isPublished && !isOver && <p class="faint">{t().unpublishWhy}</p>}
       {!isOver && (
         <div class="row">
-          <button type="button" class={`button ${isPublished ? "" : "primary"}`} disabled={isBusy} aria-busy={isBusy} onClick={turn}>
+          <button type="button" class={`button ${isPublished ? "" : "primary"}`} disabled={isBusy} aria-busy={isBusy} onClick={() => void alone(turn)}>
             {isPublished ? t().unpublish : t().publish}
           </button>
           {course.status === "upcoming" && (
@@ -238,7 +236,7 @@ function SessionForm({ course, session, close }: { course: CourseView; session: 
           required
           defaultValue={session === null ? "" : wallTime(session.starts_at)}
         />
-        <Field name="duration_minutes" refusal={t().refusedNumber} label={t().duration} type="number" required defaultValue={String(session?.duration_minutes ?? MINUTES)} />
+        <Field name="duration_minutes" hint={t().between(...LIMITS.minutes)} refusal={t().between(...LIMITS.minutes)} label={t().duration} type="number" required defaultValue={String(session?.duration_minutes ?? MINUTES)} />
         <Answers close={() => close(false)}>
           <Submit>{t().save}</Submit>
         </Answers>

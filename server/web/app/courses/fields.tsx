@@ -10,6 +10,8 @@ import { LANGUAGES, LEVELS } from "./choices";
 import { t } from "./texts";
 
 const SALES = ["per_session", "full_course", "both"] as const;
+// What the server takes; it says so of a field, but in English.
+export const LIMITS = { sessions: [1, 100], hours: [1, 10_000], places: [1, 1_000], minutes: [15, 480] } as const;
 type Sale = (typeof SALES)[number];
 
 const typedAs = (price: Money | null | undefined) => (price === null || price === undefined ? "" : (price.amount / 100).toFixed(2));
@@ -29,9 +31,9 @@ export function Fields({ course }: { course?: CourseSummary }) {
       </div>
       <Field name="category" label={t().category} hint={t().categoryHint} maxLength={100} required defaultValue={course?.category ?? ""} />
       <div class="pair">
-        <Field name="total_sessions" refusal={t().refusedNumber} label={t().totalSessions} type="number" required defaultValue={String(course?.total_sessions ?? 4)} />
-        <Field name="duration_hours" refusal={t().refusedNumber} label={t().durationHours} inputMode="decimal" required defaultValue={String(course?.duration_hours ?? 6)} />
-        <Field name="max_students" refusal={t().refusedNumber} label={t().maxStudents} type="number" required defaultValue={String(course?.max_students ?? 20)} />
+        <Field name="total_sessions" refusal={t().between(...LIMITS.sessions)} label={t().totalSessions} type="number" required defaultValue={String(course?.total_sessions ?? 4)} />
+        <Field name="duration_hours" refusal={t().between(...LIMITS.hours)} label={t().durationHours} inputMode="decimal" required defaultValue={String(course?.duration_hours ?? 6)} />
+        <Field name="max_students" refusal={t().between(...LIMITS.places)} label={t().maxStudents} type="number" required defaultValue={String(course?.max_students ?? 20)} />
       </div>
       <div class="field">
         <span class="faint" aria-hidden="true">

@@ -6,7 +6,6 @@ import { Door } from "../lessons/door";
 import { Answers, Modal } from "../parts/dialog";
 import { Form, Submit } from "../parts/form";
 import { useKeys } from "../parts/keys";
-import { useLoaded } from "../parts/loaded";
 import { More } from "../parts/more";
 import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
@@ -19,8 +18,7 @@ import { saying } from "./refusals";
 import { t } from "./texts";
 
 export default function Learning() {
-  const purchases = usePages((cursor: string | null) => call("purchase.list", { cursor, limit: 20 }), []);
-  const { items: value, error, reload, more } = purchases;
+  const { items: value, error, reload, more } = usePages(bought, []);
   // Money of a lesson that was settled has gone somewhere else.
   useEffect(
     () =>
@@ -30,8 +28,6 @@ export default function Learning() {
       }),
     [reload],
   );
-  const ids = [...new Set((value ?? []).map(({ course_id }) => course_id))];
-  const courses = useLoaded(() => Promise.all(ids.map((course_id) => call("course.get", { course_id }))), [ids.join(" ")]);
   return (
     <>
       <Title>{t().learning}</Title>
@@ -47,11 +43,11 @@ export default function Learning() {
           </Empty>
         ) : (
           <>
-            <Next sessions={ahead(value, courses.value ?? [])} />
+            <Next sessions={ahead(value)} />
             <h2>{t().purchases}</h2>
             <ul class="purchases">
-              {value.map((purchase) => (
-                <Purchase key={purchase.id} purchase={purchase} course={courses.value?.find(({ id }) => id === purchase.course_id)} changed={reload} />
+              {value.map(({ purchase, course }) => (
+                <Purchase key={purchase.id} purchase={purchase} course={course} changed={reload} />
               ))}
             </ul>
           </>
@@ -62,10 +58,25 @@ export default function Learning() {
   );
 }
 
+interface Bought {
+  purchase: PurchaseView;
+  /** With its dates, where it can still be read. */
+  course: CourseView | undefined;
+}
+
+/** A page of purchases and their courses, which come together: what is next stands above all of them. */
+async function bought(cursor: string | null): Promise<{ items: Bought[]; next_cursor: string | null }> {
+  const { items, next_cursor } = await call("purchase.list", { cursor, limit: 20 });
+  const ids = [...new Set(items.map(({ course_id }) => course_id))];
+  const courses = await Promise.all(ids.map((course_id) => call("course.get", { course_id }).catch(() => undefined)));
+  return { items: items.map((purchase) => ({ purchase, course: courses[ids.indexOf(purchase.course_id)] })), next_cursor };
+}
+
 /** The sessions that somebody has a place in and that are not over, the next one first. */
-function ahead(purchases: readonly PurchaseView[], courses: readonly CourseView[]): SessionView[] {
-  const rooms = new Set(purchases.flatMap(({ holds }) => holds.filter(({ status }) => status === "held").map(({ lesson_id }) => lesson_id)));
-  return courses
+function ahead(all: readonly Bought[]): SessionView[] {
+  const rooms = new Set(all.flatMap(({ purchase }) => purchase.holds.filter(({ status }) => status === "held").map(({ lesson_id }) => lesson_id)));
+  const courses = new Map(all.flatMap(({ course }) => (course === undefined ? [] : [[course.id, course] as const])));
+  return [...courses.values()]
     .flatMap(({ sessions }) => sessions)
     .filter(({ room_id, status }) => rooms.has(room_id) && (status === "scheduled" || status === "in_progress"))
     .toSorted((one, other) => Date.parse(one.starts_at) - Date.parse(other.starts_at));

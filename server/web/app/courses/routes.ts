@@ -15,6 +15,6 @@ export const courses: Feature = {
   places: [
     { path: "/courses", icon, name: { en: "Courses", vi: "Khóa học" }, for: "members" },
     { path: "/learning", icon: learningIcon, name: { en: "Learning", vi: "Việc học" }, for: ["student"] },
-    { path: "/teach/courses", icon: teachingIcon, name: { en: "Teaching", vi: "Giảng dạy" }, for: ["tutor"] },
+    { path: "/teach/courses", also: ["/teach"], icon: teachingIcon, name: { en: "Teaching", vi: "Giảng dạy" }, for: ["tutor"] },
   ],
 };

@@ -26,9 +26,11 @@ export default function Teaching() {
             <a class="button" href="/teach/earnings">
               {t().earnings}
             </a>
-            <a class="button primary" href="/teach/courses/new">
-              {t().newCourse}
-            </a>
+            {me.value?.tutor_status === "approved" && (
+              <a class="button primary" href="/teach/courses/new">
+                {t().newCourse}
+              </a>
+            )}
           </div>
         }
       >
@@ -69,8 +71,8 @@ export default function Teaching() {
   );
 }
 
-/** What has to happen before one may sell. */
-function Approval() {
+/** What has to happen before one may teach. */
+export function Approval() {
   const { id, tutor_status } = me.value ?? {};
   useEffect(() => {
     // Without an answer what is known stays.

@@ -55,6 +55,7 @@ const en = {
   confirm: (price: string) => `Pay ${price}`,
   topUp: (missing: string) => `Top up ${missing}`,
   changed: "The offer has changed since you saw it. This is how it is now.",
+  gone: "This session is not there any more. Close this, and choose another one.",
   bought: "It is yours",
   boughtNext: (amount: string) => `${amount} are held until the lessons are over. You find times, doors and your money under “Learning”.`,
   reload: "Look again",
@@ -90,7 +91,8 @@ const en = {
   next: "Next lessons",
   purchases: "Purchases",
   payment: { held: "Money is held", partly_settled: "Partly settled", settled: "Settled" },
-  purchaseStatus: { active: "Active", attended: "Attended", missed: "Missed", completed: "Completed", cancelled: "Cancelled" },
+  // A lesson that its tutor did not come to is "missed" too (C-08).
+  purchaseStatus: { active: "Active", attended: "Attended", missed: "Did not count", completed: "Completed", cancelled: "Cancelled" },
   holdStatus: { held: "held", released: "paid", refunded: "came back" },
   sessionNo: (n: number) => `Session ${n}`,
   boughtAt: (when: string) => `Bought ${when}`,
@@ -106,8 +108,8 @@ const en = {
   profile: "Profile",
   packages: "Packages",
   approval: {
-    incomplete: "You can write courses, and publish them once you are approved as a tutor.",
-    pending: "You are waiting for approval. You can write courses, and publish them once you are approved.",
+    incomplete: "You can offer courses once you are approved as a tutor.",
+    pending: "You are waiting for approval. You can offer courses once you are approved.",
     rejected: "You were not approved as a tutor.",
   },
   toProfile: { incomplete: "Apply for approval", pending: "What you sent", rejected: "Why, and try again" },
@@ -161,6 +163,7 @@ const en = {
   revenue: "Revenue",
   sums: { sold: "Sold", earned: "You earned", held: "Held", expected: "Yours of what is held", refunded: "Went back", platform: "Platform" },
   door: "To the room",
+  between: (least: number, most: number) => `From ${least} to ${most}`,
   refusedNumber: "This number cannot be. Please look at it again.",
 };
 
@@ -218,6 +221,7 @@ const vi: typeof en = {
   confirm: (price) => `Thanh toán ${price}`,
   topUp: (missing) => `Nạp thêm ${missing}`,
   changed: "Thông tin đã thay đổi kể từ lúc bạn xem. Đây là thông tin hiện tại.",
+  gone: "Buổi học này không còn nữa. Hãy đóng cửa sổ này và chọn buổi khác.",
   bought: "Bạn đã mua thành công",
   boughtNext: (amount) => `${amount} được giữ cho đến khi các buổi học kết thúc. Lịch, phòng học và tiền của bạn nằm ở mục “Việc học”.`,
   reload: "Xem lại",
@@ -235,7 +239,7 @@ const vi: typeof en = {
     not_sold_whole: "Khóa học này bán theo từng buổi.",
     not_sold_singly: "Khóa học này chỉ bán cả khóa.",
     insufficient_funds: "Số dư không đủ. Bạn chưa bị trừ tiền.",
-    hold_not_held: "Tiền của đơn mua này đã được thanh toán.",
+    hold_not_held: "Tiền của đơn mua này đã được quyết toán.",
     session_overlaps: "Bạn đã có buổi dạy vào giờ đó.",
     number_taken: "Đã có buổi mang số này.",
     notice_too_short: "Học viên cần được báo sớm hơn. Hãy chọn giờ muộn hơn hoặc hủy buổi học.",
@@ -251,8 +255,8 @@ const vi: typeof en = {
   find: "Tìm khóa học",
   next: "Buổi học sắp tới",
   purchases: "Đơn mua",
-  payment: { held: "Tiền đang được giữ", partly_settled: "Đã thanh toán một phần", settled: "Đã thanh toán" },
-  purchaseStatus: { active: "Đang học", attended: "Đã tham dự", missed: "Đã vắng", completed: "Hoàn thành", cancelled: "Đã hủy" },
+  payment: { held: "Tiền đang được giữ", partly_settled: "Đã quyết toán một phần", settled: "Đã quyết toán" },
+  purchaseStatus: { active: "Đang học", attended: "Đã tham dự", missed: "Không được tính", completed: "Hoàn thành", cancelled: "Đã hủy" },
   holdStatus: { held: "đang giữ", released: "đã trả", refunded: "đã hoàn" },
   sessionNo: (n) => `Buổi ${n}`,
   boughtAt: (when) => `Mua ${when}`,
@@ -267,8 +271,8 @@ const vi: typeof en = {
   profile: "Hồ sơ",
   packages: "Gói học",
   approval: {
-    incomplete: "Bạn có thể soạn khóa học và đăng bán sau khi được duyệt làm gia sư.",
-    pending: "Bạn đang chờ duyệt. Bạn có thể soạn khóa học và đăng bán sau khi được duyệt.",
+    incomplete: "Bạn có thể mở khóa học sau khi được duyệt làm gia sư.",
+    pending: "Bạn đang chờ duyệt. Bạn có thể mở khóa học sau khi được duyệt.",
     rejected: "Bạn chưa được duyệt làm gia sư.",
   },
   toProfile: { incomplete: "Xin duyệt", pending: "Hồ sơ đã gửi", rejected: "Xem lý do và gửi lại" },
@@ -321,6 +325,7 @@ const vi: typeof en = {
   revenue: "Doanh thu",
   sums: { sold: "Đã bán", earned: "Bạn nhận được", held: "Đang giữ", expected: "Phần của bạn trong số đang giữ", refunded: "Đã hoàn", platform: "Nền tảng" },
   door: "Vào phòng",
+  between: (least, most) => `Từ ${least} đến ${most}`,
   refusedNumber: "Số này chưa hợp lệ. Vui lòng xem lại.",
 };
 

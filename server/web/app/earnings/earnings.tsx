@@ -7,7 +7,7 @@ import { Choice } from "../parts/choice";
 import { Answers, Modal } from "../parts/dialog";
 import { Field, Form, Submit } from "../parts/form";
 import { useKeys } from "../parts/keys";
-import { type Loaded, useLoaded } from "../parts/loaded";
+import { areThere, type Loaded, useLoaded } from "../parts/loaded";
 import { More } from "../parts/more";
 import { type Paged, usePages } from "../parts/pages";
 import { Failure, Loading } from "../parts/states";
@@ -30,8 +30,10 @@ export default function Earnings() {
     <>
       <Title>{t().earnings}</Title>
       <div class="wallet">
-        {value === undefined ? (
-          error === undefined ? <Loading heights={["8rem", "12rem"]} /> : <Failure error={error} again={reload} />
+        {!areThere(earned, account, { value: withdrawals.items, error: withdrawals.error }) ? (
+          <Loading heights={["8rem", "12rem", "20rem"]} />
+        ) : value === undefined ? (
+          <Failure error={error} again={reload} />
         ) : (
           <>
             <Standing earned={value} />
@@ -41,9 +43,9 @@ export default function Earnings() {
             </div>
             <Withdrawals {...withdrawals} />
             <Months earned={value} />
+            <Referral />
           </>
         )}
-        <Referral />
       </div>
     </>
   );
@@ -102,7 +104,7 @@ function Withdraw({ earned, account, changed }: { earned: EarningsView; account:
     <section class="card stack" aria-labelledby="withdraw">
       <h2 id="withdraw">{t().withdraw}</h2>
       {where === undefined ? (
-        account.error === undefined ? <Loading heights={["6rem"]} /> : <Failure error={account.error} again={account.reload} />
+        <Failure error={account.error} again={account.reload} />
       ) : (
         <>
           <div class="row spread">
@@ -205,7 +207,7 @@ function Withdrawals({ items: value, error, reload, more }: Paged<WithdrawalView
         </Download>
       </div>
       {value === undefined ? (
-        error === undefined ? <Loading heights={["4rem"]} /> : <Failure error={error} again={reload} />
+        <Failure error={error} again={reload} />
       ) : value.length === 0 ? (
         <p class="soft">{t().noWithdrawals}</p>
       ) : (

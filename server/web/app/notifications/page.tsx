@@ -3,6 +3,7 @@ import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import { fromNow, instant } from "../format";
 import icon from "../icons/bell.svg";
+import { useBusy } from "../parts/busy";
 import { Choice } from "../parts/choice";
 import { More } from "../parts/more";
 import { usePages } from "../parts/pages";
@@ -15,27 +16,22 @@ import { arrivals, unread } from "./unread";
 
 export default function Notifications() {
   const [onlyUnread, setOnlyUnread] = useState(false);
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   const { items, error, reload, more } = usePages((cursor: string | null) => call("notification.list", { unread: onlyUnread, cursor }), [onlyUnread]);
   useEffect(() => {
     if (arrivals.value > 0) void reload();
   }, [arrivals.value, reload]);
 
   async function readAll(): Promise<void> {
-    setBusy(true);
-    try {
-      unread.value = (await call("notification.read_all", {})).unread;
-      await reload();
-    } finally {
-      setBusy(false);
-    }
+    unread.value = (await call("notification.read_all", {})).unread;
+    await reload();
   }
 
   return (
     <>
       <Title
         beside={
-          <button type="button" class="button" disabled={isBusy || unread.value === 0} aria-busy={isBusy} onClick={() => void readAll()}>
+          <button type="button" class="button" disabled={isBusy || unread.value === 0} aria-busy={isBusy} onClick={() => void alone(readAll)}>
             {t().readAll}
           </button>
         }
@@ -71,6 +67,7 @@ export default function Notifications() {
 function Row({ one, reload }: { one: NotificationView; reload: () => Promise<void> }) {
   const { route } = useLocation();
   const isNew = one.read_at === null;
+  const [, alone] = useBusy();
 
   async function read(): Promise<void> {
     if (!isNew) return;
@@ -94,7 +91,7 @@ function Row({ one, reload }: { one: NotificationView; reload: () => Promise<voi
   return (
     <li class={isNew ? "new" : ""}>
       {one.link === null ? (
-        <button type="button" disabled={!isNew} onClick={() => void read()}>
+        <button type="button" disabled={!isNew} onClick={() => void alone(read)}>
           {text}
         </button>
       ) : (
@@ -103,7 +100,7 @@ function Row({ one, reload }: { one: NotificationView; reload: () => Promise<voi
           onClick={(event) => {
             event.preventDefault();
             // It opens whatever becomes of the mark.
-            void read().catch(() => undefined);
+            void alone(read).catch(() => undefined);
             route(one.link ?? "/");
           }}
         >

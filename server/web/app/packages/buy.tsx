@@ -5,6 +5,7 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import { money } from "../format";
+import { useBusy } from "../parts/busy";
 import { Answers, Modal } from "../parts/dialog";
 import type { KeyOf } from "../parts/keys";
 import { Failure, Loading } from "../parts/states";
@@ -18,7 +19,7 @@ export function Buy({ offer, keyOf, close }: { offer: OfferedOption; keyOf: KeyO
   const [refusal, setRefusal] = useState<unknown>();
   const [notice, setNotice] = useState<string>();
   const [bought, setBought] = useState<PackageView>();
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
 
   async function ask(): Promise<void> {
     setRefusal(undefined);
@@ -32,7 +33,6 @@ export function Buy({ offer, keyOf, close }: { offer: OfferedOption; keyOf: KeyO
   useEffect(() => void ask(), []);
 
   async function confirm({ option_id, terms }: PackageQuote): Promise<void> {
-    setBusy(true);
     setNotice(undefined);
     try {
       // The same terms under the same key: whoever presses again after a broken line buys once.
@@ -41,8 +41,6 @@ export function Buy({ offer, keyOf, close }: { offer: OfferedOption; keyOf: KeyO
       const isChanged = codeOf(error) === "quote_changed";
       setNotice(isChanged ? t().changed : said(error));
       if (isChanged || codeOf(error) === "insufficient_funds") await ask();
-    } finally {
-      setBusy(false);
     }
   }
 
@@ -85,7 +83,7 @@ export function Buy({ offer, keyOf, close }: { offer: OfferedOption; keyOf: KeyO
         <Failure error={refusal} again={ask} />
       )}
       <Answers close={() => close(false)} isDone={quote === undefined}>
-        {quote !== undefined && <Pay quote={quote} isBusy={isBusy} confirm={() => confirm(quote)} />}
+        {quote !== undefined && <Pay quote={quote} isBusy={isBusy} confirm={() => void alone(() => confirm(quote))} />}
       </Answers>
     </Modal>
   );

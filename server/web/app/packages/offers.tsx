@@ -3,8 +3,10 @@ import { useEffect, useState } from "preact/hooks";
 import teachingIcon from "../icons/teaching.svg";
 import { money } from "../format";
 import { amountOf, AmountField } from "../parts/amount";
+import { useBusy } from "../parts/busy";
 import { Answers, Modal } from "../parts/dialog";
 import { Field, Form, Submit, TextField } from "../parts/form";
+import { useKeys } from "../parts/keys";
 import { useLoaded } from "../parts/loaded";
 import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading, words } from "../parts/states";
@@ -80,16 +82,13 @@ export default function Offers() {
 }
 
 function Offer({ offer, edit, changed }: { offer: OptionView; edit: () => void; changed: () => Promise<void> }) {
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   async function turn(): Promise<void> {
-    setBusy(true);
     try {
       await call("package_option.hide", { option_id: offer.id, hidden: !offer.is_hidden });
       await changed();
     } catch (error) {
       toast(words(error));
-    } finally {
-      setBusy(false);
     }
   }
   return (
@@ -107,7 +106,7 @@ function Offer({ offer, edit, changed }: { offer: OptionView; edit: () => void; 
         <button type="button" class="button" onClick={edit}>
           {t().edit}
         </button>
-        <button type="button" class="button" disabled={isBusy} aria-busy={isBusy} onClick={() => void turn()}>
+        <button type="button" class="button" disabled={isBusy} aria-busy={isBusy} onClick={() => void alone(turn)}>
           {offer.is_hidden ? t().show : t().hide}
         </button>
       </div>
@@ -116,6 +115,7 @@ function Offer({ offer, edit, changed }: { offer: OptionView; edit: () => void; 
 }
 
 function Edit({ offer, close }: { offer: OptionView | null; close: (isSaved: boolean) => void }) {
+  const keyOf = useKeys();
   const [isRolling, setRolling] = useState(offer?.is_rolling ?? false);
   async function save(values: Record<string, string>): Promise<void> {
     const days = (values["validity_days"] ?? "").trim();
@@ -128,7 +128,7 @@ function Edit({ offer, close }: { offer: OptionView | null; close: (isSaved: boo
       validity_days: days === "" ? null : whole(values, "validity_days"),
       is_rolling: isRolling,
     };
-    await (offer === null ? call("package_option.create", asked) : call("package_option.update", { option_id: offer.id, ...asked }));
+    await (offer === null ? call("package_option.create", asked, { key: keyOf(asked) }) : call("package_option.update", { option_id: offer.id, ...asked }));
     toast(t().saved);
     close(true);
   }

@@ -49,6 +49,15 @@ it("has the same key in a dialog that is opened again after an answer was never 
   expect(second).toBe(first);
 });
 
+it("asks once, however often the button is pressed before the answer", async () => {
+  answer = new Promise(() => undefined);
+  await press("Buy “Five evenings”");
+
+  await press("Pay $100.00", 10);
+
+  expect(keys()).toHaveLength(1);
+});
+
 it("has another key for the next purchase of the same offer", async () => {
   answer = Promise.resolve({ id: "package", title: "Five evenings", purchased: 5 });
   await buy();

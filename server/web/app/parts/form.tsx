@@ -9,6 +9,7 @@
 import { type ComponentChildren, createContext } from "preact";
 import { useContext, useId, useRef, useState } from "preact/hooks";
 import { Refused } from "../server";
+import { useBusy } from "./busy";
 import { words } from "./states";
 import { t } from "./texts";
 
@@ -28,12 +29,11 @@ interface FormOptions {
 
 export function Form({ submit, children }: FormOptions) {
   const form = useRef<HTMLFormElement>(null);
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   const [wrong, setWrong] = useState<Readonly<Record<string, string>>>({});
   const [failure, setFailure] = useState<unknown>(null);
 
   async function send(event: SubmitEvent): Promise<void> {
-    event.preventDefault();
     const pressed = event.submitter instanceof HTMLButtonElement ? event.submitter.value : "";
     const controls = named(form.current);
     const blank = controls.filter(({ required, value }) => required && value.trim() === "");
@@ -43,7 +43,6 @@ export function Form({ submit, children }: FormOptions) {
       blank[0]?.focus();
       return;
     }
-    setBusy(true);
     try {
       await submit(Object.fromEntries(controls.map(({ name, value }) => [name, value])), pressed);
     } catch (error) {
@@ -53,15 +52,21 @@ export function Form({ submit, children }: FormOptions) {
       // What no field of this form can show is shown above it.
       setFailure(first === undefined ? error : null);
       first?.focus();
-    } finally {
-      setBusy(false);
     }
   }
 
   return (
     <Current.Provider value={{ isBusy, wrong }}>
       {/* The browser's own bubbles speak its language, not the page's. */}
-      <form class="form" ref={form} noValidate onSubmit={send}>
+      <form
+        class="form"
+        ref={form}
+        noValidate
+        onSubmit={(event) => {
+          event.preventDefault();
+          void alone(() => send(event));
+        }}
+      >
         {failure !== null && (
           <p class="alert" role="alert">
             {words(failure)}

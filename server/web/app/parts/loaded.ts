@@ -1,5 +1,7 @@
 /** Something that the server has, for as long as a component shows it. */
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { seenAt } from "../seen";
+import { Refused, returned } from "../server";
 
 export interface Loaded<T> {
   /** What came last; it stays while it is fetched again. */
@@ -8,11 +10,17 @@ export interface Loaded<T> {
   reload: () => Promise<void>;
 }
 
-/** Fetch by `load`, and again when one of `keys` changes. An answer that was overtaken by a later one is not shown. */
+/** Whether all of these have come, or will not: what comes later pushes aside what stands below it. */
+export function areThere(...all: readonly { value: unknown; error: unknown }[]): boolean {
+  return all.every(({ value, error }) => value !== undefined || error !== undefined);
+}
+
+/** Fetch by `load`, and again when one of `keys` changes, or when the server is there again that was away. An answer that was overtaken by a later one is not shown. */
 export function useLoaded<T>(load: () => Promise<T>, keys: readonly unknown[]): Loaded<T> {
   const [value, setValue] = useState<T>();
   const [error, setError] = useState<unknown>();
   const newest = useRef(0);
+  const isLacking = useRef(false);
   const shown = useRef<readonly unknown[]>(keys);
   const reload = useCallback(async () => {
     newest.current += 1;
@@ -21,11 +29,13 @@ export function useLoaded<T>(load: () => Promise<T>, keys: readonly unknown[]): 
       const found = await load();
       if (own !== newest.current) return;
       shown.current = keys;
+      isLacking.current = seenAt.peek() !== null;
       setValue(found);
       setError(undefined);
     } catch (refused) {
       if (own !== newest.current) return;
       setError(refused);
+      isLacking.current = refused instanceof Refused && refused.code === "offline";
       // What was there for other keys is no answer to these.
       if (shown.current !== keys) setValue(undefined);
     }
@@ -37,5 +47,6 @@ export function useLoaded<T>(load: () => Promise<T>, keys: readonly unknown[]): 
       newest.current += 1;
     };
   }, [reload]);
+  useEffect(() => returned.subscribe(() => isLacking.current && void reload()), [reload]);
   return { value, error, reload };
 }

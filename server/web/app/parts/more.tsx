@@ -1,18 +1,17 @@
 /** The end of a list that comes in pages (`usePages`). */
 import { useState } from "preact/hooks";
+import { useBusy } from "./busy";
 import { words } from "./states";
 import { t } from "./texts";
 
 /** More of it, while there is more. */
 export function More({ more }: { more: (() => Promise<void>) | undefined }) {
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   const [failure, setFailure] = useState<unknown>(null);
   if (more === undefined) return null;
   async function fetch(): Promise<void> {
-    setBusy(true);
     setFailure(null);
     await more?.().catch(setFailure);
-    setBusy(false);
   }
   return (
     <div class="more">
@@ -21,7 +20,7 @@ export function More({ more }: { more: (() => Promise<void>) | undefined }) {
           {words(failure)}
         </p>
       )}
-      <button type="button" class="button" disabled={isBusy} aria-busy={isBusy} onClick={() => void fetch()}>
+      <button type="button" class="button" disabled={isBusy} aria-busy={isBusy} onClick={() => void alone(fetch)}>
         {t().more}
       </button>
     </div>

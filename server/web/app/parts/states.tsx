@@ -91,6 +91,9 @@ export function Missing() {
 
 /** An error in the reader's language where its code is known, else in the server's words. */
 export function words(error: unknown): string {
-  if (error instanceof Refused) return t().errors[error.code] ?? error.message;
+  if (error instanceof Refused) {
+    const { errors } = t();
+    return errors[error.code] ?? (error.code.endsWith("_not_found") ? errors.not_found : undefined) ?? error.message;
+  }
   return t().errors.internal ?? String(error);
 }

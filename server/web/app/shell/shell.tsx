@@ -1,5 +1,5 @@
 /** The frame round every page: navigation, connection, language, and which page it is. */
-import { effect } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import { lazy, LocationProvider, Route as At, Router, useLocation } from "preact-iso";
 import { useEffect } from "preact/hooks";
 import { isFor, type PageProperties, type Route } from "../feature";
@@ -9,7 +9,7 @@ import { Icon } from "../parts/icon";
 import { Missing, NoAccess, Pending } from "../parts/states";
 import { Toasts } from "../parts/toast";
 import { PLACES, ROUTES } from "../routes";
-import { Refused } from "../server";
+import { Refused, returned } from "../server";
 import { me } from "../session";
 import { language, speak } from "../texts";
 import { Strip } from "./strip";
@@ -26,11 +26,12 @@ export function Shell() {
 function Frame() {
   const { path } = useLocation();
   return (
-    <div class={`shell ${me.value ? "" : "guest"}`}>
+    <div class={`shell ${me.value === null ? "guest" : ""}`}>
       <a class="visually-hidden" href="#main" target="_top">
         {t().skip}
       </a>
       <Strip />
+      {isTurning.value && <div class="turning" role="progressbar" aria-label={t().loading} />}
       <header class="bar">
         <div class="top">
           <a class="brand" href="/">
@@ -39,7 +40,8 @@ function Frame() {
           </a>
           {me.value && <Bell isCurrent={isIn(path, "/notifications")} />}
         </div>
-        {me.value ? <Navigation /> : <Entrance />}
+        {/* Who was here before has the frame of a member from the start, so that nothing moves when it is known who it is. */}
+        {me.value === null ? <Entrance /> : <Navigation />}
       </header>
       <main class="main" id="main" tabIndex={-1}>
         <Pages />
@@ -58,7 +60,7 @@ function Navigation() {
         <ul>
           {PLACES.filter((place) => isFor(place.for, account)).map((place) => (
             <li key={place.path}>
-              <a href={place.path} aria-current={isIn(path, place.path) ? "page" : undefined}>
+              <a href={place.path} aria-current={[place.path, ...(place.also ?? [])].some((one) => isIn(path, one)) ? "page" : undefined}>
                 <Icon drawing={place.icon} />
                 {place.name[language.value]}
               </a>
@@ -66,12 +68,14 @@ function Navigation() {
           ))}
         </ul>
       </nav>
-      <p class="who">
-        <strong>
-          {account?.first_name} {account?.last_name}
-        </strong>
-        <span class="faint">{account?.email}</span>
-      </p>
+      {account && (
+        <p class="who">
+          <strong>
+            {account.first_name} {account.last_name}
+          </strong>
+          <span class="faint">{account.email}</span>
+        </p>
+      )}
     </>
   );
 }
@@ -84,8 +88,7 @@ function Entrance() {
       <button type="button" class="button quiet" lang={other} onClick={() => speak(other)}>
         {t().otherLanguage}
       </button>
-      {/* Not known yet who it is: an offer to log in would flicker. */}
-      {me.value === null && path !== "/login" && (
+      {path !== "/login" && (
         <a class="button" href="/login">
           {t().logIn}
         </a>
@@ -94,11 +97,13 @@ function Entrance() {
   );
 }
 
+/** A page was asked for whose file is on its way; the one before stays until then. */
+const isTurning = signal(false);
 const PAGES = ROUTES.map((route) => [route.path, guarded(route)] as const);
 
 function Pages() {
   return (
-    <Router onRouteChange={arrive}>
+    <Router onLoadStart={() => (isTurning.value = true)} onLoadEnd={() => (isTurning.value = false)} onRouteChange={arrive}>
       {[
         ...PAGES.map(([path, Page]) => <At key={path} path={path} component={Page} />),
         <At key="missing" default component={Missing} />,
@@ -109,6 +114,10 @@ function Pages() {
 
 /** A page whose file did not come: the network is away, or a newer client has other files. */
 function Unloaded() {
+  useEffect(() => {
+    const before = returned.peek();
+    return returned.subscribe((times) => times !== before && location.reload());
+  }, []);
   return <Pending title={t().unloaded} heights={[]} error={new Refused("offline", "the page could not be loaded")} again={() => location.reload()} />;
 }
 

@@ -1,5 +1,7 @@
 /** How the connection is, once it is not: one line above everything, read aloud without interrupting. */
 import { useEffect, useState } from "preact/hooks";
+import { instant } from "../format";
+import { seenAt } from "../seen";
 import { connection } from "../server";
 import type { CloseCodes } from "../wire";
 import { t } from "./texts";
@@ -26,6 +28,7 @@ export function Strip() {
   return (
     <div role="status" class={isAway && isLate ? "strip" : ""}>
       {isAway && isLate && sentence(status === "stopped", closeCode)}
+      {isAway && isLate && seenAt.value !== null && ` ${t().connection.seen(instant(new Date(seenAt.value).toISOString()))}`}
     </div>
   );
 }

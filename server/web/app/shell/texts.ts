@@ -9,6 +9,7 @@ const en = {
   otherLanguage: "Tiếng Việt",
   connection: {
     offline: "No connection. We keep trying.",
+    seen: (when: string) => `You see this page as it was at ${when}; nothing on it can be changed now.`,
     restarting: "The server is restarting. You will be back in a moment.",
     banned: "The server has closed this connection. Please log in again.",
     crowded: "You are connected on too many devices. Close one of them and load this page again.",
@@ -28,6 +29,7 @@ const vi: typeof en = {
   otherLanguage: "English",
   connection: {
     offline: "Mất kết nối. Chúng tôi đang thử lại.",
+    seen: (when) => `Bạn đang xem nội dung lúc ${when}; hiện chưa thể thay đổi gì.`,
     restarting: "Máy chủ đang khởi động lại. Bạn sẽ vào lại ngay.",
     banned: "Máy chủ đã đóng kết nối này. Vui lòng đăng nhập lại.",
     crowded: "Bạn đang kết nối trên quá nhiều thiết bị. Hãy đóng bớt rồi tải lại trang.",

@@ -1,5 +1,5 @@
 /** A button that saves a file of the server's. */
-import { useState } from "preact/hooks";
+import { useBusy } from "../parts/busy";
 import { words } from "../parts/states";
 import { toast } from "../parts/toast";
 import { download } from "../server";
@@ -14,19 +14,16 @@ interface DownloadOptions {
 }
 
 export function Download({ path, name = "fourtalk", label, isQuiet = false, children }: DownloadOptions) {
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   async function save(): Promise<void> {
-    setBusy(true);
     try {
       await download(path, name);
     } catch (error) {
       toast(words(error));
-    } finally {
-      setBusy(false);
     }
   }
   return (
-    <button type="button" class={`button ${isQuiet ? "quiet" : ""}`} aria-label={label} disabled={isBusy} aria-busy={isBusy} onClick={save}>
+    <button type="button" class={`button ${isQuiet ? "quiet" : ""}`} aria-label={label} disabled={isBusy} aria-busy={isBusy} onClick={() => void alone(save)}>
       {children}
     </button>
   );

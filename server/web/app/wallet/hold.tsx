@@ -11,6 +11,7 @@ import { call, Refused, subscribe } from "../server";
 import { me } from "../session";
 import { language } from "../texts";
 import type { Attendance, HoldDetail, Money, Snapshot } from "../wire";
+import { Dispute } from "./dispute";
 import { Download } from "./download";
 import { t } from "./texts";
 import { Timeline } from "./timeline";
@@ -90,6 +91,7 @@ function Explained({ hold, room }: { hold: HoldDetail; room: Snapshot | null }) 
           </ul>
         </section>
       )}
+      {hold.status !== "held" && <Dispute hold={hold} isAllBack={last.refunded.amount === hold.amount.amount} />}
       <Proof hold={hold} />
     </div>
   );

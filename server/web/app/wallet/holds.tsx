@@ -25,9 +25,9 @@ export default function Holds() {
             {value.map((hold) => (
               <li key={hold.id}>
                 <div class="about">
-                  <a href={`/holds/${hold.id}`}>{t().sources[hold.source_kind]}</a>
+                  <a href={`/holds/${hold.id}`}>{hold.title ?? t().undated(hold.slice_no)}</a>
                   <span class="faint">
-                    {instant(hold.placed_at)}
+                    {t().sources[hold.source_kind]} · {instant(hold.placed_at)}
                     {hold.cause !== null && ` · ${t().causes[hold.cause]}`}
                   </span>
                 </div>

@@ -7,5 +7,5 @@ export const wallet: Feature = {
     { path: "/holds", page: () => import("./holds"), for: "members" },
     { path: "/holds/:id", page: () => import("./hold"), for: "members" },
   ],
-  places: [{ path: "/wallet", icon, name: { en: "Wallet", vi: "Ví" }, for: "members" }],
+  places: [{ path: "/wallet", also: ["/holds", "/packages"], icon, name: { en: "Wallet", vi: "Ví" }, for: "members" }],
 };

@@ -4,9 +4,10 @@ import { ownPath } from "../accounts/paths";
 import { money } from "../format";
 import { kept } from "../kept";
 import { amountOf, AmountField } from "../parts/amount";
+import { useBusy } from "../parts/busy";
 import { Form, Select, Submit } from "../parts/form";
-import { useLoaded } from "../parts/loaded";
-import { Failure, Loading, words } from "../parts/states";
+import { type Loaded, useLoaded } from "../parts/loaded";
+import { Failure, words } from "../parts/states";
 import { toast } from "../parts/toast";
 import { call, Refused, subscribe } from "../server";
 import { me } from "../session";
@@ -25,23 +26,29 @@ interface Options {
   next: string | undefined;
 }
 
-export function TopUp({ wanted, next }: Options) {
-  const { value, error, reload } = useLoaded(async () => ({ past: await call("top_up.list", { limit: 1 }), cards: await call("payment_method.list", {}) }), []);
+/** How somebody can pay: what the top-up before says of limits, and the saved cards. */
+interface Ways {
+  past: TopUpPage;
+  cards: readonly MethodView[];
+}
+
+export function TopUp({ ways: { value, error, reload }, wanted, next }: Options & { ways: Loaded<Ways> }) {
   return (
     <section class="card stack" aria-labelledby="top-up">
       <h2 id="top-up">{t().topUp}</h2>
       {value === undefined ? (
-        error === undefined ? <Loading heights={["9rem"]} /> : <Failure error={error} again={reload} />
+        <Failure error={error} again={reload} />
       ) : (
-        <Pay past={value.past} cards={value.cards.items} wanted={wanted} next={next} />
+        <Pay {...value} wanted={wanted} next={next} />
       )}
     </section>
   );
 }
 
-function Pay({ past, cards, wanted, next }: Options & { past: TopUpPage; cards: readonly MethodView[] }) {
+function Pay({ past, cards, wanted, next }: Options & Ways) {
+  const missing = wanted === undefined || !/^\d{1,9}$/.test(wanted) ? undefined : Number(wanted);
   // A missing amount below the least is topped up by the least.
-  const first = wanted === undefined || !/^\d{1,9}$/.test(wanted) ? "" : (Math.max(Number(wanted), past.least.amount) / 100).toFixed(2);
+  const first = missing === undefined ? "" : (Math.max(missing, past.least.amount) / 100).toFixed(2);
   const [start, setStart] = useState({ amount: first, count: 0 });
   const [way, setWay] = useState(cards[0]?.id ?? HOSTED);
   const [order] = useState(orders);
@@ -61,6 +68,7 @@ function Pay({ past, cards, wanted, next }: Options & { past: TopUpPage; cards: 
 
   return (
     <Form submit={pay}>
+      {missing !== undefined && next !== undefined && <p>{t().forPurchase(money({ ...past.least, amount: missing }))}</p>}
       {past.test && <p class="notice">{t().testNote}</p>}
       <div class="row" role="group" aria-label={t().amounts}>
         {USUAL.map((dollars) => (
@@ -166,30 +174,29 @@ function Outcome({ made }: { made: TopUpView }) {
   }
 }
 
-export function Cards() {
-  const { value, reload } = useLoaded(() => call("payment_method.list", {}), []);
+export function Cards({ cards, changed }: { cards: readonly MethodView[]; changed: () => Promise<void> }) {
   const [going, setGoing] = useState<string>();
+  const [, alone] = useBusy();
   async function remove(id: string): Promise<void> {
     setGoing(id);
     try {
       await call("payment_method.remove", { method_id: id });
       toast(t().removed);
-      await reload();
+      await changed();
     } catch (error) {
       toast(words(error));
     } finally {
       setGoing(undefined);
     }
   }
-  if (value === undefined) return null;
   return (
     <section class="card stack" aria-labelledby="cards">
       <h2 id="cards">{t().cards}</h2>
-      {value.items.length === 0 ? (
+      {cards.length === 0 ? (
         <p class="faint">{t().cardsWhy}</p>
       ) : (
         <ul class="lines-of">
-          {value.items.map((card) => (
+          {cards.map((card) => (
             <li key={card.id}>
               <div class="about">
                 <strong>{t().card(card.brand, card.last4)}</strong>
@@ -201,7 +208,7 @@ export function Cards() {
                 disabled={going === card.id}
                 aria-busy={going === card.id}
                 aria-label={`${t().remove}: ${t().card(card.brand, card.last4)}`}
-                onClick={() => remove(card.id)}
+                onClick={() => void alone(() => remove(card.id))}
               >
                 {t().remove}
               </button>

@@ -3,7 +3,7 @@ import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import { instant, money } from "../format";
 import walletIcon from "../icons/wallet.svg";
-import { useLoaded } from "../parts/loaded";
+import { areThere, useLoaded } from "../parts/loaded";
 import { More } from "../parts/more";
 import { type Paged, usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
@@ -24,10 +24,14 @@ export default function Wallet() {
   const id = me.value?.id ?? "";
   const has = useLoaded(() => call("wallet.get", {}), [id]);
   const entries = usePages((cursor: string | null) => call("wallet.entries", { cursor, limit: 20 }), [id]);
+  const ways = useLoaded(async () => ({ past: await call("top_up.list", { limit: 1 }), cards: (await call("payment_method.list", {})).items }), [id]);
   useEffect(() => {
     const renew = () => void Promise.all([has.reload(), entries.reload()]);
     return subscribe(`user:${id}`, { onReset: () => undefined, onEvent: ({ ev }) => ev === "wallet.updated" && renew() });
   }, [id]);
+  // Who comes from a purchase is here to pay: that stands first.
+  const isWanted = query["amount"] !== undefined;
+  const topUp = <TopUp ways={ways} wanted={query["amount"]} next={query["next"]} />;
   return (
     <>
       <Title
@@ -41,15 +45,18 @@ export default function Wallet() {
       </Title>
       <div class="wallet">
         {query["top_up"] !== undefined && <Returned id={query["top_up"]} />}
-        {has.value === undefined ? (
-          has.error === undefined ? <Loading heights={["8rem"]} /> : <Failure error={has.error} again={has.reload} />
+        {areThere(has, ways, { value: entries.items, error: entries.error }) ? (
+          <>
+            {isWanted && topUp}
+            {has.value === undefined ? <Failure error={has.error} again={has.reload} /> : <Sums has={has.value} />}
+            {!isWanted && topUp}
+            <Entries {...entries} />
+            <Statement />
+            {ways.value !== undefined && <Cards cards={ways.value.cards} changed={ways.reload} />}
+          </>
         ) : (
-          <Sums has={has.value} />
+          <Loading heights={["8rem", "20rem", "20rem"]} />
         )}
-        <TopUp wanted={query["amount"]} next={query["next"]} />
-        <Entries {...entries} />
-        <Statement />
-        <Cards />
       </div>
     </>
   );
@@ -89,7 +96,7 @@ function Entries({ items: value, error, reload, more }: Paged<EntryView>) {
     <section class="card stack" aria-labelledby="entries">
       <h2 id="entries">{t().entries}</h2>
       {value === undefined ? (
-        error === undefined ? <Loading heights={["4rem", "4rem", "4rem"]} /> : <Failure error={error} again={reload} />
+        <Failure error={error} again={reload} />
       ) : value.length === 0 ? (
         <Empty icon={walletIcon} title={t().noEntries}>
           <p>{t().noEntriesWhy}</p>
