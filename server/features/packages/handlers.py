@@ -436,7 +436,6 @@ COMMANDS = (
         method="POST",
         path="/package-options",
         status=201,
-        idempotent=True,
     ),
     Command(
         "package_option.update",

@@ -32,11 +32,19 @@ export async function see(op: Op, d: object, answer: unknown): Promise<void> {
   await Promise.all(all.slice(0, Math.max(all.length - MOST, 0)).map((one) => seen.delete(one)));
 }
 
-/** Return the last answer, and say from now on that not all is as it is now. */
-export async function recall<O extends Op>(op: O, d: Operations[O]["d"]): Promise<Operations[O]["ok"] | undefined> {
+interface Seen<O extends Op> {
+  at: number;
+  answer: Operations[O]["ok"];
+}
+
+/** Return the last answer, and when it came. */
+export async function recall<O extends Op>(op: O, d: Operations[O]["d"]): Promise<Seen<O> | undefined> {
   const found = await globalThis.caches?.match(addressOf(op, d), { cacheName: NAME });
-  if (found === undefined) return undefined;
-  const { at, answer } = await found.json();
+  return found?.json();
+}
+
+/** Show an answer, and say from now on that not all is as it is now. */
+export function showSeen<O extends Op>({ at, answer }: Seen<O>): Operations[O]["ok"] {
   seenAt.value = Math.min(seenAt.peek() ?? at, at);
   return answer;
 }

@@ -4,7 +4,7 @@
  */
 import { signal } from "@preact/signals";
 import { CallError, type Client, connect, type EventOf, type Published, SignedOut, type State } from "../client/src/index.ts";
-import { isSeen, recall, see, seenAt } from "./seen";
+import { isSeen, recall, see, seenAt, showSeen } from "./seen";
 import { type ErrorCode, type Events, HTTP, type Id, type Operations } from "./wire";
 
 export type Op = keyof Operations;
@@ -57,6 +57,8 @@ export function authenticateBy(token: Bearer): void {
  */
 export async function call<O extends Op>(op: O, d: Asked<O>, options: { key?: string } = {}): Promise<Answer<O>> {
   if (isOverHttpOnly(op)) return byHttp(op, d, options.key);
+  // A socket tells those who follow that it is open before it has that state.
+  if (seenAt.peek() !== null) await undefined;
   const isAway = client !== null && seenAt.peek() !== null;
   if (!isSeen(op, d)) return isAway ? Promise.reject(away()) : ask(op, d, options);
   const asked = isAway ? Promise.reject(away()) : ask(op, d, options);
@@ -65,7 +67,8 @@ export async function call<O extends Op>(op: O, d: Asked<O>, options: { key?: st
     return await whileThere(asked);
   } catch (error) {
     if (!(error instanceof Refused) || error.code !== "offline") throw error;
-    return (await recall(op, d)) ?? asked;
+    const seen = await recall(op, d);
+    return seen === undefined || connection.peek().status === "open" ? asked : showSeen(seen);
   }
 }
 

@@ -8,7 +8,7 @@
 import { computed, signal } from "@preact/signals";
 import { ownZone, zone } from "./format";
 import { kept } from "./kept";
-import { forget, recall, see } from "./seen";
+import { forget, recall, see, showSeen } from "./seen";
 import { authenticateBy, call, closeSocket, openSocket, type Asked } from "./server";
 import { isLanguage, language, speak } from "./texts";
 import type { Account, Tokens, UpdatedAccount } from "./wire";
@@ -76,13 +76,13 @@ export async function resume(): Promise<void> {
 
 /** Be who was here last, until the server says who it is: the socket asks for that. */
 async function remember(): Promise<void> {
-  const account = await recall("me.get", {});
-  if (account === undefined || me.peek() !== undefined) {
+  const seen = await recall("me.get", {});
+  if (seen === undefined || me.peek() !== undefined) {
     setTimeout(() => void resume(), AWAY_MS);
     return;
   }
-  openSocket(account.id);
-  show(account);
+  openSocket(seen.answer.id);
+  show(showSeen(seen));
 }
 
 authenticateBy((isRefused = false) => {
