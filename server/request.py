@@ -50,7 +50,7 @@ def decode_request(
     try:
         return msgspec.convert(fields, request)
     except msgspec.ValidationError as error:
-        _refuse(_errors_of(request, fields) or [_error_of(error)])
+        _refuse(_errors_of(request, fields) or [error_of(error)])
 
 
 def check_values(request: msgspec.Struct) -> None:
@@ -134,12 +134,13 @@ def _errors_of(request: type[msgspec.Struct], fields: Mapping[str, Any]) -> list
         try:
             msgspec.convert(fields[name], field.type)
         except msgspec.ValidationError as error:
-            inner = _error_of(error)
+            inner = error_of(error)
             errors.append(FieldError(f"{name}.{inner.field}" if inner.field else name, inner.message))
     return errors
 
 
-def _error_of(error: msgspec.ValidationError) -> FieldError:
+def error_of(error: msgspec.ValidationError) -> FieldError:
+    """Return which field did not fit, and why; the field is empty where it was the request itself."""
     text = str(error)
     place = _PATH.search(text)
     field = place["field"] if place else ""

@@ -21,6 +21,7 @@ from server.gateway.channel import Member
 from server.gateway.connection import Connection, Login
 from server.gateway.protocol import CommandError, Done, Request
 from server.gateway.questions import Ask, Questions
+from server.request import error_of
 
 if TYPE_CHECKING:
     from server.gateway.gateway import Gateway
@@ -393,6 +394,9 @@ def decode(decoder: msgspec.json.Decoder[Any], request: Request) -> Any:
         return decoder.decode(d)
     except RecursionError:
         raise CommandError(errors.BAD_REQUEST, "d is nested too deep") from None
+    except msgspec.ValidationError as error:
+        # By the field, so that a form shows it there, as over HTTP.
+        raise CommandError(errors.BAD_REQUEST, str(error), errors=(error_of(error),)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CommandError(errors.BAD_REQUEST, str(error)) from None
 

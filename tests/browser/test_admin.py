@@ -7,7 +7,9 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Enter
 from tests.browser.test_entrance import PASSWORD, register
-from tests.journeys.people import Town, story, town, usd
+from tests.browser.test_learning import log_in
+from tests.journeys import school
+from tests.journeys.people import Town, eventually, story, town, usd
 from tests.journeys.product import Product
 from tests.journeys.test_money import taught
 
@@ -129,6 +131,47 @@ async def test_operator_looks_at_bank_data_and_pays_a_withdrawal(enter: Enter, p
 
         [paid] = (await lesson.tutor.call("GET", "/api/v1/withdrawals"))["items"]
         assert (paid["status"], paid["reference"]) == ("completed", "TT-7")
+
+
+async def test_operator_pays_a_half_out_and_the_tutor_sees_who_brought_it(
+    enter: Enter, product: Product
+) -> None:
+    async with story(product) as found:
+        admin = await found.admin()
+        lesson = await school.offer(found, admin)
+        code = await school.referral_code(lesson.tutor)
+        student = await found.register("Binh", referral_code=code)
+        bought = await school.sell(lesson, admin, student)
+        page = await enter("/login?next=/admin/money")
+        await log_in_as_admin(page, found)
+        hold = page.get_by_role("listitem").filter(has_text=bought["holds"][0]["id"])
+        dialog = page.get_by_role("dialog")
+
+        await hold.get_by_role("button", name="Pay out").click()
+        await dialog.get_by_label("Reason").fill("They agreed on a half.")
+        await dialog.get_by_label("in percent").fill("half")
+        await dialog.get_by_role("button", name="Pay out").click()
+        await expect(dialog.get_by_label("in percent")).to_have_attribute("aria-invalid", "true")
+        await dialog.get_by_label("in percent").fill("50")
+        await dialog.get_by_role("button", name="Pay out").click()
+        await expect(dialog.get_by_role("alert")).to_have_text("The session has not begun.")
+        await found.go_to(lesson.minute(-5))
+        await lesson.tutor.connect()
+        await lesson.tutor.join(lesson.room_id)
+        await found.go_to(lesson.minute(1))
+        await eventually(lambda: begun(lesson), "the session has begun")
+        await dialog.get_by_role("button", name="Pay out").click()
+
+        await expect(hold.get_by_text("Released")).to_be_visible()
+        desk = await enter("/login?next=/teach/earnings")
+        await log_in(desk, lesson.tutor.email)
+        came = desk.get_by_role("list", name="Who came, and what you earned").get_by_role("listitem")
+        await expect(came).to_contain_text("Binh Tester")
+        await expect(came.get_by_text("$35.00", exact=True)).to_be_visible()
+
+
+async def begun(lesson: school.Lesson) -> bool:
+    return await lesson.status() == "in_progress"
 
 
 async def test_operators_pages_are_not_for_students(enter: Enter) -> None:

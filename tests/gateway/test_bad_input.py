@@ -75,6 +75,17 @@ async def test_bad_message_is_answered_and_the_socket_stays(node: Node, name: st
     assert node.ran == []
 
 
+async def test_field_that_does_not_fit_is_named(node: Node) -> None:
+    frame, _ = BAD_FRAMES["field of another type"]
+    async with client(node) as one:
+        await one.send_raw(frame.decode())
+        await one.until(lambda: one.errors)
+
+    assert one.errors[0]["err"]["d"]["errors"] == [
+        {"field": "text", "message": "Expected `str`, got `array`."}
+    ]
+
+
 async def test_unknown_op(node: Node) -> None:
     async with client(node) as one:
         with pytest.raises(Refused) as refused:

@@ -1,85 +1,50 @@
-/** The two deeds that move money without anybody having asked: a wallet adjusted, a hold given back. */
+/** The deeds that move money without anybody having asked: wallets moved by hand, holds given back or paid out. */
 import { useState } from "preact/hooks";
 import { instant, money } from "../format";
-import { amountOf } from "../parts/amount";
-import { Choice } from "../parts/choice";
 import { Field, Form, Submit } from "../parts/form";
 import { type Paged, usePages } from "../parts/pages";
 import { toast } from "../parts/toast";
 import { call, Refused } from "../server";
-import type { HoldDetail, ManagedAccount, Money } from "../wire";
+import type { HoldDetail, SourceKind } from "../wire";
 import { Deed } from "./deed";
 import { part } from "./disputes";
 import { Frame } from "./frame";
 import { List } from "./list";
 import { useNames } from "./names";
 import { t } from "./texts";
+import { Adjust, Goodwill, Undo } from "./wallets";
+
+// Everything else ends by itself; the server says so where it is asked for all the same.
+const OF_COURSES: ReadonlySet<SourceKind> = new Set(["course_session", "course_slice"]);
+
+interface Asked {
+  hold: HoldDetail;
+  isRelease: boolean;
+}
 
 export default function MoneyPage() {
-  const [hold, setHold] = useState<HoldDetail | null>(null);
+  const [asked, setAsked] = useState<Asked | null>(null);
+  const [newest, setNewest] = useState("");
   const paged = usePages((cursor: string | null) => call("hold.list", { cursor }), []);
   return (
     <Frame title={t().sections.money}>
       <div class="pairing">
-        <Adjust />
-        <Refund take={setHold} />
+        <Adjust moved={setNewest} />
+        <Goodwill moved={setNewest} />
+        <ByNumber ask={setAsked} />
+        <Undo newest={newest} moved={setNewest} />
       </div>
-      <Holds paged={paged} take={setHold} />
-      {hold !== null && <GiveBack hold={hold} done={paged.reload} close={() => setHold(null)} />}
+      <Holds paged={paged} ask={setAsked} />
+      {asked !== null && !asked.isRelease && <GiveBack hold={asked.hold} done={paged.reload} close={() => setAsked(null)} />}
+      {asked?.isRelease && <PayOut hold={asked.hold} done={paged.reload} close={() => setAsked(null)} />}
     </Frame>
   );
 }
 
-function Adjust() {
-  const [isTaking, setTaking] = useState(false);
-  const [asked, setAsked] = useState<{ user: ManagedAccount; sum: Money } | null>(null);
-  const [round, setRound] = useState(0);
-
-  async function find({ email = "", amount = "" }: Record<string, string>): Promise<void> {
-    const sum = amountOf(amount, "amount");
-    const [user] = (await call("admin.user.list", { email })).items;
-    if (user === undefined) throw new Refused("not_found", t().noSuchPerson, { email: t().noSuchPerson });
-    setAsked({ user, sum });
-  }
-
-  return (
-    <section class="card stack" aria-labelledby="adjust">
-      <h2 id="adjust">{t().adjust}</h2>
-      <p class="faint">{t().adjustWhy}</p>
-      <Form key={round} submit={find}>
-        <Field name="email" label={t().adjustWho} type="email" required />
-        <Choice
-          label={t().direction}
-          options={[["give", t().give], ["take", t().take]]}
-          value={isTaking ? "take" : "give"}
-          choose={(way) => setTaking(way === "take")}
-        />
-        <Field name="amount" label={t().amount("USD")} required />
-        <Submit>{t().look}</Submit>
-      </Form>
-      {asked !== null && (
-        <Deed
-          title={(isTaking ? t().takeFrom : t().giveTo)(money(asked.sum), `${asked.user.first_name} ${asked.user.last_name}`)}
-          what={t().adjustWhat(asked.user.email)}
-          confirm={isTaking ? t().take : t().give}
-          isDangerous={isTaking}
-          act={async ({ reason = "" }, key) => {
-            const signed = { amount: isTaking ? -asked.sum.amount : asked.sum.amount, currency: "USD" as const };
-            const { balance } = await call("wallet.adjust", { user_id: asked.user.id, money: signed, reason }, { key });
-            toast(t().adjusted(money(balance)));
-            setRound(round + 1);
-          }}
-          close={() => setAsked(null)}
-        />
-      )}
-    </section>
-  );
-}
-
-function Refund({ take }: { take: (hold: HoldDetail) => void }) {
-  async function find({ hold_id = "" }: Record<string, string>): Promise<void> {
+function ByNumber({ ask }: { ask: (asked: Asked) => void }) {
+  async function find({ hold_id = "" }: Record<string, string>, pressed: string): Promise<void> {
     try {
-      take(await call("hold.get", { hold_id: hold_id.trim() }));
+      ask({ hold: await call("hold.get", { hold_id: hold_id.trim() }), isRelease: pressed === "release" });
     } catch (error) {
       // What is no id is no hold either.
       const isUnknown = error instanceof Refused && (error.code === "hold_not_found" || error.code === "not_found" || error.code === "bad_request");
@@ -88,18 +53,23 @@ function Refund({ take }: { take: (hold: HoldDetail) => void }) {
   }
 
   return (
-    <section class="card stack" aria-labelledby="refund-hold">
-      <h2 id="refund-hold">{t().refundHold}</h2>
-      <p class="faint">{t().refundHoldWhy}</p>
+    <section class="card stack" aria-labelledby="settle-hold">
+      <h2 id="settle-hold">{t().settleHold}</h2>
+      <p class="faint">{t().settleHoldWhy}</p>
       <Form submit={find}>
         <Field name="hold_id" label={t().holdId} required />
-        <Submit>{t().look}</Submit>
+        <div class="row">
+          <Submit>{t().giveBack}</Submit>
+          <Submit isSecond value="release">
+            {t().payOut}
+          </Submit>
+        </div>
       </Form>
     </section>
   );
 }
 
-function Holds({ paged, take }: { paged: Paged<HoldDetail>; take: (hold: HoldDetail) => void }) {
+function Holds({ paged, ask }: { paged: Paged<HoldDetail>; ask: (asked: Asked) => void }) {
   const names = useNames(paged.items?.flatMap(({ student_id, tutor_id }) => [student_id, tutor_id]) ?? []);
   return (
     <section class="stack" aria-labelledby="holds">
@@ -118,8 +88,13 @@ function Holds({ paged, take }: { paged: Paged<HoldDetail>; take: (hold: HoldDet
             </div>
             <div class="deeds">
               <span class="chip">{t().holdStates[hold.status]}</span>
+              {hold.status === "held" && OF_COURSES.has(hold.source_kind) && (
+                <button type="button" class="button" onClick={() => ask({ hold, isRelease: true })}>
+                  {t().payOut}
+                </button>
+              )}
               {hold.refunded.amount < hold.amount.amount && (
-                <button type="button" class="button danger" onClick={() => take(hold)}>
+                <button type="button" class="button danger" onClick={() => ask({ hold, isRelease: false })}>
                   {t().giveBack}
                 </button>
               )}
@@ -155,6 +130,30 @@ function GiveBack({ hold, done, close }: { hold: HoldDetail; done: () => Promise
         label={t().amount(hold.amount.currency)}
         hint={t().wholeRest(money({ ...hold.amount, amount: hold.amount.amount - hold.refunded.amount }))}
       />
+    </Deed>
+  );
+}
+
+function PayOut({ hold, done, close }: { hold: HoldDetail; done: () => Promise<void>; close: () => void }) {
+  const names = useNames([hold.tutor_id]);
+  return (
+    <Deed
+      title={t().payOutSure(names.name(hold.tutor_id))}
+      what={
+        <>
+          {t().payOutWhat(money(hold.amount))} {hold.explanation}
+        </>
+      }
+      confirm={t().payOut}
+      isDangerous
+      act={async ({ reason = "", percent = "" }, key) => {
+        const { tutor_share, refunded } = await call("hold.release", { hold_id: hold.id, percent: Number(percent.trim()), reason }, { key });
+        toast(t().paidOut(money(tutor_share), money(refunded)));
+        await done();
+      }}
+      close={close}
+    >
+      <Field name="percent" label={t().percent} hint={t().percentHint} refusal={t().percentHint} inputMode="numeric" defaultValue="100" required />
     </Deed>
   );
 }

@@ -17,6 +17,7 @@ import { call, Refused, serverNow } from "../server";
 import { language } from "../texts";
 import type { EarningsView, PayoutAccountView, ReferralSummary, WithdrawalView } from "../wire";
 import { Download } from "../wallet/download";
+import { People } from "./referred";
 import { AtStripe, ByStripe } from "./stripe";
 import { t } from "./texts";
 
@@ -290,6 +291,7 @@ function Referral() {
         {t().people(value.referred)}, {t().buyers(value.buyers)}.
       </p>
       <Brought brought={value.brought} />
+      <People />
       <Codes codes={value.codes.filter(({ course_id }) => course_id !== null)} />
     </section>
   );

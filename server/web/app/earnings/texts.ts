@@ -79,6 +79,10 @@ const en = {
   buyers: (n: number) => plural(n, { one: "1 of them bought", other: `${n} of them bought` }),
   brought: "What it brought",
   broughtSums: { sold: "Sold", earned: "You earned", held: "Held", refunded: "Went back" },
+  referred: "Who came, and what you earned",
+  nobodyCame: "Nobody yet. Give your link to people who want to learn with you.",
+  ownLink: "your own link",
+  soldTo: (sold: string, held: string) => `${sold} sold, ${held} held`,
   codes: "Links of your courses",
 };
 
@@ -160,6 +164,10 @@ const vi: typeof en = {
   buyers: (n) => `${n} người trong đó đã mua`,
   brought: "Kết quả",
   broughtSums: { sold: "Đã bán", earned: "Bạn nhận được", held: "Đang giữ", refunded: "Đã hoàn" },
+  referred: "Ai đã đến, và bạn nhận được bao nhiêu",
+  nobodyCame: "Chưa có ai. Hãy gửi liên kết của bạn cho người muốn học với bạn.",
+  ownLink: "liên kết riêng của bạn",
+  soldTo: (sold, held) => `đã bán ${sold}, đang giữ ${held}`,
   codes: "Liên kết của các khóa học",
 };
 

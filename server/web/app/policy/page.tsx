@@ -9,13 +9,14 @@ import { More } from "../parts/more";
 import { usePages } from "../parts/pages";
 import { Failure, Loading } from "../parts/states";
 import { toast } from "../parts/toast";
-import { call } from "../server";
+import { call, Refused, serverNow } from "../server";
 import { me } from "../session";
 import { language } from "../texts";
 import type { Changes, Policy, PolicyVersion, PolicyView } from "../wire";
 import { BackTest } from "./back_test";
 import { Editor } from "./editor";
 import { hundredths, type Name, type Unit } from "./fields";
+import { replacedBy } from "./planned";
 import { t } from "./texts";
 
 export default function Terms() {
@@ -67,33 +68,77 @@ export default function Terms() {
         </section>
       </div>
       {isAsking && tried !== null && (
-        <Deed
-          title={t().makeSure(newest.terms.version + 1)}
-          what={t().makeWhat}
-          confirm={t().make}
-          isDangerous
-          act={async ({ reason = "", effective_from = "" }, key) => {
-            await call(
-              "policy.set",
-              {
-                base_version: newest.terms.version,
-                changes: tried,
-                reason,
-                effective_from: effective_from === "" ? null : new Date(effective_from).toISOString(),
-              },
-              { key },
-            );
-            toast(t().made);
+        <Make
+          newest={newest}
+          versions={versions.items ?? []}
+          changes={tried}
+          lines={changesOf(tried)}
+          done={async () => {
             setTried(null);
             await reload();
           }}
           close={() => setAsking(false)}
-        >
-          <Differences lines={changesOf(tried)} />
-          <Field name="effective_from" label={t().from} type="datetime-local" hint={t().fromHint(ownZone)} />
-        </Deed>
+        />
       )}
     </Frame>
+  );
+}
+
+interface MakeOptions {
+  newest: PolicyVersion;
+  versions: readonly PolicyVersion[];
+  changes: Changes;
+  lines: readonly string[];
+  done: () => Promise<void>;
+  close: () => void;
+}
+
+function Make({ newest, versions, changes, lines, done, close }: MakeOptions) {
+  const [from, setFrom] = useState("");
+  // Which of them: another moment replaces others, and that is asked anew.
+  const [agreed, setAgreed] = useState("");
+  const now = serverNow();
+  const replaced = replacedBy(versions, from === "" ? now : Date.parse(from), now);
+  const names = replaced.map(({ terms, effective_from }) => t().planned(terms.version, instant(effective_from)));
+  const isAgreed = agreed === names.join();
+  return (
+    <Deed
+      title={t().makeSure(newest.terms.version + 1)}
+      what={t().makeWhat}
+      confirm={t().make}
+      isDangerous
+      act={async ({ reason = "", effective_from = "" }, key) => {
+        if (!isAgreed) throw new Refused("conflict", t().replaceFirst);
+        await call(
+          "policy.set",
+          {
+            base_version: newest.terms.version,
+            changes,
+            reason,
+            effective_from: effective_from === "" ? null : new Date(effective_from).toISOString(),
+            replace_planned: replaced.length > 0,
+          },
+          { key },
+        );
+        toast(t().made);
+        await done();
+      }}
+      close={close}
+    >
+      <Differences lines={lines} />
+      <div onInput={({ target }) => setFrom((target as HTMLInputElement).value)}>
+        <Field name="effective_from" label={t().from} type="datetime-local" hint={t().fromHint(ownZone)} />
+      </div>
+      {replaced.length > 0 && (
+        <div class="replacing stack" role="status">
+          <p>{t().replaces}</p>
+          <Differences lines={names} />
+          <label class="check">
+            <input type="checkbox" checked={isAgreed} onChange={({ currentTarget }) => setAgreed(currentTarget.checked ? names.join() : "")} /> {t().replace}
+          </label>
+        </div>
+      )}
+    </Deed>
   );
 }
 
@@ -125,6 +170,7 @@ function Version({ one, before, view }: { one: PolicyVersion; before: PolicyVers
       <div class="about">
         <h3>
           {t().version(one.terms.version)} {one.terms.version === view.terms.version && <span class="chip accent">{t().now}</span>}
+          {one.is_replaced && <span class="chip warn">{t().replaced}</span>}
         </h3>
         <p class="faint">
           {begun(one.effective_from, instant)} · {one.made_by_name ?? t().product}
