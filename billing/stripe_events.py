@@ -142,15 +142,19 @@ TABLE: Mapping[str, Handler] = {
 async def receive(session: AsyncSession, event: Event, *, now: datetime) -> None:
     """Store an event and the job that handles it; one that comes again and is not handled yet is tried again at once.
 
+    An event of an account that is none of ours says nothing to us.
+
     Raises:
-        InvalidEventError: It names no object although its type has one, or an account that is not ours.
+        InvalidEventError: It names no object although its type has one.
     """
     if event.type in TABLE and not event.object_id:
         raise InvalidEventError("it names no object")
     if event.account is not None:
         ours = select(PayoutAccount.id).where(PayoutAccount.stripe_account == event.account)
         if await session.scalar(ours) is None:
-            raise InvalidEventError("its account is none of ours")
+            # Refused, it would come again for days, until Stripe gives the whole address up.
+            log.warning("stripe_event_of_others", event_id=event.id, type=event.type, account=event.account)
+            return
     values = {
         "id": event.id,
         "type": event.type,

@@ -152,11 +152,6 @@ def required_s(total_s: int, *, threshold_percent: int) -> int:
     return -(-threshold_percent * total_s // 100)
 
 
-def tutor_absent(attended_s: int, planned_s: int, *, threshold_percent: int) -> bool:
-    """Say whether the tutor missed the lesson, so that everyone is refunded; measured against the plan."""
-    return attended_s * 100 < threshold_percent * planned_s
-
-
 class _Outage(msgspec.Struct, frozen=True):
     """Nobody could be seen in `[start, end]`; a restart of the media room has both at the same moment."""
 

@@ -177,11 +177,11 @@ NOTICES: Final[dict[str, Entry]] = {
     ),
     "hold_given_back": Entry(
         Text(
-            "Refund before a lesson",
+            "Refund of a lesson",
             "An administrator gave {amount}, held for your lesson, back to the student.",
         ),
         Text(
-            "Hoàn tiền trước buổi học",
+            "Hoàn tiền buổi học",
             "Quản trị viên đã hoàn cho học viên {amount} đang giữ cho buổi học của bạn.",
         ),
     ),

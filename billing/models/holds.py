@@ -157,7 +157,7 @@ class FactsRow(Base):
     """Why it was cancelled."""
     absence_percent: Mapped[int] = mapped_column(Integer)
     """The policy's threshold when the lesson ended; `checks.py` measures `tutor_absent` against it."""
-    is_by_hold: Mapped[bool] = mapped_column(server_default=text("true"))
+    is_by_hold: Mapped[bool] = mapped_column(server_default=text("false"))
     """Each hold measures the tutor by its own terms. Facts of once have measured all of them by `absence_percent`."""
     ended_at: Mapped[datetime]
     evidence: Mapped[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Whether the tutor was absent is asked of each hold by its own terms; terms that have not begun can be replaced."""
+"""Whether the tutor was absent is asked of each hold by its own terms."""
 
 from alembic import op
 
@@ -22,31 +22,15 @@ begin
   return new;
 end$$
 """
-IN_ORDER = """
-create or replace function policy_in_order() returns trigger language plpgsql as $$
-begin
-  if __NOT_REPLACED__exists (
-    select from policy p where p.version < new.version and p.effective_from > new.effective_from
-  ) then
-    raise exception 'POLICY_ORDER: an earlier version comes into force later' using errcode = 'restrict_violation';
-  end if;
-  return new;
-end$$
-"""
 
 
 def upgrade() -> None:
-    """Measure by each hold from now on; facts that are written keep the one threshold that decided."""
+    """Facts that are written keep the one threshold that decided, as do those that an older process writes meanwhile."""
     op.execute("alter table lesson_facts add column is_by_hold boolean not null default false")
-    op.execute("alter table lesson_facts alter column is_by_hold set default true")
     op.execute(NOT_OVER.replace("__ABSENT__", BY_HOLD))
-    op.execute("alter table policy add column replaces_planned boolean not null default false")
-    op.execute(IN_ORDER.replace("__NOT_REPLACED__", "not new.replaces_planned and "))
 
 
 def downgrade() -> None:
-    """Measure all holds of a lesson by one threshold again, and keep the order of versions."""
-    op.execute(IN_ORDER.replace("__NOT_REPLACED__", ""))
-    op.execute("alter table policy drop column replaces_planned")
+    """Measure all holds of a lesson by one threshold again."""
     op.execute(NOT_OVER.replace("__ABSENT__", BY_LESSON))
     op.execute("alter table lesson_facts drop column is_by_hold")

@@ -567,7 +567,6 @@ def test_our_outage_gives_nothing_to_who_had_left_long_before() -> None:
 def test_percent_and_threshold(attended_s: int, shown: int, reached: bool) -> None:
     assert attendance.percent(attended_s, PLANNED_S) == shown
     assert attendance.student_reached(attended_s, PLANNED_S, threshold_percent=20) is reached
-    assert attendance.tutor_absent(attended_s, PLANNED_S, threshold_percent=20) is not reached
 
 
 def test_the_required_time_is_the_least_that_reaches() -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from rooms import messages as m
@@ -115,7 +115,7 @@ async def at_once(errand: Awaitable[None]) -> None:
     """Run an errand for a caller who would like to see it done; the relay repeats it in any case."""
     try:
         await errand
-    except (RoomError, DBAPIError, OSError) as error:
+    except (RoomError, SQLAlchemyError, OSError) as error:
         log.info("errand_left_to_relay", why=str(error))
 
 

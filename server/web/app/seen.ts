@@ -51,7 +51,6 @@ export function showSeen<O extends Op>({ at, answer }: Seen<O>): Operations[O]["
 
 /** Forget everything: somebody has logged out. */
 export async function forget(): Promise<void> {
-  seenAt.value = null;
   await globalThis.caches?.delete(NAME);
 }
 

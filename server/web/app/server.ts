@@ -60,7 +60,8 @@ export async function call<O extends Op>(op: O, d: Asked<O>, options: { key?: st
   // A socket tells those who follow that it is open before it has that state.
   if (seenAt.peek() !== null) await undefined;
   const isAway = client !== null && seenAt.peek() !== null;
-  if (!isSeen(op, d)) return isAway ? Promise.reject(away()) : ask(op, d, options);
+  // Who leaves a room means it whenever it can be said.
+  if (!isSeen(op, d)) return isAway && op !== "room.leave" ? Promise.reject(away()) : ask(op, d, options);
   const asked = isAway ? Promise.reject(away()) : ask(op, d, options);
   asked.then((answer) => void see(op, d, answer), () => undefined);
   try {
@@ -68,7 +69,9 @@ export async function call<O extends Op>(op: O, d: Asked<O>, options: { key?: st
   } catch (error) {
     if (!(error instanceof Refused) || error.code !== "offline") throw error;
     const seen = await recall(op, d);
-    return seen === undefined || connection.peek().status === "open" ? asked : showSeen(seen);
+    const { status } = connection.peek();
+    if (seen !== undefined && (client === null ? status === "offline" : status !== "open")) return showSeen(seen);
+    return isAway ? ask(op, d, options) : asked;
   }
 }
 

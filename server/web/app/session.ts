@@ -8,7 +8,7 @@
 import { computed, signal } from "@preact/signals";
 import { ownZone, zone } from "./format";
 import { kept } from "./kept";
-import { forget, recall, see, showSeen } from "./seen";
+import { forget, recall, see, seenAt, showSeen } from "./seen";
 import { authenticateBy, call, closeSocket, openSocket, type Asked } from "./server";
 import { isLanguage, language, speak } from "./texts";
 import type { Account, Tokens, UpdatedAccount } from "./wire";
@@ -146,6 +146,7 @@ function show(account: Account): void {
 }
 
 function end(): void {
+  seenAt.value = null;
   if (kept.get("member") !== null) void forget();
   kept.set("member", null);
   token = null;

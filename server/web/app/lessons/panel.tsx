@@ -197,7 +197,7 @@ function Foreseen({ value: { left_s, tutor_absent, to_tutor, to_platform, to_stu
   return (
     <>
       {left_s > 0 && <p class="soft">{t().endEarly(minutesUp(left_s))}</p>}
-      {tutor_absent && (
+      {tutor_absent && students.every(({ released }) => !released) && (
         <p class="alert" role="alert">
           {t().endTutor}
         </p>

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { instant } from "../format";
 import { opensAt, untilOpen, useNow } from "../lessons/door";
+import { useBusy } from "../parts/busy";
 import { Icon } from "../parts/icon";
 import { words } from "../parts/states";
 import { Title } from "../parts/title";
@@ -165,21 +166,16 @@ function Meter({ devices }: { devices: Devices }) {
 }
 
 export function DeviceTrouble({ devices }: { devices: Devices }) {
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   const found = Object.entries(devices.trouble.value) as [Source, keyof ReturnType<typeof t>["trouble"]["camera"]][];
   if (found.length === 0) return null;
-  async function again(): Promise<void> {
-    setBusy(true);
-    await devices.retry();
-    setBusy(false);
-  }
   return (
     <div class="device-trouble" role="status">
       {found.map(([source, trouble]) => (
         <p key={source}>{t().trouble[source][trouble]}</p>
       ))}
       <p>{t().stillWelcome}</p>
-      <button type="button" class="button" disabled={isBusy} aria-busy={isBusy} onClick={() => void again()}>
+      <button type="button" class="button" disabled={isBusy} aria-busy={isBusy} onClick={() => void alone(() => devices.retry())}>
         {t().again}
       </button>
     </div>

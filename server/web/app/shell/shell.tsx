@@ -9,7 +9,7 @@ import { Icon } from "../parts/icon";
 import { Missing, NoAccess, Pending } from "../parts/states";
 import { Toasts } from "../parts/toast";
 import { PLACES, ROUTES } from "../routes";
-import { Refused, returned } from "../server";
+import { connection, Refused, returned } from "../server";
 import { me } from "../session";
 import { language, speak } from "../texts";
 import { Strip } from "./strip";
@@ -116,7 +116,13 @@ function Pages() {
 function Unloaded() {
   useEffect(() => {
     const before = returned.peek();
-    return returned.subscribe((times) => times !== before && location.reload());
+    // A file that does not come although the network is there would not come the next time either.
+    let wasAway = !navigator.onLine;
+    const ends = [
+      connection.subscribe(({ status }) => (wasAway ||= status === "offline")),
+      returned.subscribe((times) => wasAway && times !== before && location.reload()),
+    ];
+    return () => ends.forEach((end) => end());
   }, []);
   return <Pending title={t().unloaded} heights={[]} error={new Refused("offline", "the page could not be loaded")} again={() => location.reload()} />;
 }

@@ -1,6 +1,7 @@
 /** One click, and one is in a talk of others, or in line for a seat in one. */
 import { useLocation } from "preact-iso";
 import { useState } from "preact/hooks";
+import { useBusy } from "../parts/busy";
 import { Dialog } from "../parts/dialog";
 import { words } from "../parts/states";
 import { toast } from "../parts/toast";
@@ -17,10 +18,9 @@ const NEXT: ReadonlySet<Refused["code"]> = new Set(["banned", "not_found", "perm
 export function JoinAny({ filter }: { filter: Filter }) {
   const { route } = useLocation();
   const { start } = useStart();
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   const [isNone, setNone] = useState(false);
   async function join(): Promise<void> {
-    setBusy(true);
     try {
       const room = (await first(filter, false)) ?? (await first(filter, true));
       if (room === null) setNone(true);
@@ -28,11 +28,10 @@ export function JoinAny({ filter }: { filter: Filter }) {
     } catch (error) {
       toast(words(error));
     }
-    setBusy(false);
   }
   return (
     <>
-      <button type="button" class="button" disabled={isBusy || !isMember.value} aria-busy={isBusy} onClick={() => void join()}>
+      <button type="button" class="button" disabled={isBusy || !isMember.value} aria-busy={isBusy} onClick={() => void alone(join)}>
         {t().joinAny}
       </button>
       {isNone && (

@@ -1,6 +1,7 @@
 /** One click, and one is in a talk of one's own. */
 import { useLocation } from "preact-iso";
 import { useState } from "preact/hooks";
+import { useBusy } from "../parts/busy";
 import { words } from "../parts/states";
 import { toast } from "../parts/toast";
 import { isMember, me } from "../session";
@@ -10,20 +11,18 @@ import { t } from "./texts";
 
 export function useStart() {
   const { route } = useLocation();
-  const [isBusy, setBusy] = useState(false);
+  const [isBusy, alone] = useBusy();
   // Should the answer be lost, the second click opens no second talk.
   const [key] = useState(() => crypto.randomUUID());
   async function start(): Promise<void> {
-    setBusy(true);
     try {
       const talk = await call("talk.create", { title: t().titleOf(me.value?.first_name ?? ""), language: language.value }, { key });
       route(`/rooms/${talk.room_id}?new`);
     } catch (error) {
       toast(words(error));
-      setBusy(false);
     }
   }
-  return { start, isBusy };
+  return { start: () => alone(start), isBusy };
 }
 
 export function StartTalk() {

@@ -1,6 +1,6 @@
 /** Not agreeing with how a hold was settled: asked by its student, once and within its time; the answer is read by both. */
 import { useEffect, useState } from "preact/hooks";
-import { day, instant, money } from "../format";
+import { instant, money } from "../format";
 import { Answers, Modal } from "../parts/dialog";
 import { Form, Select, Submit, TextField } from "../parts/form";
 import { useKeys } from "../parts/keys";
@@ -27,7 +27,7 @@ export function Dispute({ hold, isAllBack }: { hold: HoldDetail; isAllBack: bool
   return (
     <section class="card stack" aria-labelledby="dispute">
       <h2 id="dispute">{t().dispute}</h2>
-      <p class="soft">{t().disputeWhy(day(until.toISOString()))}</p>
+      <p class="soft">{t().disputeWhy(instant(until.toISOString()))}</p>
       <button type="button" class="button start" onClick={() => setAsking(true)}>
         {t().disputeOpen}
       </button>

@@ -273,7 +273,7 @@ const vi: typeof en = {
   later: "Thay đổi về sau",
 
   dispute: "Khiếu nại",
-  disputeWhy: (until) => `Buổi học hoặc cách quyết toán có điều gì chưa đúng? Bạn có thể khiếu nại đến hết ${until}; chúng tôi sẽ xem xét.`,
+  disputeWhy: (until) => `Buổi học hoặc cách quyết toán có điều gì chưa đúng? Bạn có thể khiếu nại đến ${until}; chúng tôi sẽ xem xét.`,
   disputeOpen: "Khiếu nại buổi học này",
   disputeOnce: "Mỗi buổi học chỉ khiếu nại được một lần. Phần của gia sư bị phong tỏa đến khi có quyết định; gia sư sẽ đọc điều bạn viết.",
   disputeReason: "Vấn đề là gì?",
