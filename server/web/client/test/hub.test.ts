@@ -41,6 +41,8 @@ let hub: Hub;
 
 beforeEach(() => {
   vi.useFakeTimers();
+  // Chance may also say: at once.
+  vi.spyOn(Math, "random").mockReturnValue(0.5);
   sockets = [];
   const opened = (): FakeSocket => {
     const socket = new FakeSocket();

@@ -6,7 +6,11 @@ import type { State } from "../src/engine.ts";
 import { SignedOut, type Verdict, verdictOf } from "../src/wire.ts";
 import { Line } from "./server.ts";
 
-beforeEach(() => void vi.useFakeTimers());
+beforeEach(() => {
+  vi.useFakeTimers();
+  // Chance may also say: at once.
+  vi.spyOn(Math, "random").mockReturnValue(0.5);
+});
 afterEach(() => {
   vi.restoreAllMocks();
   vi.useRealTimers();
