@@ -2,12 +2,14 @@
 
 from datetime import datetime, timedelta
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from rooms.errors import RoomNotFoundError
 from rooms.journal import Nature
 from rooms.messages import CancelLesson, Command, Join, Reply, RoomStatus
 from rooms.registry import Registry
@@ -15,6 +17,7 @@ from rooms.state import State
 from server import checks
 from server.context import Principal, Role
 from server.errors import ConflictError, ForbiddenError
+from server.features.courses import errands
 from server.gateway.protocol import error_body
 from tests.server.stage import COURSE, Connection, SoldLesson, Stage
 
@@ -101,6 +104,14 @@ async def test_a_session_is_cancelled_when_the_server_dies_half_way(stage: Stage
     assert (await stage.parts.rooms.snapshot(lesson.room_id)).state is RoomStatus.CLOSED
     hold = await stage.do("hold.get", lesson.students[0], hold_id=lesson.holds[lesson.students[0].user_id])
     assert (hold["cause"], hold["settled_by"], hold["reason"]) == ("cancelled", "tutor", "the tutor is ill")
+
+
+@pytest.mark.parametrize("failure", [PoolTimeout(), OSError(), RoomNotFoundError(uuid4())])
+async def test_what_was_done_does_not_fail_with_what_follows_it(failure: Exception) -> None:
+    async def follows() -> None:
+        raise failure
+
+    await errands.at_once(follows())
 
 
 async def test_a_session_is_moved_when_the_server_dies_half_way(stage: Stage) -> None:

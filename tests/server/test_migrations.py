@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
+import pytest
 from alembic import command
 from sqlalchemy import text
 
@@ -84,6 +85,19 @@ async def test_when_a_job_ran_moves_with_it_and_back(database_url: str) -> None:
     back = await _fetch(database_url, ran.format("job_run", "name"))
 
     assert there == back == [("2030-01-07 12:00:00+00", 3)]
+
+
+async def test_terms_that_were_replaced_are_not_brought_into_force_by_a_way_back(database_url: str) -> None:
+    config = migrate.alembic_config(database_url)
+    await asyncio.to_thread(command.upgrade, config, "head")
+    await _execute(database_url, "alter table policy disable trigger all")
+    await _execute(database_url, "update policy set replaces_planned = true")
+
+    with pytest.raises(RuntimeError, match="terms were replaced"):
+        await asyncio.to_thread(command.downgrade, config, "0026")
+
+    await _execute(database_url, "update policy set replaces_planned = false")
+    await _execute(database_url, "alter table policy enable trigger all")
 
 
 async def _execute(url: str, statement: str) -> None:

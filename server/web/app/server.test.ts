@@ -52,6 +52,8 @@ it("shows what was last seen while it waits for the connection, and asks for not
   expect(await asked).toEqual(BEFORE);
   expect(seenAt.value).not.toBeNull();
   await expect(call("purchase.cancel", { purchase_id: "one" })).rejects.toMatchObject({ code: "offline" });
+  socket.call.mockReset().mockResolvedValue({});
+  expect(await call("room.leave", { room_id: "r" })).toEqual({});
 });
 
 it("asks again as soon as the connection is back, also who is told before anybody else", async () => {
