@@ -24,6 +24,7 @@ from server.config import Settings
 from server.context import Parts
 from server.features.accounts.messages import AccountChanged
 from server.features.accounts.tokens import Authenticator
+from server.features.bookings import errands as booking_errands
 from server.features.courses import errands
 from server.features.talks.lobby import Lobby
 from server.gateway.gateway import Gateway
@@ -165,6 +166,7 @@ async def running(
             after={
                 AccountChanged: lambda changed: gateway.recheck(changed.user_id),
                 **errands.table(sessions, reads, rooms),
+                **booking_errands.table(rooms),
             },
             wall=clock.wall,
         )

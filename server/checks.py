@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import checks as money, seals
 from billing.checks import Check, Proof, Violation
 from rooms import checks as rooms
+from server.features.bookings import checks as bookings
 from server.features.courses import checks as courses
 from server.jobs import NOTIFICATIONS_KEPT
 
@@ -210,7 +211,7 @@ CHECKS = (
     ),
 )
 
-TABLE = (*money.CHECKS, *rooms.CHECKS, *courses.CHECKS, *CHECKS)
+TABLE = (*money.CHECKS, *rooms.CHECKS, *courses.CHECKS, *bookings.CHECKS, *CHECKS)
 
 
 Ask = Callable[[AsyncSession], Awaitable[Sequence[Violation]]]

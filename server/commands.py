@@ -3,6 +3,7 @@
 from server.context import Command
 from server.features.accounts import handlers as accounts
 from server.features.admin import handlers as admin, rooms as live_rooms, webhooks
+from server.features.bookings import handlers as bookings
 from server.features.courses import handlers as courses
 from server.features.disputes import handlers as disputes
 from server.features.earnings import handlers as earnings
@@ -22,6 +23,7 @@ TABLE: tuple[Command, ...] = (
     *tutors.COMMANDS,
     *notifications.COMMANDS,
     *courses.COMMANDS,
+    *bookings.COMMANDS,
     *talks.COMMANDS,
     *lessons.COMMANDS,
     *wallet.COMMANDS,

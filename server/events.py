@@ -10,6 +10,7 @@ from rooms import published
 from rooms.lessons import AttendanceUpdated
 from rooms.messages import Participant
 from rooms.waiting import QueueUpdated, SeatOfferShown
+from server.features.bookings.messages import BookingUpdated
 from server.features.disputes.reactions import DisputeUpdated
 from server.features.earnings.reactions import WithdrawalUpdated
 from server.features.lessons.messages import MediaStateShown, SignalShown
@@ -64,6 +65,7 @@ TABLE: Final[Mapping[str, type[msgspec.Struct]]] = {
     "package.expired": billing.PackageExpired,
     "package.lesson_returned": billing.PackageLessonReturned,
     "package.refunded": billing.PackageRefunded,
+    "booking.updated": BookingUpdated,
     "withdrawal.updated": WithdrawalUpdated,
     "dispute.updated": DisputeUpdated,
 }

@@ -25,6 +25,7 @@ from billing.jobs import Claim
 from billing.stripe_api import StripeApi
 from server import idempotency
 from server.features.accounts import lockout, password_reset, tokens
+from server.features.bookings import life as bookings
 from server.features.notifications import notices
 from server.gateway import history
 from server.gateway.limits import Limits
@@ -59,6 +60,11 @@ async def mature(means: Means, claim: Claim, now: datetime) -> None:
 async def package_due(means: Means, claim: Claim, now: datetime) -> None:
     """Remind of a package's end, or settle what nobody took of it."""
     await packages.run(means.sessions, claim, now=now)
+
+
+async def expire_request(means: Means, claim: Claim, now: datetime) -> None:
+    """End a request for a lesson that its tutor did not answer (ED-39)."""
+    await bookings.run_expiry(means.sessions, claim, now=now)
 
 
 async def repay_debts(means: Means, now: datetime) -> int:
@@ -177,6 +183,7 @@ def of_mail(mailer: Mailer, public_url: str) -> tuple[Job, ...]:
 TABLE: tuple[Job, ...] = (
     Once(maturity.JOB, mature, "business"),
     Once(packages.JOB, package_due, "business"),
+    Once(bookings.EXPIRY_JOB, expire_request, "business"),
     Periodic("repay_debts", timedelta(minutes=5), repay_debts, "business"),
     Periodic("settle_due", timedelta(minutes=5), settle_due, "business"),
     # Sealing goes by the database's transactions, so business time is nothing to it.

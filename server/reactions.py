@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from server.features.bookings.reactions import REACTIONS as BOOKINGS
 from server.features.courses.reactions import REACTIONS as COURSES, TOGETHER as COURSES_TOGETHER
 from server.features.disputes.reactions import REACTIONS as DISPUTES
 from server.features.earnings.reactions import REACTIONS as EARNINGS
@@ -24,6 +25,7 @@ from server.reaction import Reaction, Together
 FEATURES = (
     TALKS,
     COURSES,
+    BOOKINGS,
     LESSONS,
     WALLET,
     DISPUTES,

@@ -4,6 +4,7 @@ import billing.models
 import rooms.models
 import server.audit
 import server.features.accounts.models
+import server.features.bookings.models
 import server.features.courses.models
 import server.features.notifications.models
 import server.features.talks.models

@@ -66,6 +66,76 @@ NOTICES: Final[dict[str, Entry]] = {
         Text("Session cancelled", "“{session}” of “{course}” will not be held."),
         Text("Buổi học đã hủy", "“{session}” của “{course}” sẽ không diễn ra."),
     ),
+    "booking_requested": Entry(
+        Text("A lesson is asked for", "{student} asks for a lesson with you at {starts_at} UTC."),
+        Text("Có yêu cầu học", "{student} muốn học với bạn lúc {starts_at} UTC."),
+    ),
+    "booking_accepted": Entry(
+        Text("Lesson agreed", "{tutor} gives you the lesson at {starts_at} UTC."),
+        Text("Đã nhận lịch học", "{tutor} nhận dạy bạn lúc {starts_at} UTC."),
+    ),
+    "booking_declined": Entry(
+        Text("Request declined", "{tutor} cannot give the lesson at {starts_at} UTC. Reason: {reason}"),
+        Text("Yêu cầu bị từ chối", "{tutor} không thể dạy lúc {starts_at} UTC. Lý do: {reason}"),
+    ),
+    "booking_withdrawn": Entry(
+        Text("Request withdrawn", "{student} no longer asks for a lesson at {starts_at} UTC."),
+        Text("Yêu cầu đã rút lại", "{student} không còn yêu cầu buổi học lúc {starts_at} UTC."),
+    ),
+    "booking_expired": Entry(
+        Text(
+            "Request without an answer",
+            "The request for a lesson at {starts_at} UTC was not answered in time.",
+        ),
+        Text("Yêu cầu không được trả lời", "Yêu cầu học lúc {starts_at} UTC không được trả lời kịp thời."),
+    ),
+    "booking_cancelled": Entry(
+        Text(
+            "Lesson cancelled",
+            "The lesson of {student} with {tutor} at {starts_at} UTC is off. Reason: {reason}",
+        ),
+        Text(
+            "Buổi học đã hủy",
+            "Buổi học của {student} với {tutor} lúc {starts_at} UTC đã hủy. Lý do: {reason}",
+        ),
+    ),
+    "booking_cancelled_late": Entry(
+        Text(
+            "Lesson cancelled late",
+            "{student} cancelled the lesson at {starts_at} UTC too late to get everything back. Reason: {reason}",
+        ),
+        Text(
+            "Buổi học hủy muộn",
+            "{student} đã hủy buổi học lúc {starts_at} UTC quá muộn để được hoàn toàn bộ. Lý do: {reason}",
+        ),
+    ),
+    "booking_started": Entry(
+        Text("Your lesson is on", "The lesson of {student} with {tutor} is on now. Come in."),
+        Text("Buổi học đang diễn ra", "Buổi học của {student} với {tutor} đang diễn ra. Mời bạn vào lớp."),
+    ),
+    "booking_not_held": Entry(
+        Text("Lesson not held", "Nobody came to the lesson of {student} with {tutor} at {starts_at} UTC."),
+        Text(
+            "Buổi học không diễn ra", "Không ai đến buổi học của {student} với {tutor} lúc {starts_at} UTC."
+        ),
+    ),
+    "booking_no_show_student": Entry(
+        Text(
+            "The student did not come",
+            "{student} did not come to the lesson with {tutor} at {starts_at} UTC.",
+        ),
+        Text("Học viên vắng mặt", "{student} đã không đến buổi học với {tutor} lúc {starts_at} UTC."),
+    ),
+    "booking_no_show_tutor": Entry(
+        Text(
+            "The tutor did not come", "{tutor} did not come to the lesson with {student} at {starts_at} UTC."
+        ),
+        Text("Gia sư vắng mặt", "{tutor} đã không đến buổi học với {student} lúc {starts_at} UTC."),
+    ),
+    "tutor_strikes": Entry(
+        Text("Strikes of a tutor", "{tutor} has {strikes} strikes within ninety days. Have a look."),
+        Text("Cảnh cáo gia sư", "{tutor} có {strikes} lần cảnh cáo trong chín mươi ngày. Mời bạn xem xét."),
+    ),
     "course_updated": Entry(
         Text("Course changed", "Something changed in “{course}”. Have a look."),
         Text("Khóa học có thay đổi", "“{course}” có thay đổi. Mời bạn xem."),
@@ -573,6 +643,19 @@ TERMS: Final[dict[str, Entry]] = {
 }
 
 # What a buyer of a package reads before the purchase, by what becomes of the rest.
+BOOKING_RULE: Final = Entry(
+    Text(
+        "Cancelling",
+        "Until {hours} hours before the lesson you cancel without a charge; later {percent} % of the price are the tutor's."
+        " If the tutor does not come, everything goes back to you.",
+    ),
+    Text(
+        "Hủy buổi học",
+        "Bạn có thể hủy miễn phí cho đến {hours} giờ trước buổi học; sau đó gia sư nhận {percent} % học phí."
+        " Nếu gia sư không đến, bạn được hoàn toàn bộ.",
+    ),
+)
+
 PACKAGE_RULES: Final[dict[str, Entry]] = {
     "release": Entry(
         Text(

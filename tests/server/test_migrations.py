@@ -19,6 +19,7 @@ from billing.models import (
     WITHDRAWAL_ARROWS,
 )
 from server import db, embedded, migrate
+from server.features.bookings.rules import ARROWS as BOOKING_ARROWS
 from server.features.courses import rules
 
 
@@ -62,6 +63,7 @@ async def test_triggers_know_the_arrows_of_the_rules(servers: embedded.Embedded,
         "card_authorization": AUTHORIZATION_ARROWS,
         "card_refund": CARD_REFUND_ARROWS,
         "package": PACKAGE_ARROWS,
+        "booking": BOOKING_ARROWS,
     }
     assert stored == {
         name: {f"{old}>{new}" for old, news in arrows.items() for new in news}

@@ -1,4 +1,4 @@
-"""Invariants of courses and purchases (REQUIREMENTS F.1 items 2, 4, 5, 7, 9), in the form of `billing.checks`."""
+"""Invariants of courses and purchases (REQUIREMENTS F.1 items 2, 4, 5, 9), in the form of `billing.checks`."""
 
 from billing.checks import Check
 
@@ -61,12 +61,5 @@ CHECKS = (
         " where s.course_id = c.id and s.status in ('scheduled', 'in_progress')))"
         " or (c.status in ('completed', 'cancelled') and exists (select from purchase p where p.course_id = c.id"
         " and p.kind = 'full_course' and p.status = 'active'))",
-    ),
-    Check(
-        "tutor_overlap",
-        "A tutor teaches two sessions at once.",
-        "select a.id, b.id as other from course_session a join course_session b on a.tutor_id = b.tutor_id"
-        " and a.id < b.id and tstzrange(a.starts_at, a.ends_at) && tstzrange(b.starts_at, b.ends_at)"
-        " where a.status in ('scheduled', 'in_progress') and b.status in ('scheduled', 'in_progress')",
     ),
 )

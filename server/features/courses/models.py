@@ -1,7 +1,7 @@
 """Tables of courses, sessions and purchases, and the queries that are used twice.
 
-What must never be stored is refused by the database: a constraint for each rule of one row, an exclusion
-constraint against double-booked tutors, and triggers for the arrows of each life and for what is frozen.
+What must never be stored is refused by the database: a constraint for each rule of one row, an exclusion constraint
+against double-booked tutors (`tutors.models.TutorTime`), and triggers for the arrows of each life and for what is frozen.
 """
 
 from collections.abc import Collection, Iterable
@@ -22,7 +22,6 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -99,14 +98,6 @@ class CourseSession(Base):
         CheckConstraint(
             "ends_at - starts_at between interval '15 minutes' and interval '480 minutes'",
             name="duration_range",
-        ),
-        # Nobody teaches two lessons at once, whatever the courses (B-14, F.1 item 7).
-        ExcludeConstraint(
-            (text("tutor_id"), "="),
-            (text("tstzrange(starts_at, ends_at)"), "&&"),
-            name="ex_course_session_tutor_id",
-            using="gist",
-            where=text("status in ('scheduled', 'in_progress')"),
         ),
     )
 

@@ -188,7 +188,7 @@ async def _flush(session: AsyncSession) -> None:
         await session.flush()
     except IntegrityError as error:
         match models.violated(error):
-            case "ex_course_session_tutor_id":
+            case "ex_tutor_time_tutor_id":
                 raise ConflictError(
                     "The tutor teaches at that time already.", code="session_overlaps"
                 ) from error

@@ -10,6 +10,7 @@ from rooms.messages import Identity, Role as SeatRole, RoomKind
 from server import outage
 from server.context import Parts, Principal
 from server.errors import ForbiddenError, NotFoundError
+from server.features.bookings import access as bookings
 from server.features.courses import access as courses
 from server.reads import Lookup
 
@@ -56,10 +57,10 @@ async def _role(parts: Parts, nature: Nature, room_id: UUID, user_id: UUID) -> S
     if nature.kind is RoomKind.COURSE_SESSION:
         with outage.refused():
             return await courses.may_enter(parts.reads, room_id, user_id)
-    is_owner = nature.owner == str(user_id)
-    if nature.kind is RoomKind.TALK:
-        return "host" if is_owner else "member"
-    return "tutor" if is_owner else None
+    if nature.kind is RoomKind.BOOKING:
+        with outage.refused():
+            return await bookings.may_enter(parts.reads, room_id, user_id)
+    return "host" if nature.owner == str(user_id) else "member"
 
 
 async def may_read(parts: Parts, room_id: UUID, principal: Principal) -> bool:

@@ -25,6 +25,7 @@ class Page(StrEnum):
     ADMIN_DISPUTES = "/admin/disputes"
     ADMIN_TUTORS = "/admin/tutors"
     ADMIN_WITHDRAWALS = "/admin/withdrawals"
+    BOOKING = "/bookings/:id"
     COURSE = "/courses/:id"
     EARNINGS = "/teach/earnings"
     HOLD = "/holds/:id"

@@ -3,23 +3,32 @@
 from typing import Any
 
 from msgspec import UNSET
+from sqlalchemy import func, select
 
 from billing import outbox
 from billing.money import Money
+from server import pages
 from server.context import Command, Context, Role
 from server.errors import NotFoundError
 from server.features.accounts.models import TutorStatus, User, user_of
 from server.features.tutors import rules
 from server.features.tutors.messages import (
     GetProfile,
+    GetTutor,
     GetTutorProfile,
+    ListTutors,
     ProfileView,
     SubmitProfile,
     TutorApplied,
+    TutorPage,
+    TutorView,
     UpdateProfile,
 )
 from server.features.tutors.models import TutorProfile, profile_of
 from server.features.tutors.rules import ProfileIncompleteError, ProfileWaitsError
+
+# Whom an administrator approved, and none has blocked.
+_TEACHES = (User.role == Role.TUTOR, User.tutor_status == TutorStatus.APPROVED, User.blocked_at.is_(None))
 
 
 async def get_profile(ctx: Context, _: GetProfile) -> ProfileView:
@@ -81,6 +90,55 @@ async def submit_profile(ctx: Context, _: SubmitProfile) -> ProfileView:
     return _view(user, profile)
 
 
+async def list_tutors(ctx: Context, command: ListTutors) -> TutorPage:
+    """Return tutors who may teach, those who joined last first."""
+    query = select(User, TutorProfile).join(TutorProfile, TutorProfile.user_id == User.id).where(*_TEACHES)
+    if command.subject is not None:
+        wanted = command.subject.strip().lower()
+        subject = func.unnest(TutorProfile.subjects).column_valued("subject")
+        query = query.where(select(1).select_from(subject).where(func.lower(subject) == wanted).exists())
+    if command.language is not None:
+        query = query.where(TutorProfile.languages.contains([command.language]))
+    query = pages.page(query, User.created_at, User.id, limit=command.limit, cursor=command.cursor)
+    found = (await ctx.session.execute(query)).all()
+    shown = found[: command.limit]
+    more = None
+    if len(found) > len(shown):
+        last = shown[-1][0]
+        more = pages.cursor_after(last.created_at, last.id)
+    return TutorPage(items=tuple(_public(user, profile) for user, profile in shown), next_cursor=more)
+
+
+async def get_tutor(ctx: Context, command: GetTutor) -> TutorView:
+    """Return one tutor's public page.
+
+    Raises:
+        NotFoundError: There is no such tutor, or they may not teach.
+    """
+    user = await ctx.session.scalar(select(User).where(User.id == command.tutor_id, *_TEACHES))
+    if user is None:
+        raise NotFoundError("There is no such tutor.")
+    return _public(user, await profile_of(ctx.session, user.id, now=ctx.now))
+
+
+def _public(user: User, profile: TutorProfile) -> TutorView:
+    return TutorView(
+        id=user.id,
+        name=user.name,
+        title=profile.title,
+        description=profile.description,
+        subjects=tuple(profile.subjects),
+        languages=tuple(profile.languages),
+        hourly_rate=_rate(profile),
+        experience_years=profile.experience_years,
+        timezone=user.timezone,
+    )
+
+
+def _rate(profile: TutorProfile) -> Money | None:
+    return None if profile.hourly_rate is None else Money(profile.hourly_rate, "USD")
+
+
 def _changes(command: UpdateProfile) -> dict[str, Any]:
     """Return the columns that change."""
     changes: dict[str, Any] = {}
@@ -110,7 +168,7 @@ def _view(user: User, profile: TutorProfile) -> ProfileView:
         description=profile.description,
         subjects=tuple(profile.subjects),
         languages=tuple(profile.languages),
-        hourly_rate=None if profile.hourly_rate is None else Money(profile.hourly_rate, "USD"),
+        hourly_rate=_rate(profile),
         experience_years=profile.experience_years,
         is_adult=profile.is_adult,
         missing=rules.missing(profile),
@@ -120,6 +178,8 @@ def _view(user: User, profile: TutorProfile) -> ProfileView:
 
 
 COMMANDS = (
+    Command("tutor.list", ListTutors, list_tutors, guard="public", method="GET", path="/tutors"),
+    Command("tutor.get", GetTutor, get_tutor, guard="public", method="GET", path="/tutors/{tutor_id}"),
     Command("tutor_profile.get", GetProfile, get_profile, guard="tutor", method="GET", path="/tutor-profile"),
     Command(
         "tutor_profile.update",

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from billing.money import Money
 from server.features.accounts.models import TutorStatus
 from server.features.tutors.rules import Part
+from server.pages import PAGE, Cursor, Limit
 
 Subject = Annotated[str, Meta(min_length=2, max_length=100, pattern=r"\S.*\S")]
 Language = Annotated[str, Meta(pattern=r"^[a-z]{2}\Z")]
@@ -30,6 +31,22 @@ class GetTutorProfile(msgspec.Struct, frozen=True):
     """Ask for a tutor's profile, to decide about it."""
 
     user_id: UUID
+
+
+class ListTutors(msgspec.Struct, frozen=True, kw_only=True):
+    """Find tutors who may teach, those who joined last first."""
+
+    subject: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    """As they write it, whatever the case."""
+    language: Language | None = None
+    limit: Limit = PAGE
+    cursor: Cursor | None = None
+
+
+class GetTutor(msgspec.Struct, frozen=True):
+    """Ask for one tutor's public page."""
+
+    tutor_id: UUID
 
 
 class UpdateProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +84,28 @@ class ProfileView(msgspec.Struct, frozen=True, kw_only=True):
     submitted_at: datetime | None
     answer: str | None
     """Why the last application was refused; None while there is no refusal."""
+
+
+class TutorView(msgspec.Struct, frozen=True, kw_only=True):
+    """A tutor as everybody sees them: nothing of how to reach them."""
+
+    id: UUID
+    name: str
+    title: str
+    description: str
+    subjects: tuple[str, ...]
+    languages: tuple[str, ...]
+    hourly_rate: Money | None
+    """None: they give no single lessons."""
+    experience_years: int | None
+    timezone: str
+
+
+class TutorPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of tutors."""
+
+    items: tuple[TutorView, ...]
+    next_cursor: str | None
 
 
 # --- Domain events (outbox) ---------------------------------------------------------------------

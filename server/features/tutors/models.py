@@ -3,7 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, DateTime, ForeignKey, Text
+from sqlalchemy import ARRAY, CheckConstraint, DateTime, ForeignKey, Text, text
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -36,6 +37,29 @@ class TutorProfile(Base):
     """When they last asked to be approved."""
     answer: Mapped[str | None] = mapped_column(Text)
     """Why they were refused."""
+
+
+class TutorTime(Base):
+    """When tutors teach: a row for each live course session and booking, kept by triggers of their tables.
+
+    Nobody teaches two lessons at once, whatever they are (F.1 item 7); requests take the time too.
+    """
+
+    __tablename__ = "tutor_time"
+    __table_args__ = (
+        ExcludeConstraint(
+            (text("tutor_id"), "="),
+            (text("tstzrange(starts_at, ends_at)"), "&&"),
+            name="ex_tutor_time_tutor_id",
+            using="gist",
+        ),
+    )
+
+    source_id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Of the course session or the booking."""
+    tutor_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
+    starts_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    ends_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 
 async def profile_of(session: AsyncSession, user_id: UUID, *, now: datetime) -> TutorProfile:

@@ -10,6 +10,7 @@ export type Day = string;
 export interface Operations {
   "admin.room.journal": { d: ReadJournal; ok: JournalPage };
   "admin.room.list": { d: ListRooms; ok: RoomPage };
+  "admin.strike.lift": { d: LiftStrike; ok: BookingView };
   "admin.tutor.approve": { d: ApproveTutor; ok: ManagedAccount };
   "admin.tutor.profile": { d: GetTutorProfile; ok: ProfileView };
   "admin.tutor.reject": { d: RejectTutor; ok: ManagedAccount };
@@ -35,6 +36,14 @@ export interface Operations {
   "auth.reset_request": { d: RequestReset; ok: ResetRequested };
   "auth.reset_verify": { d: VerifyReset; ok: ResetHolds };
   "auth.ticket": { d: MakeTicket; ok: Ticket };
+  "booking.accept": { d: AcceptBooking; ok: BookingView };
+  "booking.cancel": { d: CancelBooking; ok: BookingView };
+  "booking.decline": { d: DeclineBooking; ok: BookingView };
+  "booking.get": { d: GetBooking; ok: BookingView };
+  "booking.list": { d: ListBookings; ok: BookingPage };
+  "booking.pay": { d: PayBooking; ok: CardAsked };
+  "booking.quote": { d: QuoteBooking; ok: BookingQuote };
+  "booking.request": { d: RequestBooking; ok: BookingView };
   "chat.delete": { d: DeleteChat; ok: Noted };
   "chat.edit": { d: EditChat; ok: Said };
   "chat.read": { d: ReadChat; ok: Noted };
@@ -134,6 +143,8 @@ export interface Operations {
   "top_up.list": { d: ListTopUps; ok: TopUpPage };
   "top_up.paper": { d: GetTopUpPaper; ok: Blob };
   "top_up.start": { d: StartTopUp; ok: TopUpView };
+  "tutor.get": { d: GetTutor; ok: TutorView };
+  "tutor.list": { d: ListTutors; ok: TutorPage };
   "tutor_profile.get": { d: GetProfile; ok: ProfileView };
   "tutor_profile.submit": { d: SubmitProfile; ok: ProfileView };
   "tutor_profile.update": { d: UpdateProfile; ok: ProfileView };
@@ -156,6 +167,7 @@ export interface Operations {
 /** Every event: its `d`. */
 export interface Events {
   "attendance.updated": AttendanceUpdated;
+  "booking.updated": BookingUpdated;
   "dispute.updated": DisputeUpdated;
   "hold.placed": HoldPlaced;
   "hold.refunded": HoldRefunded;
@@ -221,6 +233,8 @@ export const HTTP = {
   "talk.get": ["GET", "/talks/{talk_id}"],
   "talk.list": ["GET", "/talks"],
   "top_up.paper": ["GET", "/top-ups/{top_up_id}/receipt.pdf"],
+  "tutor.get": ["GET", "/tutors/{tutor_id}"],
+  "tutor.list": ["GET", "/tutors"],
   "wallet.entry.paper": ["GET", "/wallet/entries/{entry_id}/receipt.pdf"],
   "wallet.statement.paper": ["GET", "/wallet/statement.pdf"],
   "wallet.statement.table": ["GET", "/wallet/statement.csv"],
@@ -273,6 +287,12 @@ export interface CloseCodes {
   no_pong: 4202;
   state_invalidated: 4203;
   slow_consumer: 4205;
+}
+
+/** Agree to a request. */
+export interface AcceptBooking {
+  booking_id: Id;
+  version?: number | null;
 }
 
 /** The own account. */
@@ -387,6 +407,15 @@ export interface AttendanceView {
   people: readonly AttendanceRow[];
 }
 
+/** What became of the settled holds of a period. */
+export interface BackTestOutcome {
+  released: number;
+  refunded: number;
+  to_tutors: Money;
+  to_platform: Money;
+  to_students: Money;
+}
+
 /** Bank data in clear. */
 export interface BankAccountView {
   bank_name: string;
@@ -400,6 +429,77 @@ export interface BankAccountView {
 export interface Block {
   user_id: Id;
   reason: string;
+}
+
+/** A page of bookings. */
+export interface BookingPage {
+  items: readonly BookingView[];
+  next_cursor: string | null;
+}
+
+/** How the payment of a booking stands. */
+export interface BookingPaid {
+  method: PaymentMethod;
+  state: PaymentState;
+  captured: Money;
+  refunded: Money;
+}
+
+/** What a lesson costs now; nothing is charged. */
+export interface BookingQuote {
+  tutor_id: Id;
+  tutor_name: string;
+  minutes: number;
+  hourly_rate: Money;
+  price: Money;
+  balance: Money;
+  shortfall: Money;
+  packages: readonly UsablePackage[];
+  cancel_rule: string;
+}
+
+/** Life of a booking (ED-43 to ED-49). */
+export type BookingStatus = "requested" | "scheduled" | "active" | "ended" | "cancelled" | "expired";
+
+/** `booking.updated`, to both parties. */
+export interface BookingUpdated {
+  booking_id: Id;
+  version: number;
+  status: BookingStatus;
+}
+
+/** A booking as its parties and administrators see it. */
+export interface BookingView {
+  id: Id;
+  status: BookingStatus;
+  outcome: Outcome | null;
+  student_id: Id;
+  student_name: string;
+  tutor_id: Id;
+  tutor_name: string;
+  starts_at: Instant;
+  ends_at: Instant;
+  minutes: number;
+  topic: string;
+  notes: string;
+  student_timezone: string;
+  tutor_timezone: string;
+  price: Money;
+  hourly_rate: Money | null;
+  package_id: Id | null;
+  payment: BookingPaid | null;
+  hold_id: Id | null;
+  room_id: Id | null;
+  answer_by: Instant;
+  free_cancel_until: Instant;
+  cancelled_by: Party | null;
+  reason: string | null;
+  has_strike: boolean;
+  requested_at: Instant;
+  accepted_at: Instant | null;
+  started_at: Instant | null;
+  ended_at: Instant | null;
+  version: number;
 }
 
 /** What students brought: sold = earned + platform + held + refunded. */
@@ -442,6 +542,13 @@ export interface BuyerPage {
   next_cursor: string | null;
 }
 
+/** Withdraw a request, or cancel a lesson that is agreed. */
+export interface CancelBooking {
+  booking_id: Id;
+  reason?: string | null;
+  version?: number | null;
+}
+
 /** Cancel an upcoming course: all money goes back. */
 export interface CancelCourse {
   course_id: Id;
@@ -459,6 +566,16 @@ export interface CancelSession {
   course_id: Id;
   session_id: Id;
   reason?: string | null;
+}
+
+/** Where the card of a booking stands, and what its student does next. */
+export interface CardAsked {
+  booking_id: Id;
+  state: PaymentState;
+  client_secret: string | null;
+  is_setup: boolean;
+  failure: string | null;
+  test: boolean;
 }
 
 /** Why a hold was settled as it was. */
@@ -725,6 +842,12 @@ export interface CreateTalk {
   starts_at?: Instant | null;
 }
 
+/** Say no to a request. */
+export interface DeclineBooking {
+  booking_id: Id;
+  reason?: string | null;
+}
+
 /** Delete a message. */
 export interface DeleteChat {
   message_id: Id;
@@ -845,6 +968,12 @@ export interface EvidenceCount {
   newest_at: Instant | null;
 }
 
+/** What the student was shown, in minor units. */
+export interface ExpectedPrice {
+  amount: number;
+  currency?: "USD";
+}
+
 /** Ask for the caller's withdrawals as a table. */
 export interface ExportWithdrawals {
   status?: WithdrawalStatus | null;
@@ -853,6 +982,11 @@ export interface ExportWithdrawals {
 /** Who was in a lesson how long. */
 export interface GetAttendance {
   room_id: Id;
+}
+
+/** Ask for one booking. */
+export interface GetBooking {
+  booking_id: Id;
 }
 
 /** Ask for one course. */
@@ -977,6 +1111,11 @@ export interface GetTopUp {
 /** Ask for the paper of a top-up that succeeded. */
 export interface GetTopUpPaper {
   top_up_id: Id;
+}
+
+/** Ask for one tutor's public page. */
+export interface GetTutor {
+  tutor_id: Id;
 }
 
 /** Ask for a tutor's profile, to decide about it. */
@@ -1210,10 +1349,23 @@ export interface LetWithdrawalGo {
   withdrawal_id: Id;
 }
 
+/** Take a strike back. */
+export interface LiftStrike {
+  booking_id: Id;
+  reason: string;
+}
+
 /** Ask for everybody's withdrawals, newest first. */
 export interface ListAllWithdrawals {
   status?: WithdrawalStatus | null;
   tutor_id?: Id | null;
+  limit?: number;
+  cursor?: string | null;
+}
+
+/** Ask for the caller's bookings, as student and as tutor, latest start first; everybody's for an administrator. */
+export interface ListBookings {
+  status?: BookingStatus | null;
   limit?: number;
   cursor?: string | null;
 }
@@ -1360,6 +1512,14 @@ export interface ListTalks {
 export interface ListTopUps {
   limit?: number;
   cursor?: Id | null;
+}
+
+/** Find tutors who may teach, those who joined last first. */
+export interface ListTutors {
+  subject?: string | null;
+  language?: string | null;
+  limit?: number;
+  cursor?: string | null;
 }
 
 /** Look for accounts, newest first. */
@@ -1652,14 +1812,8 @@ export interface OptionView {
   updated_at: Instant;
 }
 
-/** What became of the settled holds of a period. */
-export interface Outcome {
-  released: number;
-  refunded: number;
-  to_tutors: Money;
-  to_platform: Money;
-  to_students: Money;
-}
+/** What became of a booking that is over. */
+export type Outcome = "completed" | "not_held" | "no_show_student" | "no_show_tutor";
 
 /** Somebody's place in the queue. */
 export interface OwnWait {
@@ -1858,6 +2012,9 @@ export interface ParticipantList {
   next_cursor: null;
 }
 
+/** Who cancelled. */
+export type Party = "student" | "tutor" | "admin" | "system";
+
 /** The new password holds; every session has ended. */
 export interface PasswordIsSet {
 }
@@ -1889,6 +2046,11 @@ export interface PastTalk {
   minutes: number;
 }
 
+/** Bring the card of a booking to where its owner is asked; repeating it is harmless. */
+export interface PayBooking {
+  booking_id: Id;
+}
+
 /** The tutor agreed, and the money is there. */
 export interface PaymentAuthorized {
   type: "payment.authorized";
@@ -1911,6 +2073,9 @@ export interface PaymentCaptured {
   reason: PaymentReason;
 }
 
+/** Where the money comes from. */
+export type PaymentMethod = "wallet" | "card";
+
 /** Why a payment went where it is. */
 export type PaymentReason = "BOOKED" | "ACCEPTED" | "COMPLETED" | "NO_SHOW_STUDENT" | "NO_SHOW_TUTOR" | "NOT_HELD" | "DECLINED" | "WITHDRAWN" | "EXPIRED" | "STUDENT_CANCEL" | "STUDENT_CANCEL_LATE" | "TUTOR_CANCEL" | "CANCELLED" | "CARD_FAILED" | "LATE_EVIDENCE" | "GOODWILL" | "OTHER";
 
@@ -1926,6 +2091,9 @@ export interface PaymentRefunded {
   refunded: Money;
   to_card: boolean;
 }
+
+/** Where a payment is; the words are those that people of bookings know. `payment_states.ARROWS` says where to. */
+export type PaymentState = "PENDING" | "AUTHORIZED" | "CAPTURED" | "VOIDED" | "PARTIALLY_REFUNDED" | "REFUNDED";
 
 /** It was let go; whatever was held is back. */
 export interface PaymentVoided {
@@ -2012,7 +2180,7 @@ export interface PolicyPage {
 export interface PolicyPreview {
   base_version: number;
   terms: Policy;
-  under_newest: Outcome;
+  under_newest: BackTestOutcome;
   report: Report;
 }
 
@@ -2178,6 +2346,12 @@ export interface Quote {
   refund_rule: string;
   split: Split;
   sessions: number;
+}
+
+/** Ask what a lesson with a tutor costs, and what pays for it. */
+export interface QuoteBooking {
+  tutor_id: Id;
+  minutes?: 25 | 30 | 45 | 50 | 60 | 90 | 120;
 }
 
 /** Ask what an offer costs the caller now; nothing is charged. */
@@ -2353,9 +2527,22 @@ export interface Report {
   until: Instant;
   holds: number;
   changed: number;
-  was: Outcome;
-  would_be: Outcome;
+  was: BackTestOutcome;
+  would_be: BackTestOutcome;
   tutors: readonly TutorChange[];
+}
+
+/** Ask a tutor for a lesson; its money is put aside at once, so that the tutor's yes cannot fail for want of it. */
+export interface RequestBooking {
+  tutor_id: Id;
+  starts_at: Instant;
+  minutes?: 25 | 30 | 45 | 50 | 60 | 90 | 120 | null;
+  price?: ExpectedPrice | null;
+  pay_with?: "card" | "wallet";
+  card?: string | null;
+  package_id?: Id | null;
+  topic?: string;
+  notes?: string;
 }
 
 /** Ask for a mail with a link that sets a new password. */
@@ -3066,8 +3253,27 @@ export interface TutorChange {
   change: Money;
 }
 
+/** A page of tutors. */
+export interface TutorPage {
+  items: readonly TutorView[];
+  next_cursor: string | null;
+}
+
 /** Where a tutor stands; only approved tutors are found, and teach (B-05). */
 export type TutorStatus = "incomplete" | "pending" | "approved" | "rejected";
+
+/** A tutor as everybody sees them: nothing of how to reach them. */
+export interface TutorView {
+  id: Id;
+  name: string;
+  title: string;
+  description: string;
+  subjects: readonly string[];
+  languages: readonly string[];
+  hourly_rate: Money | null;
+  experience_years: number | null;
+  timezone: string;
+}
 
 /** Somebody starts or stops typing. */
 export interface Typing {
@@ -3189,6 +3395,15 @@ export interface UpdatedAccount {
   access_token?: string | null;
   expires_in_s?: number | null;
   refresh_token?: string | null;
+}
+
+/** A package of the caller that pays for a lesson with this tutor. */
+export interface UsablePackage {
+  id: Id;
+  title: string;
+  minutes: number;
+  remaining: number;
+  expires_at: Instant | null;
 }
 
 /** Whose connection it is. */
