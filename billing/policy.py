@@ -66,7 +66,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     free_cancel_kindness_minutes: int
     """And so long after that moment still."""
     late_cancel_percent: int
-    """Of the price, for a student who cancels later."""
+    """Of the price, back to a student who cancels later (B-08a, G-5)."""
     dispute_days: int
     """For so long after a lesson its student may dispute it."""
     goodwill_admin_most: int

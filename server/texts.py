@@ -586,8 +586,8 @@ TERMS: Final[dict[str, Entry]] = {
         Text("Hủy", "Trễ {value} phút vẫn được tính là đúng hạn."),
     ),
     "late_cancel_percent": Entry(
-        Text("Cancelling", "Who cancels a booking later pays {value} of its price."),
-        Text("Hủy", "Hủy trễ hơn thì trả {value} giá buổi học."),
+        Text("Cancelling", "Who cancels a booking later gets {value} of its price back."),
+        Text("Hủy", "Hủy trễ hơn thì được hoàn {value} giá buổi học."),
     ),
     "dispute_days": Entry(
         Text("Disputes", "A lesson may be disputed for {value} days after it."),
@@ -646,12 +646,12 @@ TERMS: Final[dict[str, Entry]] = {
 BOOKING_RULE: Final = Entry(
     Text(
         "Cancelling",
-        "Until {hours} hours before the lesson you cancel without a charge; later {percent} % of the price are the tutor's."
+        "Until {hours} hours before the lesson you cancel without a charge; later you get {percent} % of the price back."
         " If the tutor does not come, everything goes back to you.",
     ),
     Text(
         "Hủy buổi học",
-        "Bạn có thể hủy miễn phí cho đến {hours} giờ trước buổi học; sau đó gia sư nhận {percent} % học phí."
+        "Bạn có thể hủy miễn phí cho đến {hours} giờ trước buổi học; sau đó bạn được hoàn {percent} % học phí."
         " Nếu gia sư không đến, bạn được hoàn toàn bộ.",
     ),
 )

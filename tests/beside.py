@@ -6,15 +6,12 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from uuid import UUID, uuid4
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import packages
 from server import checks, config, embedded, migrate, run
 from server.context import Role
 from server.features.accounts import registration
@@ -42,15 +39,6 @@ def mint(
         ),
     )
     return [msgspec.to_builtins(one) for one in minted]
-
-
-def take_lesson(environment: Mapping[str, str], data_dir: Path, package_id: UUID, at: datetime) -> UUID:
-    """Take a lesson of a package, which no door does yet; return the hold that pays for it."""
-
-    async def take(session: AsyncSession) -> UUID:
-        return await packages.use(session, package_id, uuid4(), opened_at=at, now=at)
-
-    return _in_transaction(config.from_env(environment, data_dir=data_dir), take)
 
 
 def violations(environment: Mapping[str, str], data_dir: Path) -> list[Any]:

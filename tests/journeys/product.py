@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
-from uuid import UUID
 
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet  # type: ignore[import-untyped]  # it has no types
@@ -111,10 +109,6 @@ class Product:
     def admin(self) -> Any:
         """Return the account of an administrator."""
         return self.mint(role="admin")[0]
-
-    def take_lesson(self, package_id: str, at: datetime) -> str:
-        """Take a lesson of a package; return its hold."""
-        return str(beside.take_lesson(self._environment, self._data_dir, UUID(package_id), at))
 
     def violations(self) -> Any:
         """Return what `fourtalk check` finds wrong."""

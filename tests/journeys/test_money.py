@@ -1,7 +1,4 @@
-"""Money that takes another way than usual: stories 9, 11 and 12 of the acceptance list, and what people do wrong.
-
-Who is absent from a booking is told in tests/rooms/test_booked_lessons.py: no door makes bookings yet.
-"""
+"""Money that takes another way than usual: story 12 of the acceptance list, disputes, and what people do wrong."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -54,7 +51,6 @@ async def other_terms(owner: Person, **changes: int) -> AsyncIterator[None]:
 
 
 async def test_disputed_lesson_gives_half_back_and_then_the_rest(product: Product) -> None:
-    """Story 9, of a lesson that was held."""
     async with story(product) as town:
         admin, student = await town.admin(), await town.register("Pham")
         lesson, hold_id = await taught(town, admin, student)
@@ -86,46 +82,6 @@ async def test_disputed_lesson_gives_half_back_and_then_the_rest(product: Produc
         assert [one["cause"] for one in whole["adjustments"]] == ["dispute", "refund"]
         assert school.parts(whole["adjustments"][-1]) == (0, 0, PRICE)
         assert (await student.wallet(), await tutor.wallet()) == ((PRICE, 0, 0), (0, 0, 0))
-
-
-async def test_package_of_which_one_lesson_is_taken_gives_the_rest_back(product: Product) -> None:
-    """Story 11; what becomes of the lesson that was taken is told in tests/rooms/test_booked_lessons.py."""
-    async with story(product) as town:
-        admin, student = await town.admin(), await town.register("Lan")
-        tutor = await school.tutor_of(town, admin)
-        for person in (student, tutor):
-            await person.connect()
-        offer = {"title": "Five lessons", "minutes": 60, "sessions": 5, "price": {"amount": 10_001}}
-        option = (await tutor.call("POST", "/api/v1/package-options", offer))["id"]
-        await school.credit(admin, student, 10_001)
-        terms = (await student.call("POST", "/api/v1/packages/quote", {"option_id": option}))["terms"]
-        bought = await student.call("POST", "/api/v1/packages", {"option_id": option, "terms": terms})
-        assert (await student.wallet(), bought["remaining"]) == ((0, 10_001, 0), 5)
-        await tutor.notified("new_package_purchase")
-        taken = await asyncio.to_thread(product.take_lesson, bought["id"], await town.now())
-
-        refund = f"/api/v1/packages/{bought['id']}/refund"
-        given_back = await student.call("POST", refund)
-
-        assert [given_back[name] for name in ("status", "purchased", "used", "remaining")] == [
-            "refunded",
-            5,
-            1,
-            4,
-        ]
-        held, *rest = given_back["slices"]
-        assert (held["hold_id"], held["status"], held["amount"]) == (taken, "held", usd(2_000))
-        proofs = [await school.proven(student, one["hold_id"]) for one in rest]
-        assert [school.money(one) for one in proofs] == [("refunded", 0, 0, 2_000)] * 3 + [
-            ("refunded", 0, 0, 2_001)
-        ]
-        assert {one["cause"] for one in proofs} == {"cancelled"}
-        assert await student.wallet() == (8_001, 2_000, 0)
-        for person in (student, tutor):
-            assert (await person.notified("package_refunded"))["data"]["amount"] == usd(8_001)
-        unsettled = await student.send("GET", f"/api/v1/holds/{taken}/receipt")
-        over = await student.send("POST", refund)
-        assert (unsettled.body["code"], over.body["code"]) == ("not_settled", "package_over")
 
 
 async def test_new_terms_bind_what_is_bought_from_then_on(product: Product) -> None:

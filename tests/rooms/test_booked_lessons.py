@@ -1,6 +1,6 @@
-"""Bookings and packages whose lessons are held in rooms, to the last cent: stories 9, 10 and 11 of the acceptance list.
+"""Bookings and packages whose lessons are held in rooms, to the last cent, by the functions of billing alone.
 
-No door makes a booking or takes a lesson of a package yet, so here people act by the functions that such a door calls.
+The same stories over HTTP and sockets are told in tests/journeys/test_bookings.py.
 """
 
 from datetime import timedelta

@@ -75,7 +75,7 @@ async def cancel(session: AsyncSession, row: Booking, deed: Deed) -> None:
     row.cancelled_by, row.reason = deed.party, deed.reason
     terms = await terms_of(session, row)
     is_late = was is BookingStatus.SCHEDULED and deed.at > rules.free_until(row.starts_at, terms)
-    is_kept = is_late and deed.party is Party.STUDENT and terms.late_cancel_percent > 0
+    is_kept = is_late and deed.party is Party.STUDENT and terms.late_cancel_percent < 100
     if is_kept:
         is_kept = await _keep(session, row, terms, deed)
     if not is_kept:
@@ -183,7 +183,7 @@ async def _keep(session: AsyncSession, row: Booking, terms: Policy, deed: Deed) 
     if payment.state != PaymentState.AUTHORIZED:
         return False
     await payments.capture(session, row.id, reason=why, actor=deed.actor, words=deed.reason, now=deed.at)
-    back = row.price * (100 - terms.late_cancel_percent) // 100
+    back = row.price * terms.late_cancel_percent // 100
     if back and payment.hold_id is not None:
         wish = Wish(
             amount=Money(back, row.currency),
