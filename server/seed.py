@@ -1,4 +1,7 @@
-"""A demo world for people to look at: accounts of every role, a course on sale, open talks. Doing it again adds nothing."""
+"""A demo world for people to look at: accounts of every role, tutors, a course on sale, a lesson that is asked for, talks.
+
+Doing it again adds nothing.
+"""
 
 from datetime import datetime, timedelta
 
@@ -16,11 +19,15 @@ from server.config import Settings
 from server.context import Context, Parts, Principal, Role
 from server.features.accounts import registration
 from server.features.accounts.models import User
+from server.features.bookings import handlers as bookings
+from server.features.bookings.messages import RequestBooking
 from server.features.courses import handlers as courses, sessions as course_sessions
 from server.features.courses.messages import AddSession, CreateCourse, Price, PublishCourse
 from server.features.courses.rules import PriceType
 from server.features.talks import handlers as talks
 from server.features.talks.messages import CreateTalk, Level
+from server.features.tutors import handlers as tutors
+from server.features.tutors.messages import Rate, UpdateProfile
 from server.integrations.geo import Locator
 from server.reads import Reads
 
@@ -35,6 +42,24 @@ PEOPLE = (
     ("minh@demo.example", Role.STUDENT, "Minh", "Pham"),
     ("rosa@demo.example", Role.STUDENT, "Rosa", "Diaz"),
     ("ken@demo.example", Role.STUDENT, "Ken", "Ito"),
+)
+TUTORS = (
+    (
+        "thao@demo.example",
+        "Vietnamese for people who travel",
+        ("Vietnamese", "Pronunciation"),
+        ("vi", "en"),
+        2_500,
+        "Eight years of teaching tones to people who swore they could not hear them.",
+    ),
+    (
+        "maria@demo.example",
+        "Portuguese and Spanish, by talking",
+        ("Portuguese", "Spanish"),
+        ("pt", "es", "en"),
+        3_000,
+        "We talk from the first minute on, about whatever you like, and I write down what to look at.",
+    ),
 )
 TALKS: tuple[tuple[str, str, Level, str], ...] = (
     ("Coffee and verbs", "en", "B1", "everyday life"),
@@ -65,7 +90,24 @@ async def plant(sessions: async_sessionmaker[AsyncSession], settings: Settings) 
         parts = Parts(
             settings, clock, sessions, Reads(sessions), redis, rooms, Locator(None), publish=lambda *_: None
         )
+        for email, title, subjects, languages, rate, description in TUTORS:
+            profile = UpdateProfile(
+                title=title,
+                description=description,
+                subjects=subjects,
+                languages=languages,
+                hourly_rate=Rate(rate),
+                is_adult=True,
+            )
+            await tutors.update_profile(_context(parts, session, users[email]), profile)
         await _course(_context(parts, session, users["thao@demo.example"]))
+        asked = RequestBooking(
+            tutor_id=users["maria@demo.example"].id,
+            starts_at=_tonight(clock.now()) + timedelta(days=3),
+            minutes=60,
+            topic="Ordering food",
+        )
+        await bookings.request_booking(_context(parts, session, users["ken@demo.example"]), asked)
         for host, (title, language, level, topic) in zip(("minh", "rosa", "ken"), TALKS, strict=True):
             ctx = _context(parts, session, users[f"{host}@demo.example"])
             talk = CreateTalk(
