@@ -129,6 +129,12 @@ def decide_booking(
     )
 
 
+def paid(amount: int, tutor_bps: int, cause: Cause) -> Decision:
+    """Pay all out by the split without a lesson: it was cancelled too late (B-08a), or never taken."""
+    to_tutor, to_platform = split(amount, tutor_bps)
+    return Decision(cause=cause, to_tutor=to_tutor, to_platform=to_platform, to_student=0)
+
+
 def is_absent(tutor_attended_s: int, *, planned_s: int, total_s: int, threshold_percent: int) -> bool:
     """Say whether the tutor gave too little of the planned time; of a lesson that never began nobody gave anything."""
     return total_s == 0 or tutor_attended_s * 100 < threshold_percent * planned_s

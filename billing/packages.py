@@ -10,10 +10,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import holds, jobs, ledger, lifetime, maturity, money, outbox, policy
+from billing import facts, holds, jobs, ledger, lifetime, money, outbox, policy, releases
 from billing.crashpoints import crashpoint
 from billing.errors import (
     LessonNotTakenError,
@@ -24,18 +24,15 @@ from billing.errors import (
     PackageRefundError,
 )
 from billing.holds import NewHold
-from billing.ledger import AccountKey, Leg, Order
+from billing.ledger import Order
 from billing.messages import (
-    HoldReleased,
     PackageBought,
     PackageEnding,
     PackageExpired,
     PackageLessonReturned,
     PackageRefunded,
-    WalletChanged,
 )
 from billing.models import (
-    AccountKind,
     Cause,
     Hold,
     HoldId,
@@ -47,11 +44,11 @@ from billing.models import (
     PackageOption,
     PackageReturn,
     PackageStatus,
-    Settlement,
     SourceKind,
 )
 from billing.money import Money
 from billing.policy import Policy
+from billing.releases import Release
 
 # Kind of the job that reminds of an end, and then ends.
 JOB = "package_due"
@@ -429,18 +426,13 @@ async def _release(
     """Pay slices out by their split, all in one journal, with the risk window of a lesson that was given."""
     if not rest:
         return
-    window = terms.risk_window(SourceKind.PACKAGE_SLICE)
-    risk_until = now + window if window else None
-    kind = AccountKind.EARNINGS_PENDING if window else AccountKind.EARNINGS
-    tutor = AccountKey(kind, package.tutor_id, package.currency)
-    platform = ledger.revenue(package.id, package.currency)
-    ids = await ledger.accounts(session, (tutor, platform))
-    shares = [money.split(hold.amount, hold.tutor_bps) for hold in rest]
-    legs = [
-        Leg(hold.escrow_account, ids[account], Money(amount, hold.currency), HoldId(hold.id))
-        for hold, (to_tutor, to_platform) in zip(rest, shares, strict=True)
-        for account, amount in ((tutor, to_tutor), (platform, to_platform))
-        if amount
+    paid = [
+        Release(
+            hold,
+            facts.paid(hold.amount, hold.tutor_bps, Cause.EXPIRED),
+            releases.risk_until(terms, hold, now),
+        )
+        for hold in rest
     ]
     order = Order(
         kind=JournalKind.EXPIRY,
@@ -453,42 +445,7 @@ async def _release(
         ref_id=package.id,
         at=now,
     )
-    posted = await ledger.post(session, order, legs)
-    rows = [
-        {
-            "hold_id": hold.id,
-            "number": 0,
-            "amount": hold.amount,
-            "tutor_bps": hold.tutor_bps,
-            "to_tutor": to_tutor,
-            "to_platform": to_platform,
-            "to_student": 0,
-            "cause": Cause.EXPIRED,
-            "actor": ACTOR,
-            "risk_until": risk_until,
-            "journal_id": posted.journal_id,
-            "settled_at": now,
-        }
-        for hold, (to_tutor, to_platform) in zip(rest, shares, strict=True)
-    ]
-    await session.execute(insert(Settlement), rows)
-    await maturity.begin(session, [(hold, risk_until) for hold in rest])
-    for hold, (to_tutor, to_platform) in zip(rest, shares, strict=True):
-        released = HoldReleased(
-            hold_id=HoldId(hold.id),
-            student_id=OwnerId(hold.student_id),
-            tutor_id=OwnerId(hold.tutor_id),
-            lesson_id=None,
-            source_kind=SourceKind.PACKAGE_SLICE,
-            source_id=package.id,
-            amount=Money(hold.amount, hold.currency),
-            tutor_share=Money(to_tutor, hold.currency),
-            platform_share=Money(to_platform, hold.currency),
-            cause=Cause.EXPIRED,
-        )
-        outbox.record(session, released, at=now)
-    for owner_id in (package.student_id, package.tutor_id):
-        outbox.record(session, WalletChanged(OwnerId(owner_id), package.currency), at=now)
+    await releases.settle(session, paid, order, reason=None, facts_version=None)
 
 
 async def _rest(session: AsyncSession, package: Package) -> Sequence[Hold]:
