@@ -4,7 +4,7 @@ A package is paid from the wallet and becomes a hold for each of its lessons, wi
 its hold the lesson; the database counts. All of a package happens under the lock of its row, after the lock of the lesson.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -208,18 +208,14 @@ async def give_back(session: AsyncSession, package_id: UUID, lesson_id: UUID, *,
 
     Raises:
         PackageNotFoundError: There is none.
-        LessonOverError: The lesson is over: its attendance decides.
+        LessonOverError: The lesson is over: who came decides.
     """
     await ledger.lock_lessons(session, [lesson_id], shared=True)
     return await _take_back(session, await locked(session, package_id), lesson_id, now) is not None
 
 
-async def return_lesson(
-    session: AsyncSession, lesson_id: UUID, is_missed: Callable[[int], bool], *, now: datetime
-) -> None:
+async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> None:
     """Put a lesson that nobody gave back into the packages that pay for it, where that helps; its facts are frozen.
-
-    Whether it was given, `is_missed` tells of the threshold in the terms of each package.
 
     It helps nobody where the tutor is soon paid for what is not taken: that money goes back to the student (C-07).
     Called before its holds are locked: packages come first.
@@ -238,11 +234,12 @@ async def return_lesson(
     )
     for package in found.all():
         terms = await _terms(session, package)
-        if not is_missed(terms.attendance_percent) or _is_soon_released(package, terms, now):
+        if _is_soon_released(package, terms, now):
             continue
         hold_id = await _take_back(session, package, lesson_id, now)
         if hold_id is not None:
-            session.add(PackageReturn(lesson_id=lesson_id, hold_id=hold_id, returned_at=now))
+            row = PackageReturn(lesson_id=lesson_id, hold_id=hold_id, is_by_outcome=True, returned_at=now)
+            session.add(row)
             returned = PackageLessonReturned(
                 **_facts(package), lesson_id=lesson_id, remaining=package.remaining
             )
@@ -251,15 +248,18 @@ async def return_lesson(
             crashpoint("settlement.returned")
 
 
-async def returned(session: AsyncSession, lesson_id: UUID) -> Sequence[Hold]:
-    """Return the holds that `return_lesson` put back; what is read of them here never changes."""
-    rows = await session.scalars(
-        select(Hold)
+async def returned(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, bool]]:
+    """Return the holds that `return_lesson` put back, each with whether who came decided that.
+
+    What is read of the holds here never changes.
+    """
+    rows = await session.execute(
+        select(Hold, PackageReturn.is_by_outcome)
         .join(PackageReturn, PackageReturn.hold_id == Hold.id)
         .where(PackageReturn.lesson_id == lesson_id)
         .order_by(Hold.id)
     )
-    return rows.all()
+    return [(hold, is_by_outcome) for hold, is_by_outcome in rows]
 
 
 async def refund_rest(

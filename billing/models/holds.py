@@ -48,7 +48,7 @@ class Cause(StrEnum):
     TUTOR_ABSENT = "tutor_absent"
     CANCELLED = "cancelled"
     OUTCOME = "outcome"
-    """Of a booking: who was there at all."""
+    """Of a booking, or a lesson of a package: who was there at all."""
     FORFEITED = "forfeited"
     """Of a booking: the student cancelled too late, or was reported absent, and the tutor keeps the price."""
     ADMIN = "admin"
@@ -264,7 +264,7 @@ class Settlement(Base):
     facts_version: Mapped[int | None] = mapped_column(Integer)
     attended_s: Mapped[int | None]
     tutor_attended_s: Mapped[int | None]
-    """Only where it decides: of a booking."""
+    """Only where it decides: by cause `outcome`."""
     total_s: Mapped[int | None]
     threshold_percent: Mapped[int | None] = mapped_column(Integer)
     risk_until: Mapped[datetime | None]
