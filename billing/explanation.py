@@ -73,6 +73,9 @@ TEXTS: dict[Locale, dict[str, str]] = {
         " {tutor_attended}. The tutor is paid for having come.",
         "forfeited": "The student cancelled too late or did not come. So {amount} were released: {tutor} to the tutor,"
         " {platform} to the platform. Had the student cancelled in time, everything would have gone back to them.",
+        "forfeited_package": "The student cancelled the lesson too late or did not come. So its {amount} were released:"
+        " {tutor} to the tutor, {platform} to the platform. Had the student cancelled in time, it would have gone back"
+        " to its package, or its money to the student where the package was over.",
         "card_dispute": "The student's bank took the payment back on {at}: now {tutor} to the tutor, {platform} to the"
         " platform, {refunded} back to the student. Had the bank left the payment with us, everything would be as"
         " before.",
@@ -139,6 +142,9 @@ TEXTS: dict[Locale, dict[str, str]] = {
         " sư {tutor_attended}. Gia sư được trả vì đã có mặt.",
         "forfeited": "Học viên hủy quá muộn hoặc không đến. Vì vậy {amount} đã được giải ngân: {tutor} cho gia sư,"
         " {platform} cho nền tảng. Nếu học viên hủy kịp thời, toàn bộ đã được hoàn lại cho học viên.",
+        "forfeited_package": "Học viên hủy buổi học quá muộn hoặc không đến. Vì vậy {amount} của buổi học đã được giải"
+        " ngân: {tutor} cho gia sư, {platform} cho nền tảng. Nếu học viên hủy kịp thời, buổi học đã được trả lại vào gói,"
+        " hoặc tiền được hoàn lại cho học viên nếu gói đã kết thúc.",
         "card_dispute": "Ngân hàng của học viên đã thu hồi khoản thanh toán ngày {at}: nay {tutor} cho gia sư, {platform}"
         " cho nền tảng, {refunded} hoàn lại cho học viên. Nếu ngân hàng không thu hồi, mọi thứ vẫn như trước.",
     },
@@ -182,6 +188,10 @@ def _outcome(hold: HoldView) -> str:
     return OUTCOMES[hold.attendance.tutor_attended_s > 0, hold.attendance.attended_s > 0]
 
 
+def _forfeited(hold: HoldView) -> str:
+    return "forfeited_package" if hold.source_kind is SourceKind.PACKAGE_SLICE else "forfeited"
+
+
 # By who came: the tutor, the student.
 OUTCOMES: Mapping[tuple[bool, bool], str] = {
     (True, True): "outcome_both",
@@ -195,7 +205,7 @@ CLOSING: Mapping[str, Callable[[HoldView], str]] = {
     "tutor_absent": lambda _: "tutor_absent",
     "cancelled": lambda _: "cancelled",
     "admin": lambda _: "admin",
-    "forfeited": lambda _: "forfeited",
+    "forfeited": _forfeited,
     "outcome": _outcome,
     "expired": lambda _: "expired",
 }

@@ -10,18 +10,21 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import case, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import facts, holds, jobs, ledger, lifetime, money, outbox, policy, releases
 from billing.crashpoints import crashpoint
 from billing.errors import (
+    HoldNotHeldError,
     LessonNotTakenError,
+    LessonOverError,
     OptionNotFoundError,
     PackageExhaustedError,
     PackageNotFoundError,
     PackageOverError,
     PackageRefundError,
+    ReasonTooShortError,
 )
 from billing.holds import NewHold
 from billing.ledger import Order
@@ -33,7 +36,9 @@ from billing.messages import (
     PackageRefunded,
 )
 from billing.models import (
+    REASON_LEAST,
     Cause,
+    FactsRow,
     Hold,
     HoldId,
     HoldStatus,
@@ -44,9 +49,11 @@ from billing.models import (
     PackageOption,
     PackageReturn,
     PackageStatus,
+    Settlement,
     SourceKind,
 )
 from billing.money import Money
+from billing.payment_moves import FROZEN
 from billing.policy import Policy
 from billing.releases import Release
 
@@ -214,6 +221,60 @@ async def give_back(session: AsyncSession, package_id: UUID, lesson_id: UUID, *,
     return await _take_back(session, await locked(session, package_id), lesson_id, now) is not None
 
 
+async def forfeit(
+    session: AsyncSession, package_id: UUID, lesson_id: UUID, *, actor: str, reason: str, now: datetime
+) -> HoldId:
+    """Pay the tutor for the lesson that was taken, for its student cancelled too late (B-08a); return its hold.
+
+    It goes whole, by the split, with the risk window of a lesson that was given, and to its package it stays taken,
+    whatever has become of the package. Again is harmless: it gives the same hold and moves nothing.
+
+    Args:
+        session: Commits all or nothing.
+        package_id: Whose lesson.
+        lesson_id: Which; the caller sees to it that it is not held any more.
+        actor: Who cancelled.
+        reason: Shown to both parties; an administrator needs ten characters.
+        now: Business time.
+
+    Raises:
+        ReasonTooShortError: An administrator gave fewer.
+        PackageNotFoundError: There is no such package.
+        LessonNotTakenError: The package does not pay for this lesson.
+        HoldNotHeldError: Its money is settled otherwise.
+        LessonOverError: The lesson is over: who came decides.
+    """
+    if actor.startswith("admin:") and len(reason.strip()) < REASON_LEAST:
+        raise ReasonTooShortError(REASON_LEAST)
+    await ledger.lock_lessons(session, [lesson_id], shared=True)
+    package = await locked(session, package_id)
+    hold = await _paying(session, package, lesson_id)
+    if hold.status != HoldStatus.HELD:
+        settled = await session.get_one(Settlement, (hold.id, 0))
+        if settled.cause == Cause.FORFEITED:
+            return HoldId(hold.id)
+        raise HoldNotHeldError(hold.id, hold.status)
+    if await session.get(FactsRow, (lesson_id, FROZEN)) is not None:
+        raise LessonOverError
+    decision = facts.paid(hold.amount, hold.tutor_bps, Cause.FORFEITED)
+    order = Order(
+        kind=JournalKind.SETTLEMENT,
+        scope="forfeit",
+        # A hold is forfeited once.
+        key=str(hold.id),
+        request=(package.id, lesson_id),
+        actor=actor,
+        reason=reason,
+        ref_type="hold",
+        ref_id=hold.id,
+        at=now,
+    )
+    until = releases.risk_until(await _terms(session, package), hold, now)
+    await releases.settle(session, [Release(hold, decision, until)], order, reason=reason, facts_version=None)
+    crashpoint("package.forfeited")
+    return HoldId(hold.id)
+
+
 async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> None:
     """Put a lesson that nobody gave back into the packages that pay for it, where that helps; its facts are frozen.
 
@@ -371,6 +432,30 @@ async def locked(session: AsyncSession, package_id: UUID) -> Package:
     if package is None:
         raise PackageNotFoundError
     return package
+
+
+async def _paying(session: AsyncSession, package: Package, lesson_id: UUID) -> Hold:
+    """Return the slice of a locked package that pays for a lesson, locked; the one that is held, if one is.
+
+    Raises:
+        LessonNotTakenError: None does, or did.
+    """
+    hold = await session.scalar(
+        select(Hold)
+        .where(
+            Hold.source_id == package.id,
+            Hold.source_kind == SourceKind.PACKAGE_SLICE,
+            Hold.lesson_id == lesson_id,
+        )
+        # Of a lesson whose money an administrator gave back, another slice may have been taken.
+        .order_by(case((Hold.status == HoldStatus.HELD, 0), else_=1), Hold.slice_no.desc())
+        .limit(1)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    if hold is None:
+        raise LessonNotTakenError(package.id)
+    return hold
 
 
 async def _take_back(

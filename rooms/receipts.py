@@ -97,7 +97,7 @@ class Ruling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal_id: str
     settled_at: datetime
     measured: Measured | None
-    """None where attendance did not decide: a cancellation, or an administrator."""
+    """None where nothing measured decided: a cancellation, early or late, or an administrator."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -50,7 +50,7 @@ class Cause(StrEnum):
     OUTCOME = "outcome"
     """Of a booking, or a lesson of a package: who was there at all."""
     FORFEITED = "forfeited"
-    """Of a booking: the student cancelled too late, or was reported absent, and the tutor keeps the price."""
+    """Of a booking, or a lesson of a package: the student cancelled too late, or was reported absent; the tutor is paid."""
     ADMIN = "admin"
     ADJUSTMENT = "adjustment"
     """Late evidence."""

@@ -1,5 +1,6 @@
 """A tutor who sells packages, and a student who has one, each at the word of the test."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -152,6 +153,19 @@ class Seller:
         until = releases.risk_until(terms, hold, self.now)
         await releases.settle(
             session, [Release(hold, decision, until)], order, reason=None, facts_version=settlement.FROZEN
+        )
+
+    async def forfeit(
+        self, package_id: UUID, lesson_id: UUID, *, actor: str | None = None, reason: str = "cannot come"
+    ) -> HoldId:
+        async with self.sessions.begin() as session:
+            return await self.forfeits(package_id, lesson_id, actor=actor, reason=reason)(session)
+
+    def forfeits(
+        self, package_id: UUID, lesson_id: UUID, *, actor: str | None = None, reason: str = "cannot come"
+    ) -> Callable[[AsyncSession], Awaitable[HoldId]]:
+        return lambda session: packages.forfeit(
+            session, package_id, lesson_id, actor=actor or f"user:{self.student}", reason=reason, now=self.now
         )
 
     async def pending(self) -> int:

@@ -164,6 +164,8 @@ def test_what_is_held_is_said_by_what_will_decide_it(locale: Locale) -> None:
         (hold("outcome", attended(0)), "Had the tutor not come"),
         (hold("outcome", attended(900, 0)), "Had the tutor come"),
         (hold("expired"), "Had it been taken in time"),
+        (hold("forfeited"), "everything would have gone back to them"),
+        (hold("forfeited", source_kind=SourceKind.PACKAGE_SLICE), "it would have gone back to its package"),
     ],
     ids=[
         "released",
@@ -174,6 +176,8 @@ def test_what_is_held_is_said_by_what_will_decide_it(locale: Locale) -> None:
         "outcome",
         "no tutor",
         "expired",
+        "forfeited",
+        "forfeited of a package",
     ],
 )
 def test_what_would_have_changed_it_is_said(view: HoldView, changed: str) -> None:

@@ -1,8 +1,9 @@
-"""A lesson of a package is a booking that is paid already: who came decides.
+"""A lesson of a package is a booking that is paid already: who came decides, and late cancelling costs it.
 
 What was settled when attendance decided stays as it is, and late evidence of it is judged by the rule of then.
 """
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,9 +13,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from billing import checks, settlement
+from billing import checks, packages, settlement
+from billing.errors import HoldNotHeldError, LessonNotTakenError, LessonOverError, PackageNotFoundError
 from billing.explanation import explain
-from billing.models import Cause, HoldId
+from billing.models import Cause, HoldId, HoldStatus
 from billing.packages import EXPIRY_GRACE
 from billing.policy import Changes
 from billing.settlement import Reconsidered
@@ -25,8 +27,12 @@ from tests.billing.world import (
     PLANNED_S,
     Sessions,
     balance,
+    blocked,
     end,
+    events,
     facts,
+    refusals,
+    revenue,
     usd,
     violations,
 )
@@ -269,6 +275,174 @@ async def test_a_fault_of_a_lesson_that_who_came_decided_is_found(
     assert check in found
 
 
+# Cancelled too late ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_lesson_that_is_cancelled_too_late_is_paid_whole_and_stays_taken(seller: Seller) -> None:
+    package_id, lesson, hold_id = await taken(seller)
+    told = len(await events(seller.sessions))
+
+    forfeited = await seller.forfeit(package_id, lesson, reason="I am ill.")
+
+    assert forfeited == hold_id
+    assert await parts(seller, hold_id) == (Cause.FORFEITED, TUTORS, OURS, 0)
+    assert await seller.counts(package_id) == ("active", 2, 1, 1)
+    assert (await seller.pending(), await revenue(seller.sessions)) == (TUTORS, OURS)
+    view = await seller.view(hold_id)
+    assert (view.lesson_id, view.settled_by, view.reason) == (lesson, "student", "I am ill.")
+    assert explain(view).startswith(
+        "The student cancelled the lesson too late or did not come. So its 100.00 USD"
+    )
+    assert "gone back to its package" in explain(view)
+    assert "trả lại vào gói" in explain(view, "vi")
+    assert (await events(seller.sessions))[told:] == ["hold.released", "wallet.changed", "wallet.changed"]
+    assert await violations(seller.sessions) == []
+
+
+async def test_cancelling_too_late_again_is_harmless_whatever_came_after(seller: Seller) -> None:
+    package_id, lesson, hold_id = await taken(seller)
+    await seller.forfeit(package_id, lesson)
+    await seller.teach(lesson, cancelled=True)
+    told = await events(seller.sessions)
+
+    again = await seller.forfeit(package_id, lesson, actor="admin:1", reason="after a call with them")
+
+    assert again == hold_id
+    assert await events(seller.sessions) == told
+    assert await parts(seller, hold_id) == (Cause.FORFEITED, TUTORS, OURS, 0)
+    assert await violations(seller.sessions) == []
+
+
+async def test_what_is_forfeited_neither_goes_back_nor_is_judged_by_evidence(seller: Seller) -> None:
+    package_id, lesson, hold_id = await taken(seller)
+    await seller.forfeit(package_id, lesson)
+
+    given_back = await seller.give_back(package_id, lesson)
+    await seller.teach(lesson, tutor_attended_s=0)
+    late = await seller.hears_late(lesson, attended_s=1, tutor_attended_s=0)
+
+    assert not given_back
+    assert late == Reconsidered()
+    assert await parts(seller, hold_id) == (Cause.FORFEITED, TUTORS, OURS, 0)
+    assert await seller.counts(package_id) == ("active", 2, 1, 1)
+    assert await violations(seller.sessions) == []
+
+
+@pytest.mark.parametrize("end_of_it", ["expired", "refunded", "exhausted"])
+async def test_a_lesson_is_forfeited_whatever_has_become_of_its_package(
+    seller: Seller, end_of_it: str
+) -> None:
+    package_id, lesson, hold_id = await taken(seller, validity_days=1)
+    match end_of_it:
+        case "expired":
+            await seller.passes(DAY + EXPIRY_GRACE)
+        case "refunded":
+            await seller.refund(package_id)
+        case _:
+            await seller.use(package_id)
+
+    await seller.forfeit(package_id, lesson)
+
+    assert (await seller.package(package_id)).status == end_of_it
+    assert await parts(seller, hold_id) == (Cause.FORFEITED, TUTORS, OURS, 0)
+    assert await violations(seller.sessions) == []
+
+
+async def test_what_cannot_be_forfeited_is_refused_in_words_and_nothing_moves(seller: Seller) -> None:
+    package_id, lesson, given_back_alone = await taken(seller)
+    over, elsewhere = uuid4(), uuid4()
+    other = await seller.sell(lessons=1)
+    await seller.use(other, elsewhere)
+    await seller.use(package_id, over)
+    async with seller.sessions.begin() as session:
+        await settlement.due(session, facts(over, {}, tutor_id=seller.tutor), now=seller.now)
+        await packages.refund_taken(
+            session, package_id, given_back_alone, actor="admin:1", reason="after a call", now=seller.now
+        )
+
+    async def refused(error: type[Exception], package: UUID, of: UUID) -> None:
+        with pytest.raises(error):
+            await seller.forfeit(package, of)
+
+    await refused(PackageNotFoundError, uuid4(), lesson)
+    await refused(LessonNotTakenError, package_id, uuid4())
+    await refused(LessonNotTakenError, package_id, elsewhere)
+    await refused(HoldNotHeldError, package_id, lesson)
+    await refused(LessonOverError, package_id, over)
+    codes = await refusals(
+        seller.sessions,
+        seller.forfeits(package_id, over),
+        seller.forfeits(package_id, lesson),
+        seller.forfeits(other, elsewhere, actor="admin:1", reason="  short   "),
+    )
+    assert codes == ["lesson_over", "hold_not_held", "reason_too_short"]
+    assert await seller.pending() == 0
+
+
+async def test_of_a_lesson_that_was_taken_anew_the_slice_that_is_held_is_forfeited(seller: Seller) -> None:
+    package_id, lesson, first = await taken(seller)
+    async with seller.sessions.begin() as session:
+        await packages.refund_taken(
+            session, package_id, first, actor="admin:1", reason="after a call", now=seller.now
+        )
+    second = await seller.use(package_id, lesson)
+
+    assert await seller.forfeit(package_id, lesson) == second
+
+    assert [one.status for one in await seller.slices(package_id)] == [
+        HoldStatus.REFUNDED,
+        HoldStatus.RELEASED,
+    ]
+    assert await violations(seller.sessions) == []
+
+
+async def test_of_many_who_end_a_lesson_at_once_one_does(seller: Seller, full: bool) -> None:
+    """Cancelled too late twice, given back, and held, all at the same moment."""
+    for _ in range(50 if full else 5):
+        package_id, lesson, hold_id = await taken(seller)
+
+        async def held(lesson: UUID = lesson) -> None:
+            await end(seller.sessions, facts(lesson, {}, tutor_id=seller.tutor), now=seller.now)
+
+        found = await asyncio.gather(
+            seller.forfeit(package_id, lesson),
+            seller.give_back(package_id, lesson),
+            held(),
+            seller.forfeit(package_id, lesson),
+            return_exceptions=True,
+        )
+
+        refused = (HoldNotHeldError, LessonNotTakenError, LessonOverError)
+        assert all(isinstance(one, (bool, UUID, *refused)) or one is None for one in found)
+        gone_back = found[1] is True
+        assert await parts(seller, hold_id) in (
+            [(None, 0, 0, 0)]
+            if gone_back
+            else [(Cause.FORFEITED, TUTORS, OURS, 0), (Cause.OUTCOME, TUTORS, OURS, 0)]
+        )
+        assert await seller.counts(package_id) == ("active", 2, 1 - gone_back, 1 + gone_back)
+    assert await violations(seller.sessions) == []
+
+
+async def test_whoever_forfeits_waits_for_who_has_the_package(seller: Seller) -> None:
+    """The order of locks is lesson, package, hold: whoever has a package is let finish before its hold is asked for."""
+    package_id, lesson, hold_id = await taken(seller)
+
+    async def forfeit() -> None:
+        with pytest.raises(HoldNotHeldError):
+            await seller.forfeit(package_id, lesson)
+
+    async with asyncio.TaskGroup() as tasks, seller.sessions.begin() as other:
+        await packages.locked(other, package_id)
+        tasks.create_task(forfeit())
+        await blocked(seller.sessions)
+        await packages.refund_taken(
+            other, package_id, hold_id, actor="admin:1", reason="after a call", now=seller.now
+        )
+
+    assert await parts(seller, hold_id) == (Cause.ADMIN, 0, 0, PRICE)
+
+
 # What is paid at once -------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +465,16 @@ async def test_debts_are_repaid_from_what_expires_without_a_risk_window(seller: 
     await seller.sell(lessons=2, price=2 * PRICE, validity_days=1)
 
     await seller.passes(DAY + EXPIRY_GRACE)
+
+    assert await debt(seller) == 1
+    assert await violations(seller.sessions) == []
+
+
+async def test_debts_are_repaid_from_what_is_forfeited_without_a_risk_window(seller: Seller) -> None:
+    await owes(seller, TUTORS + 1)
+    package_id, lesson, _ = await taken(seller)
+
+    await seller.forfeit(package_id, lesson)
 
     assert await debt(seller) == 1
     assert await violations(seller.sessions) == []

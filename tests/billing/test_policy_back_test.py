@@ -233,21 +233,22 @@ async def test_lessons_of_packages_are_judged_again_by_the_rule_that_settled_the
     """Attendance is measured anew; who came stays, corrected or not."""
     seller = Seller(sessions)
     seller.now = at = NOW + 100 * DAY
-    package_id, once, missed, corrected = await seller.sell(price=50_000), *(uuid4() for _ in range(3))
-    for lesson_id in (once, missed, corrected):
+    package_id, once, missed, corrected, late = await seller.sell(price=50_000), *(uuid4() for _ in range(4))
+    for lesson_id in (once, missed, corrected, late):
         await seller.use(package_id, lesson_id)
     await seller.taught_once(once, attended_s=PLANNED_S // 4)
     await seller.teach(missed, attended_s=0, tutor_attended_s=1)
     await seller.teach(corrected)
     await seller.hears_late(corrected, attended_s=PLANNED_S, tutor_attended_s=0)
     await seller.hears_late(corrected, attended_s=0, tutor_attended_s=1)
+    await seller.forfeit(package_id, late)
 
     own = await run(sessions, terms(), at=at)
     report = await run(sessions, terms(attendance_percent=50), at=at)
 
-    assert (own.holds, own.changed, own.was.to_tutors) == (3, 0, usd(3 * 8_000))
+    assert (own.holds, own.changed, own.was.to_tutors) == (4, 0, usd(4 * 8_000))
     assert (report.changed, report.would_be.refunded) == (1, 1)
-    assert report.would_be.to_tutors == usd(2 * 8_000)
+    assert report.would_be.to_tutors == usd(3 * 8_000)
 
 
 async def test_only_the_period_counts(sessions: Sessions) -> None:

@@ -222,3 +222,19 @@ async def test_lesson_to_which_no_tutor_comes_is_back_in_its_package(
     assert (await seller.view(hold_id)).lesson_id is None
     assert (await seller.pending(), await balance(sessions, STUDENT)) == (0, 0)
     assert await violations(sessions) == []
+
+
+async def test_lesson_of_a_package_that_is_cancelled_too_late_is_proven_without_evidence(
+    sessions: Sessions, clock: Clock
+) -> None:
+    seller = sells(sessions)
+    package_id, room_id = await seller.sell(lessons=1, price=PRICE), await create(sessions, lesson(), clock)
+    hold_id = await seller.use(package_id, room_id)
+
+    await seller.forfeit(package_id, room_id)
+    await give_lesson(sessions, clock, room_id)
+
+    rulings, words = await proven(sessions, hold_id)
+    assert rulings == [(Cause.FORFEITED, 8_000, 2_000, 0)]
+    assert "The student cancelled the lesson too late" in words
+    assert await violations(sessions) == []
