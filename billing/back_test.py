@@ -1,8 +1,8 @@
 """What a period would have been under other terms: every stored settlement, judged again by its stored facts.
 
 One statement over the whole period, in integers; nothing is written. What attendance decided is measured against the
-other threshold; what people decided stays, and what is not given back is divided by the other split. A tier is chosen by
-what the tutor really had earned when the hold was placed.
+other threshold; what people decided stays, as does what who came decided, and what is not given back is divided by the
+other split. A tier is chosen by what the tutor really had earned when the hold was placed.
 """
 
 from datetime import datetime
@@ -115,7 +115,8 @@ with settled as (
     s.to_tutor, s.to_platform, s.to_student,
     case
       when s.cause = 'expired' then case when :refund_expired then h.amount else 0 end
-      when s.cause not in ('attendance', 'tutor_absent', 'adjustment') or f.lesson_id is null then s.to_student
+      when s.cause not in ('attendance', 'tutor_absent', 'adjustment') or f.lesson_id is null
+        or first.cause = 'outcome' then s.to_student
       when f.cancelled or f.total_s = 0
         or f.tutor_attended_s * 100 < cast(:attendance_percent as integer) * f.planned_s
         or coalesce(p.attended_s, 0) * 100 < cast(:attendance_percent as integer) * f.total_s then h.amount

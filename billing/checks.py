@@ -51,6 +51,10 @@ class Check(msgspec.Struct, frozen=True):
 # The same words as `facts.is_absent`, for a lesson `f` and the terms `p` of a hold.
 _ABSENT = """(f.total_s = 0 or f.tutor_attended_s * 100
                    < case when f.is_by_hold then p.attendance_percent else f.absence_percent end * f.planned_s)"""
+# The same words as `facts.is_by_outcome`, for a hold `h` and any settlement `s` of it; few have another before them.
+_BY_OUTCOME = """(h.source_kind = 'booking' or h.source_kind = 'package_slice' and 'outcome' = case s.number
+                   when 0 then s.cause
+                   else (select o.cause from hold_settlement o where o.hold_id = s.hold_id and o.number = 0) end)"""
 
 CHECKS = (
     Check(
@@ -168,16 +172,17 @@ CHECKS = (
         cross join lateral (
           select coalesce(a.attended_s, 0) as attended_s,
             case when f.cancelled then h.amount
-                 when h.source_kind = 'booking' then case when f.tutor_attended_s > 0 then 0 else h.amount end
+                 when {_BY_OUTCOME} then case when f.tutor_attended_s > 0 then 0 else h.amount end
                  when {_ABSENT} then h.amount
                  when coalesce(a.attended_s, 0) * 100 >= p.attendance_percent * f.total_s then 0
                  else h.amount end as to_student
         ) d
         where s.to_student <> d.to_student or s.attended_s <> d.attended_s or s.total_s <> f.total_s
            or s.threshold_percent <> p.attendance_percent
-           or h.source_kind = 'booking' and s.tutor_attended_s is distinct from f.tutor_attended_s
+           or s.tutor_attended_s <> f.tutor_attended_s
+           or {_BY_OUTCOME} and s.tutor_attended_s is null
            or s.number = 0 and s.cause <> case when f.cancelled then 'cancelled'
-                                               when h.source_kind = 'booking' then 'outcome'
+                                               when {_BY_OUTCOME} then 'outcome'
                                                when {_ABSENT} then 'tutor_absent' else 'attendance' end
         """,  # noqa: S608 - the words are ours
     ),
@@ -271,7 +276,7 @@ CHECKS = (
         left join hold_review r on r.hold_id = h.id and r.lesson_id = s.lesson_id
         cross join lateral (
           select case when f.cancelled then h.amount
-                      when h.source_kind = 'booking' then case when f.tutor_attended_s > 0 then 0 else h.amount end
+                      when {_BY_OUTCOME} then case when f.tutor_attended_s > 0 then 0 else h.amount end
                       when {_ABSENT} then h.amount
                       when coalesce(a.attended_s, 0) * 100 >= s.threshold_percent * f.total_s then 0
                       else h.amount end as to_student
@@ -295,7 +300,9 @@ CHECKS = (
           on a.lesson_id = f.lesson_id and a.version = f.version and a.student_id = h.student_id
         left join hold_review r on r.hold_id = b.hold_id and r.lesson_id = b.lesson_id
         cross join lateral (
-          select case when f.cancelled or {_ABSENT} then h.amount
+          select case when f.cancelled then h.amount
+                      when b.is_by_outcome then case when f.tutor_attended_s > 0 then 0 else h.amount end
+                      when {_ABSENT} then h.amount
                       when coalesce(a.attended_s, 0) * 100 >= p.attendance_percent * f.total_s then 0
                       else h.amount end as to_student
         ) d

@@ -9,13 +9,14 @@ from typing import Literal, get_args
 
 Point = Literal[
     # Purchases and settlements. "written": inside the transaction, with everything in it; "returned": a lesson that was
-    # not given is back in its package, and nothing else is done yet.
+    # not given is back in its package, and nothing else is done yet; "forfeited": one that was cancelled too late is paid.
     "purchase.written",
     "refund.written",
     "due.written",
     "settlement.claimed",
     "settlement.returned",
     "settlement.written",
+    "package.forfeited",
     "sweep.found",
     "adjustment.written",
     "maturity.written",

@@ -17,10 +17,10 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "held_booking": "{amount} are held until the lesson is over. The tutor gets them by the split if the tutor comes,"
         " whether or not the student does; otherwise, and if the lesson is not held, the student gets everything back."
         " What a student pays who cancels, the terms of cancelling say.",
-        "held_package": "{amount} are held for a lesson of a package until it is over. If the tutor attends at least"
-        " {threshold} % of it, the tutor gets them by the split if the student attends at least {threshold} %, too;"
-        " otherwise the student gets everything back. If the tutor attends less or the lesson is not held, it goes back"
-        " to its package, or its money to the student where the package is over or soon will be.",
+        "held_package": "{amount} are held for a lesson of a package until it is over. The tutor gets them by the split"
+        " if the tutor comes, whether or not the student does; otherwise, and if the lesson is not held, it goes back to"
+        " its package, or its money to the student where the package is over or soon will be. What becomes of it where a"
+        " student cancels, the terms of cancelling say.",
         "held_untaken": "{amount} are held for a lesson of a package that is not taken yet. Once it is taken, what happens"
         " in it decides.",
         "unused_release": "If the package ends and the lesson is unused, the tutor gets them by the split.",
@@ -69,8 +69,13 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "evidence": "By all that is known now, the student attended {attended} of {total} ({percent} %), where at least"
         " {required} ({threshold} %) were needed, and the tutor {tutor_attended} of {scheduled}, where at least"
         " {tutor_required} were needed.",
+        "evidence_outcome": "By all that is known now, the student attended {attended} of {scheduled}, and the tutor"
+        " {tutor_attended}. The tutor is paid for having come.",
         "forfeited": "The student cancelled too late or did not come. So {amount} were released: {tutor} to the tutor,"
         " {platform} to the platform. Had the student cancelled in time, everything would have gone back to them.",
+        "forfeited_package": "The student cancelled the lesson too late or did not come. So its {amount} were released:"
+        " {tutor} to the tutor, {platform} to the platform. Had the student cancelled in time, it would have gone back"
+        " to its package, or its money to the student where the package was over.",
         "card_dispute": "The student's bank took the payment back on {at}: now {tutor} to the tutor, {platform} to the"
         " platform, {refunded} back to the student. Had the bank left the payment with us, everything would be as"
         " before.",
@@ -82,10 +87,10 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "held_booking": "{amount} được giữ cho đến khi buổi học kết thúc. Gia sư nhận theo tỷ lệ chia nếu gia sư có mặt,"
         " dù học viên có đến hay không; nếu gia sư không đến hoặc buổi học không diễn ra, học viên được hoàn lại toàn"
         " bộ. Nếu học viên hủy, số tiền phải trả do điều khoản hủy quy định.",
-        "held_package": "{amount} được giữ cho một buổi học trong gói cho đến khi buổi học kết thúc. Nếu gia sư tham gia"
-        " ít nhất {threshold} % buổi học, gia sư nhận theo tỷ lệ chia khi học viên cũng tham gia ít nhất {threshold} %,"
-        " nếu không học viên được hoàn lại toàn bộ. Nếu gia sư tham gia ít hơn hoặc buổi học không diễn ra, buổi học"
-        " được trả lại vào gói, hoặc tiền được hoàn lại cho học viên nếu gói đã kết thúc hay sắp kết thúc.",
+        "held_package": "{amount} được giữ cho một buổi học trong gói cho đến khi buổi học kết thúc. Gia sư nhận theo tỷ"
+        " lệ chia nếu gia sư có mặt, dù học viên có đến hay không; nếu gia sư không đến hoặc buổi học không diễn ra, buổi"
+        " học được trả lại vào gói, hoặc tiền được hoàn lại cho học viên nếu gói đã kết thúc hay sắp kết thúc. Nếu học"
+        " viên hủy, điều khoản hủy quy định buổi học sẽ ra sao.",
         "held_untaken": "{amount} được giữ cho một buổi học trong gói chưa được sử dụng. Khi buổi học được đặt, những gì"
         " xảy ra trong buổi học sẽ quyết định.",
         "unused_release": "Nếu gói kết thúc mà buổi học chưa được sử dụng, gia sư nhận số tiền theo tỷ lệ chia.",
@@ -133,8 +138,13 @@ TEXTS: dict[Locale, dict[str, str]] = {
         "evidence": "Theo tất cả những gì được biết đến nay, học viên đã tham gia {attended} trên {total} ({percent} %),"
         " cần ít nhất {required} ({threshold} %), và gia sư {tutor_attended} trên {scheduled}, cần ít nhất"
         " {tutor_required}.",
+        "evidence_outcome": "Theo tất cả những gì được biết đến nay, học viên đã tham gia {attended} trên {scheduled}, gia"
+        " sư {tutor_attended}. Gia sư được trả vì đã có mặt.",
         "forfeited": "Học viên hủy quá muộn hoặc không đến. Vì vậy {amount} đã được giải ngân: {tutor} cho gia sư,"
         " {platform} cho nền tảng. Nếu học viên hủy kịp thời, toàn bộ đã được hoàn lại cho học viên.",
+        "forfeited_package": "Học viên hủy buổi học quá muộn hoặc không đến. Vì vậy {amount} của buổi học đã được giải"
+        " ngân: {tutor} cho gia sư, {platform} cho nền tảng. Nếu học viên hủy kịp thời, buổi học đã được trả lại vào gói,"
+        " hoặc tiền được hoàn lại cho học viên nếu gói đã kết thúc.",
         "card_dispute": "Ngân hàng của học viên đã thu hồi khoản thanh toán ngày {at}: nay {tutor} cho gia sư, {platform}"
         " cho nền tảng, {refunded} hoàn lại cho học viên. Nếu ngân hàng không thu hồi, mọi thứ vẫn như trước.",
     },
@@ -158,7 +168,7 @@ def explain(hold: HoldView, locale: Locale = "en") -> str:
     if hold.reason is not None and hold.settled_by != "system":
         said.append(texts["reason"].format(reason=hold.reason))
     for later in hold.adjustments:
-        said += _later(later, texts)
+        said += _later(later, texts, "evidence_outcome" if hold.cause == "outcome" else "evidence")
     return " ".join(said)
 
 
@@ -178,6 +188,10 @@ def _outcome(hold: HoldView) -> str:
     return OUTCOMES[hold.attendance.tutor_attended_s > 0, hold.attendance.attended_s > 0]
 
 
+def _forfeited(hold: HoldView) -> str:
+    return "forfeited_package" if hold.source_kind is SourceKind.PACKAGE_SLICE else "forfeited"
+
+
 # By who came: the tutor, the student.
 OUTCOMES: Mapping[tuple[bool, bool], str] = {
     (True, True): "outcome_both",
@@ -191,7 +205,7 @@ CLOSING: Mapping[str, Callable[[HoldView], str]] = {
     "tutor_absent": lambda _: "tutor_absent",
     "cancelled": lambda _: "cancelled",
     "admin": lambda _: "admin",
-    "forfeited": lambda _: "forfeited",
+    "forfeited": _forfeited,
     "outcome": _outcome,
     "expired": lambda _: "expired",
 }
@@ -214,7 +228,7 @@ def _held(hold: HoldView) -> str:
             return "held"
 
 
-def _later(later: Adjustment, texts: Mapping[str, str]) -> list[str]:
+def _later(later: Adjustment, texts: Mapping[str, str], evidence: str) -> list[str]:
     said = [
         texts[later.cause].format(
             at=f"{later.at:%Y-%m-%d}",
@@ -226,7 +240,7 @@ def _later(later: Adjustment, texts: Mapping[str, str]) -> list[str]:
     if later.cause == "adjustment":
         # Its reason is that there was evidence.
         if later.attendance is not None:
-            said.append(texts["evidence"].format(**_measured(later.attendance)))
+            said.append(texts[evidence].format(**_measured(later.attendance)))
     elif later.reason is not None:
         said.append(texts["reason"].format(reason=later.reason))
     return said

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from billing.models import Cause, OwnerId
+from billing.models import Cause, OwnerId, SourceKind
 from billing.money import split
 
 
@@ -70,7 +70,21 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     total_s: int | None = None
     threshold_percent: int | None = None
     tutor_attended_s: int | None = None
-    """Only where it decides: of a booking."""
+    """Only where it decides: of a booking, or a lesson of a package."""
+
+
+def is_by_outcome(kind: SourceKind, cause: Cause | None = None) -> bool:
+    """Say whether a hold is judged by who came, or else by attendance; `cause` is that of its first settlement.
+
+    A lesson of a package was judged by attendance once: what is settled keeps the rule that its cause names.
+    """
+    match kind:
+        case SourceKind.BOOKING:
+            return True
+        case SourceKind.PACKAGE_SLICE:
+            return cause not in (Cause.ATTENDANCE, Cause.TUTOR_ABSENT)
+        case SourceKind.COURSE_SESSION | SourceKind.COURSE_SLICE:
+            return False
 
 
 def decide(
@@ -112,8 +126,9 @@ def decide_booking(
 ) -> Decision:
     """Apply the rule of bookings (B-08): the tutor is paid for having come, whether or not the student did.
 
-    Came is who was there for a whole second of the lesson's time. How much of it they took counts only in courses, so
-    the threshold is kept for people to see and decides nothing.
+    A lesson of a package is a booking that is paid already (B-09), so its slice goes the same way. Came is who was there
+    for a whole second of the lesson's time. How much of it they took counts only in courses, so the threshold is kept for
+    people to see and decides nothing.
     """
     released = tutor_attended_s > 0 and not cancelled
     to_tutor, to_platform = split(amount, tutor_bps) if released else (0, 0)
@@ -127,6 +142,12 @@ def decide_booking(
         threshold_percent=threshold_percent,
         tutor_attended_s=tutor_attended_s,
     )
+
+
+def paid(amount: int, tutor_bps: int, cause: Cause) -> Decision:
+    """Pay all out by the split without a lesson: it was cancelled too late (B-08a), or never taken."""
+    to_tutor, to_platform = split(amount, tutor_bps)
+    return Decision(cause=cause, to_tutor=to_tutor, to_platform=to_platform, to_student=0)
 
 
 def is_absent(tutor_attended_s: int, *, planned_s: int, total_s: int, threshold_percent: int) -> bool:

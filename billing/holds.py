@@ -158,7 +158,7 @@ async def put_back(session: AsyncSession, source_id: UUID, lesson_id: UUID) -> H
     Package and lesson are locked; the money stays where it is, in the escrow of the package.
 
     Raises:
-        LessonOverError: The lesson is over: its attendance decides.
+        LessonOverError: The lesson is over: who came decides.
     """
     hold_id = await session.scalar(
         select(Hold.id)

@@ -4,39 +4,41 @@ A package is paid from the wallet and becomes a hold for each of its lessons, wi
 its hold the lesson; the database counts. All of a package happens under the lock of its row, after the lock of the lesson.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import case, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import holds, jobs, ledger, lifetime, maturity, money, outbox, policy
+from billing import facts, holds, jobs, ledger, lifetime, money, outbox, policy, releases
 from billing.crashpoints import crashpoint
 from billing.errors import (
+    HoldNotHeldError,
     LessonNotTakenError,
+    LessonOverError,
     OptionNotFoundError,
     PackageExhaustedError,
     PackageNotFoundError,
     PackageOverError,
     PackageRefundError,
+    ReasonTooShortError,
 )
 from billing.holds import NewHold
-from billing.ledger import AccountKey, Leg, Order
+from billing.ledger import Order
 from billing.messages import (
-    HoldReleased,
     PackageBought,
     PackageEnding,
     PackageExpired,
     PackageLessonReturned,
     PackageRefunded,
-    WalletChanged,
 )
 from billing.models import (
-    AccountKind,
+    REASON_LEAST,
     Cause,
+    FactsRow,
     Hold,
     HoldId,
     HoldStatus,
@@ -51,7 +53,9 @@ from billing.models import (
     SourceKind,
 )
 from billing.money import Money
+from billing.payment_moves import FROZEN
 from billing.policy import Policy
+from billing.releases import Release
 
 # Kind of the job that reminds of an end, and then ends.
 JOB = "package_due"
@@ -211,18 +215,68 @@ async def give_back(session: AsyncSession, package_id: UUID, lesson_id: UUID, *,
 
     Raises:
         PackageNotFoundError: There is none.
-        LessonOverError: The lesson is over: its attendance decides.
+        LessonOverError: The lesson is over: who came decides.
     """
     await ledger.lock_lessons(session, [lesson_id], shared=True)
     return await _take_back(session, await locked(session, package_id), lesson_id, now) is not None
 
 
-async def return_lesson(
-    session: AsyncSession, lesson_id: UUID, is_missed: Callable[[int], bool], *, now: datetime
-) -> None:
-    """Put a lesson that nobody gave back into the packages that pay for it, where that helps; its facts are frozen.
+async def forfeit(
+    session: AsyncSession, package_id: UUID, lesson_id: UUID, *, actor: str, reason: str, now: datetime
+) -> HoldId:
+    """Pay the tutor for the lesson that was taken, for its student cancelled too late (B-08a); return its hold.
 
-    Whether it was given, `is_missed` tells of the threshold in the terms of each package.
+    It goes whole, by the split, with the risk window of a lesson that was given, and to its package it stays taken,
+    whatever has become of the package. Again is harmless: it gives the same hold and moves nothing.
+
+    Args:
+        session: Commits all or nothing.
+        package_id: Whose lesson.
+        lesson_id: Which; the caller sees to it that it is not held any more.
+        actor: Who cancelled.
+        reason: Shown to both parties; an administrator needs ten characters.
+        now: Business time.
+
+    Raises:
+        ReasonTooShortError: An administrator gave fewer.
+        PackageNotFoundError: There is no such package.
+        LessonNotTakenError: The package does not pay for this lesson.
+        HoldNotHeldError: Its money is settled otherwise.
+        LessonOverError: The lesson is over: who came decides.
+    """
+    if actor.startswith("admin:") and len(reason.strip()) < REASON_LEAST:
+        raise ReasonTooShortError(REASON_LEAST)
+    await ledger.lock_lessons(session, [lesson_id], shared=True)
+    package = await locked(session, package_id)
+    hold = await _paying(session, package, lesson_id)
+    if hold.status != HoldStatus.HELD:
+        settled = await session.get_one(Settlement, (hold.id, 0))
+        if settled.cause == Cause.FORFEITED:
+            return HoldId(hold.id)
+        raise HoldNotHeldError(hold.id, hold.status)
+    if await session.get(FactsRow, (lesson_id, FROZEN)) is not None:
+        raise LessonOverError
+    decision = facts.paid(hold.amount, hold.tutor_bps, Cause.FORFEITED)
+    order = Order(
+        kind=JournalKind.SETTLEMENT,
+        scope="forfeit",
+        # A hold is forfeited once.
+        key=str(hold.id),
+        request=(package.id, lesson_id),
+        actor=actor,
+        reason=reason,
+        ref_type="hold",
+        ref_id=hold.id,
+        at=now,
+    )
+    until = releases.risk_until(await _terms(session, package), hold, now)
+    await releases.settle(session, [Release(hold, decision, until)], order, reason=reason, facts_version=None)
+    crashpoint("package.forfeited")
+    return HoldId(hold.id)
+
+
+async def return_lesson(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> None:
+    """Put a lesson that nobody gave back into the packages that pay for it, where that helps; its facts are frozen.
 
     It helps nobody where the tutor is soon paid for what is not taken: that money goes back to the student (C-07).
     Called before its holds are locked: packages come first.
@@ -241,11 +295,12 @@ async def return_lesson(
     )
     for package in found.all():
         terms = await _terms(session, package)
-        if not is_missed(terms.attendance_percent) or _is_soon_released(package, terms, now):
+        if _is_soon_released(package, terms, now):
             continue
         hold_id = await _take_back(session, package, lesson_id, now)
         if hold_id is not None:
-            session.add(PackageReturn(lesson_id=lesson_id, hold_id=hold_id, returned_at=now))
+            row = PackageReturn(lesson_id=lesson_id, hold_id=hold_id, is_by_outcome=True, returned_at=now)
+            session.add(row)
             returned = PackageLessonReturned(
                 **_facts(package), lesson_id=lesson_id, remaining=package.remaining
             )
@@ -254,15 +309,18 @@ async def return_lesson(
             crashpoint("settlement.returned")
 
 
-async def returned(session: AsyncSession, lesson_id: UUID) -> Sequence[Hold]:
-    """Return the holds that `return_lesson` put back; what is read of them here never changes."""
-    rows = await session.scalars(
-        select(Hold)
+async def returned(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, bool]]:
+    """Return the holds that `return_lesson` put back, each with whether who came decided that.
+
+    What is read of the holds here never changes.
+    """
+    rows = await session.execute(
+        select(Hold, PackageReturn.is_by_outcome)
         .join(PackageReturn, PackageReturn.hold_id == Hold.id)
         .where(PackageReturn.lesson_id == lesson_id)
         .order_by(Hold.id)
     )
-    return rows.all()
+    return [(hold, is_by_outcome) for hold, is_by_outcome in rows]
 
 
 async def refund_rest(
@@ -376,6 +434,30 @@ async def locked(session: AsyncSession, package_id: UUID) -> Package:
     return package
 
 
+async def _paying(session: AsyncSession, package: Package, lesson_id: UUID) -> Hold:
+    """Return the slice of a locked package that pays for a lesson, locked; the one that is held, if one is.
+
+    Raises:
+        LessonNotTakenError: None does, or did.
+    """
+    hold = await session.scalar(
+        select(Hold)
+        .where(
+            Hold.source_id == package.id,
+            Hold.source_kind == SourceKind.PACKAGE_SLICE,
+            Hold.lesson_id == lesson_id,
+        )
+        # Of a lesson whose money an administrator gave back, another slice may have been taken.
+        .order_by(case((Hold.status == HoldStatus.HELD, 0), else_=1), Hold.slice_no.desc())
+        .limit(1)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    if hold is None:
+        raise LessonNotTakenError(package.id)
+    return hold
+
+
 async def _take_back(
     session: AsyncSession, package: Package, lesson_id: UUID, now: datetime
 ) -> HoldId | None:
@@ -429,18 +511,13 @@ async def _release(
     """Pay slices out by their split, all in one journal, with the risk window of a lesson that was given."""
     if not rest:
         return
-    window = terms.risk_window(SourceKind.PACKAGE_SLICE)
-    risk_until = now + window if window else None
-    kind = AccountKind.EARNINGS_PENDING if window else AccountKind.EARNINGS
-    tutor = AccountKey(kind, package.tutor_id, package.currency)
-    platform = ledger.revenue(package.id, package.currency)
-    ids = await ledger.accounts(session, (tutor, platform))
-    shares = [money.split(hold.amount, hold.tutor_bps) for hold in rest]
-    legs = [
-        Leg(hold.escrow_account, ids[account], Money(amount, hold.currency), HoldId(hold.id))
-        for hold, (to_tutor, to_platform) in zip(rest, shares, strict=True)
-        for account, amount in ((tutor, to_tutor), (platform, to_platform))
-        if amount
+    paid = [
+        Release(
+            hold,
+            facts.paid(hold.amount, hold.tutor_bps, Cause.EXPIRED),
+            releases.risk_until(terms, hold, now),
+        )
+        for hold in rest
     ]
     order = Order(
         kind=JournalKind.EXPIRY,
@@ -453,42 +530,7 @@ async def _release(
         ref_id=package.id,
         at=now,
     )
-    posted = await ledger.post(session, order, legs)
-    rows = [
-        {
-            "hold_id": hold.id,
-            "number": 0,
-            "amount": hold.amount,
-            "tutor_bps": hold.tutor_bps,
-            "to_tutor": to_tutor,
-            "to_platform": to_platform,
-            "to_student": 0,
-            "cause": Cause.EXPIRED,
-            "actor": ACTOR,
-            "risk_until": risk_until,
-            "journal_id": posted.journal_id,
-            "settled_at": now,
-        }
-        for hold, (to_tutor, to_platform) in zip(rest, shares, strict=True)
-    ]
-    await session.execute(insert(Settlement), rows)
-    await maturity.begin(session, [(hold, risk_until) for hold in rest])
-    for hold, (to_tutor, to_platform) in zip(rest, shares, strict=True):
-        released = HoldReleased(
-            hold_id=HoldId(hold.id),
-            student_id=OwnerId(hold.student_id),
-            tutor_id=OwnerId(hold.tutor_id),
-            lesson_id=None,
-            source_kind=SourceKind.PACKAGE_SLICE,
-            source_id=package.id,
-            amount=Money(hold.amount, hold.currency),
-            tutor_share=Money(to_tutor, hold.currency),
-            platform_share=Money(to_platform, hold.currency),
-            cause=Cause.EXPIRED,
-        )
-        outbox.record(session, released, at=now)
-    for owner_id in (package.student_id, package.tutor_id):
-        outbox.record(session, WalletChanged(OwnerId(owner_id), package.currency), at=now)
+    await releases.settle(session, paid, order, reason=None, facts_version=None)
 
 
 async def _rest(session: AsyncSession, package: Package) -> Sequence[Hold]:

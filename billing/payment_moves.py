@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from billing import card_refunds, holds, jobs, ledger, outbox, payment_states, policy, refunds, releases
 from billing.crashpoints import crashpoint
 from billing.errors import PaymentNotFoundError, PaymentStateError
-from billing.facts import Decision, decide_booking
+from billing.facts import Decision, decide_booking, paid
 from billing.holds import NewHold
 from billing.ledger import AccountKey, Order
 from billing.messages import PaymentAuthorized, PaymentCaptured, PaymentRefunded, PaymentVoided
@@ -42,7 +42,7 @@ from billing.models import (
     SourceKind,
     Verdict,
 )
-from billing.money import Money, split
+from billing.money import Money
 from billing.refunds import GivenBack
 from billing.releases import Release
 
@@ -425,8 +425,7 @@ async def _hold_of(session: AsyncSession, row: Payment) -> Hold:
 def _by_people(row: Payment) -> Decision:
     """Divide as people decided, without the facts of a lesson."""
     if row.verdict == Verdict.CAPTURE:
-        to_tutor, to_platform = split(row.amount, row.tutor_bps)
-        return Decision(cause=Cause.FORFEITED, to_tutor=to_tutor, to_platform=to_platform, to_student=0)
+        return paid(row.amount, row.tutor_bps, Cause.FORFEITED)
     _, _, actor = _decided(row)
     cause = Cause.ADMIN if actor.startswith("admin:") else Cause.CANCELLED
     return Decision(cause=cause, to_tutor=0, to_platform=0, to_student=row.amount)

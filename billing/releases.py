@@ -1,7 +1,7 @@
 """Empty the escrow of holds as somebody or something decided: to tutor and platform by the split, or back.
 
-Who decides, and whether it may be decided, is the caller's (`settlement.py`, `payments.py`), who has locked the holds; an
-administrator decides by `by_hand`. Here is what a decision does: one journal, a row of `hold_settlement` for each hold,
+Who decides, and whether it may be decided, is the caller's (`settlement.py`, `payments.py`, `packages.py`), who has locked
+the holds; an administrator decides by `by_hand`. Here is what a decision does: one journal, a row of `hold_settlement` for each hold,
 the risk window, and the events.
 """
 
@@ -57,7 +57,7 @@ async def settle(
 
     Args:
         session: Has locked the holds; commits all or nothing.
-        releases: At least one, of one lesson or booking.
+        releases: At least one, of one lesson, booking or package.
         order: Of the journal; its key was never used.
         reason: Shown to both parties.
         facts_version: Of the lesson's facts, where these decided.

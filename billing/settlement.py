@@ -13,12 +13,13 @@ import structlog
 from sqlalchemy import ColumnElement, Select, Uuid, bindparam, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import aliased
 
 from billing import divisions, ledger, maturity, outbox, packages, payment_moves, policy, releases, reviews
 from billing.crashpoints import crashpoint
 from billing.divisions import Division
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
-from billing.facts import Decision, LessonFacts, decide, decide_booking, is_absent
+from billing.facts import Decision, LessonFacts, decide, decide_booking, is_absent, is_by_outcome
 from billing.ledger import Order
 from billing.messages import HoldAdjusted, WalletChanged
 from billing.models import (
@@ -152,14 +153,15 @@ async def settle(session: AsyncSession, lesson_id: UUID, *, now: datetime) -> Se
 async def foresee(session: AsyncSession, facts: LessonFacts) -> Sequence[Foreseen]:
     """Return what `settle` would do with each open hold of a lesson if these were its facts. Nothing is written.
 
-    Of packages only those that are paid: a lesson that was not given goes back to its package.
+    Of packages only what is paid: a lesson that was not given goes back to its package. A booking that is to be paid by
+    card has no hold yet.
     """
     held = select(Hold).where(Hold.lesson_id == facts.lesson_id, Hold.status == HoldStatus.HELD)
     holds = (await session.scalars(held.order_by(Hold.id))).all()
     return [
         Foreseen(OwnerId(hold.student_id), Money(hold.amount, hold.currency), decision)
         for hold, _, decision in await _decided(session, holds, facts, _attended(facts))
-        if hold.source_kind != SourceKind.PACKAGE_SLICE or decision.cause is Cause.ATTENDANCE
+        if hold.source_kind != SourceKind.PACKAGE_SLICE or decision.to_student == 0
     ]
 
 
@@ -187,7 +189,7 @@ async def sweep(sessions: async_sessionmaker[AsyncSession], now: datetime) -> in
 
 
 async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime) -> Reconsidered:
-    """Judge a settled lesson again by evidence that came late.
+    """Judge a settled lesson again by evidence that came late, and each hold by the rule that settled it.
 
     No hold changes. A different outcome within the risk window is an adjustment, a journal of its own; outside of
     it, where the money is gone, or where the lesson went back to its package, the hold is noted for review. What an
@@ -209,9 +211,10 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     adjusted: list[HoldId] = []
     to_review: list[HoldId] = []
     booked = {payment.hold_id: payment for payment in await payment_moves.of_lesson(session, facts.lesson_id)}
-    for hold, latest in await _settled_holds(session, facts.lesson_id):
+    for hold, latest, first_cause in await _settled_holds(session, facts.lesson_id):
         assert latest.threshold_percent is not None, "facts decided it, so it has a threshold"
-        decision = _judged(hold, latest.threshold_percent, facts, attended)
+        by_outcome = is_by_outcome(SourceKind(hold.source_kind), first_cause)
+        decision = _judged(hold, latest.threshold_percent, facts, attended, by_outcome=by_outcome)
         payment = booked.get(hold.id)
         if decision.to_student == latest.to_student:
             await reviews.forget(session, hold, facts.lesson_id)
@@ -230,9 +233,10 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
             )
             to_review.append(HoldId(hold.id))
     returned = await packages.returned(session, facts.lesson_id)
-    terms = await policy.versions(session, {hold.policy_version for hold in returned})
-    for hold in returned:
-        decision = _judged(hold, terms[hold.policy_version].attendance_percent, facts, attended)
+    terms = await policy.versions(session, {hold.policy_version for hold, _ in returned})
+    for hold, by_outcome in returned:
+        percent = terms[hold.policy_version].attendance_percent
+        decision = _judged(hold, percent, facts, attended, by_outcome=by_outcome)
         if decision.to_student == hold.amount:
             await reviews.forget(session, hold, facts.lesson_id)
         else:
@@ -247,14 +251,15 @@ def judge(
     hold: Hold,
     threshold_percent: int,
     *,
+    by_outcome: bool,
     attended_s: int,
     tutor_attended_s: int,
     total_s: int,
     tutor_absent: bool,
     cancelled: bool,
 ) -> Decision:
-    """Decide one hold by what is known of its lesson: a booking by who came, everything else by attendance."""
-    if hold.source_kind == SourceKind.BOOKING:
+    """Decide one hold by what is known of its lesson: by who came, or by attendance (`facts.is_by_outcome`)."""
+    if by_outcome:
         return decide_booking(
             amount=hold.amount,
             tutor_bps=hold.tutor_bps,
@@ -292,10 +297,8 @@ async def _settle(session: AsyncSession, claimed: _Claimed, now: datetime) -> Se
     crashpoint("settlement.claimed")
     facts, attended = claimed.facts, claimed.attended
     lesson_id = facts.lesson_id
-    if claimed.is_packed:
-        await packages.return_lesson(
-            session, lesson_id, lambda percent: facts.cancelled or _is_absent(facts, percent), now=now
-        )
+    if claimed.is_packed and (facts.cancelled or not facts.tutor_attended_s):
+        await packages.return_lesson(session, lesson_id, now=now)
     booked = await payment_moves.of_lesson(session, lesson_id) if claimed.is_booked else ()
     holds = (await session.scalars(_HELD, {"lesson": lesson_id})).all()
     if not holds and not booked:
@@ -354,7 +357,13 @@ async def _decided(
         (
             hold,
             terms[hold.policy_version],
-            _judged(hold, terms[hold.policy_version].attendance_percent, facts, attended),
+            _judged(
+                hold,
+                terms[hold.policy_version].attendance_percent,
+                facts,
+                attended,
+                by_outcome=is_by_outcome(SourceKind(hold.source_kind)),
+            ),
         )
         for hold in holds
     ]
@@ -408,10 +417,13 @@ def _judged(
     threshold_percent: int,
     facts: FactsRow | LessonFacts,
     attended: Mapping[OwnerId, int] | Mapping[UUID, int],
+    *,
+    by_outcome: bool,
 ) -> Decision:
     return judge(
         hold,
         threshold_percent,
+        by_outcome=by_outcome,
         attended_s=attended.get(OwnerId(hold.student_id), 0),
         tutor_attended_s=facts.tutor_attended_s,
         total_s=facts.total_s,
@@ -434,8 +446,9 @@ def _attended(facts: LessonFacts) -> Mapping[OwnerId, int]:
     return {student_id: presence.attended_s for student_id, presence in facts.students.items()}
 
 
-async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, Settlement]]:
-    """Return the holds of a lesson that facts decided, locked, each with its newest settlement."""
+async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, Settlement, Cause]]:
+    """Return the holds of a lesson that facts decided, locked, each with its newest settlement and its first cause."""
+    first = aliased(Settlement)
     newest = (
         select(Settlement.hold_id, func.max(Settlement.number).label("number"))
         # By the hold: what people gave back names no lesson.
@@ -445,14 +458,15 @@ async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tup
         .subquery()
     )
     rows = await session.execute(
-        select(Hold, Settlement)
+        select(Hold, Settlement, first.cause)
         .join(newest, newest.c.hold_id == Hold.id)
         .join(Settlement, (Settlement.hold_id == newest.c.hold_id) & (Settlement.number == newest.c.number))
+        .join(first, (first.hold_id == newest.c.hold_id) & (first.number == 0))
         .where(Settlement.cause.in_((Cause.ATTENDANCE, Cause.TUTOR_ABSENT, Cause.OUTCOME, Cause.ADJUSTMENT)))
         .order_by(Hold.id)
         .with_for_update(key_share=True, of=Hold)
     )
-    return [(hold, settlement) for hold, settlement in rows]
+    return [(hold, settlement, Cause(cause)) for hold, settlement, cause in rows]
 
 
 async def _newest(session: AsyncSession, lesson_id: UUID) -> FactsRow | None:

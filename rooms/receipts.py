@@ -97,7 +97,7 @@ class Ruling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal_id: str
     settled_at: datetime
     measured: Measured | None
-    """None where attendance did not decide: a cancellation, or an administrator."""
+    """None where nothing measured decided: a cancellation, early or late, or an administrator."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -389,8 +389,8 @@ def _judge_one(receipt: Receipt, ruling: Ruling) -> None:
 
 
 def _decide(receipt: Receipt, measured: Measured) -> facts.Decision:
-    """Apply the rule: of bookings, or of everything else."""
-    if receipt.source_kind is SourceKind.BOOKING:
+    """Apply the rule by which the hold was settled, and which corrections keep: by who came, or by attendance."""
+    if facts.is_by_outcome(receipt.source_kind, receipt.rulings[0].cause):
         return facts.decide_booking(
             amount=receipt.amount,
             tutor_bps=receipt.tutor_bps,

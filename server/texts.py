@@ -555,12 +555,13 @@ TERMS: Final[dict[str, Entry]] = {
     "attendance_percent": Entry(
         Text(
             "Attendance",
-            "Who attends less than {value} of a lesson gets the money back; a tutor who does has not given it.",
+            "Who attends less than {value} of a lesson of a course gets the money back; a tutor who does has not given"
+            " it. A booking, or a lesson of a package, pays the tutor for having come.",
         ),
         Text(
             "Tham dự",
-            "Học viên tham dự dưới {value} buổi học được hoàn tiền; gia sư có mặt ít hơn mức đó thì buổi học coi như"
-            " không diễn ra.",
+            "Học viên tham dự dưới {value} một buổi của khóa học được hoàn tiền; gia sư có mặt ít hơn mức đó thì buổi học"
+            " coi như không diễn ra. Với buổi đặt riêng hoặc buổi trong gói, gia sư được trả vì đã có mặt.",
         ),
     ),
     "min_price": Entry(

@@ -48,9 +48,9 @@ class Cause(StrEnum):
     TUTOR_ABSENT = "tutor_absent"
     CANCELLED = "cancelled"
     OUTCOME = "outcome"
-    """Of a booking: who was there at all."""
+    """Of a booking, or a lesson of a package: who was there at all."""
     FORFEITED = "forfeited"
-    """Of a booking: the student cancelled too late, or was reported absent, and the tutor keeps the price."""
+    """Of a booking, or a lesson of a package: the student cancelled too late, or was reported absent; the tutor is paid."""
     ADMIN = "admin"
     ADJUSTMENT = "adjustment"
     """Late evidence."""
@@ -264,7 +264,7 @@ class Settlement(Base):
     facts_version: Mapped[int | None] = mapped_column(Integer)
     attended_s: Mapped[int | None]
     tutor_attended_s: Mapped[int | None]
-    """Only where it decides: of a booking."""
+    """Only where it decides: by cause `outcome`."""
     total_s: Mapped[int | None]
     threshold_percent: Mapped[int | None] = mapped_column(Integer)
     risk_until: Mapped[datetime | None]

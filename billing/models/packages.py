@@ -157,4 +157,6 @@ class PackageReturn(Base):
     lesson_id: Mapped[UUID] = mapped_column(primary_key=True)
     hold_id: Mapped[UUID] = mapped_column(ForeignKey(Hold.id), primary_key=True)
     facts_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    is_by_outcome: Mapped[bool] = mapped_column(server_default=text("false"))
+    """For the tutor was not there at all, or it was cancelled. Once it was enough that they attended too little."""
     returned_at: Mapped[datetime]

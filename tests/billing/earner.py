@@ -79,14 +79,15 @@ class Earner:
     # Earning ----------------------------------------------------------------------------------------------------
 
     async def teach(
-        self, net: int, *, kind: SourceKind = SourceKind.COURSE_SESSION, attended_s: int = PLANNED_S
+        self, net: int, *, kind: SourceKind = SourceKind.COURSE_SESSION, tutor_attended_s: int = PLANNED_S
     ) -> HoldId:
         """Settle a lesson that brings the tutor so much: at once by a course, after a week by a booking."""
         student, lesson = owner(), uuid4()
         await fund(self.sessions, student, net)
         hold = new_hold(net, lesson_id=lesson, tutor_id=self.tutor, tutor_bps=10_000, source_kind=kind)
         [hold_id] = await buy(self.sessions, student, hold)
-        await end(self.sessions, facts(lesson, {student: attended_s}, tutor_id=self.tutor), now=self.now)
+        known = facts(lesson, {student: PLANNED_S}, tutor_id=self.tutor, tutor_attended_s=tutor_attended_s)
+        await end(self.sessions, known, now=self.now)
         return hold_id
 
     async def owe(self, amount: int) -> None:

@@ -1,14 +1,29 @@
 """A tutor who sells packages, and a student who has one, each at the word of the test."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import jobs, packages, policy, settlement
-from billing.models import Hold, HoldId, OwnerId, Package, PackageOption, Review
+from billing import facts as rules, hold_views, holds, jobs, packages, policy, releases, settlement, wallet
+from billing.hold_views import HoldView
+from billing.ledger import Order
+from billing.models import (
+    Due,
+    Hold,
+    HoldId,
+    JournalKind,
+    OwnerId,
+    Package,
+    PackageOption,
+    PackageReturn,
+    Review,
+)
 from billing.policy import Changes
+from billing.releases import Release
 from tests.billing.world import NOW, PLANNED_S, Sessions, end, facts, fund, owner
 
 
@@ -94,6 +109,73 @@ class Seller:
         """Hold a lesson to its end."""
         known = facts(lesson_id, {self.student: attended_s}, tutor_id=self.tutor, ended_at=self.now, **more)
         await end(self.sessions, known, now=self.now)
+
+    async def taught_once(
+        self, lesson_id: UUID, *, attended_s: int = PLANNED_S, tutor_attended_s: int = PLANNED_S
+    ) -> None:
+        """Have held a lesson when attendance decided the slices of packages, too; one that was not given went back."""
+        known = facts(
+            lesson_id, {self.student: attended_s}, tutor_id=self.tutor, tutor_attended_s=tutor_attended_s
+        )
+        async with self.sessions.begin() as session:
+            await settlement.due(session, known, now=self.now)
+            await session.execute(delete(Due).where(Due.lesson_id == lesson_id))
+            query = select(Hold).where(Hold.lesson_id == lesson_id).with_for_update(key_share=True)
+            hold = (await session.scalars(query)).one()
+            if known.tutor_absent:
+                await holds.put_back(session, hold.source_id, lesson_id)
+                session.add(PackageReturn(lesson_id=lesson_id, hold_id=hold.id, returned_at=self.now))
+            else:
+                await self._settle_by_attendance(session, hold, attended_s)
+
+    async def _settle_by_attendance(self, session: AsyncSession, hold: Hold, attended_s: int) -> None:
+        terms = (await policy.versions(session, [hold.policy_version]))[hold.policy_version]
+        decision = rules.decide(
+            amount=hold.amount,
+            tutor_bps=hold.tutor_bps,
+            attended_s=attended_s,
+            total_s=PLANNED_S,
+            threshold_percent=terms.attendance_percent,
+            tutor_absent=False,
+            cancelled=False,
+        )
+        order = Order(
+            kind=JournalKind.SETTLEMENT,
+            scope="settle",
+            key=str(hold.lesson_id),
+            request=hold.lesson_id,
+            actor=settlement.ACTOR,
+            reason=decision.cause,
+            ref_type="lesson",
+            ref_id=hold.lesson_id or hold.id,
+            at=self.now,
+        )
+        until = releases.risk_until(terms, hold, self.now)
+        await releases.settle(
+            session, [Release(hold, decision, until)], order, reason=None, facts_version=settlement.FROZEN
+        )
+
+    async def forfeit(
+        self, package_id: UUID, lesson_id: UUID, *, actor: str | None = None, reason: str = "cannot come"
+    ) -> HoldId:
+        async with self.sessions.begin() as session:
+            return await self.forfeits(package_id, lesson_id, actor=actor, reason=reason)(session)
+
+    def forfeits(
+        self, package_id: UUID, lesson_id: UUID, *, actor: str | None = None, reason: str = "cannot come"
+    ) -> Callable[[AsyncSession], Awaitable[HoldId]]:
+        return lambda session: packages.forfeit(
+            session, package_id, lesson_id, actor=actor or f"user:{self.student}", reason=reason, now=self.now
+        )
+
+    async def pending(self) -> int:
+        """What of the tutor's earnings waits for the end of its risk window."""
+        async with self.sessions() as session:
+            return (await wallet.balances(session, self.tutor)).earnings_pending.amount
+
+    async def view(self, hold_id: UUID) -> HoldView:
+        async with self.sessions() as session:
+            return await hold_views.view(session, hold_id)
 
     async def hears_late(self, lesson_id: UUID, *, attended_s: int, **more: Any) -> settlement.Reconsidered:
         """Evidence of a lesson comes after its settlement."""

@@ -132,12 +132,14 @@ async def lived(sessions: Sessions) -> None:
         step = await shop.start(came)
         await shop.fake.pay(step.top_up.checkout_id or "")
         await shop.refresh(step.top_up.id)
-    seller, not_given = Seller(sessions), uuid4()
+    seller, not_given, forfeited = Seller(sessions), uuid4(), uuid4()
     package_id = await seller.sell()
     await seller.use(package_id)
     await seller.use(package_id, not_given)
     await seller.teach(not_given, tutor_attended_s=0)
     await seller.hears_late(not_given, attended_s=PLANNED_S)
+    await seller.use(package_id, forfeited)
+    await seller.forfeit(package_id, forfeited)
     earner = Earner(sessions)
     await earner.teach(3_000)
     await earner.teach(1_000, kind=SourceKind.BOOKING)
@@ -183,6 +185,7 @@ SAID = {
         "purchase | purchase:* | payment:* | user:* | - | purchase",
         "refund | give_back:admin:1 | payment:*:0 | admin:1 | By a call. | hold",
         "reversal | reversal:admin:test | 1 | admin:test | It was a mistake. | owner",
+        "settlement | forfeit | * | user:* | cannot come | hold",
         "settlement | payment | *:capture | system:settlement | COMPLETED | booking",
         "settlement | settle | * | system:settlement | attendance | lesson",
         "settlement | settle | * | system:settlement | outcome | lesson",

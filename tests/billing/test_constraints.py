@@ -1125,7 +1125,7 @@ async def test_an_id_of_stripe_is_known_once(sessions: Sessions, stage: Stage, n
                     await add(session, "top_up", row)
 
 
-async def test_a_booking_is_settled_by_who_came_and_nothing_else_is(sessions: Sessions, stage: Stage) -> None:
+async def test_a_booking_is_settled_by_who_came_and_a_course_is_not(sessions: Sessions, stage: Stage) -> None:
     row, fit = stage.rows["hold_settlement"], {"tutor_attended_s": 1}
     facts_less: Row = {"lesson_id": None, "facts_version": None}
     booking = stage.rows["hold"] | {"source_kind": "booking", "amount": 10_000, "tutor_bps": 3_000}
@@ -1139,9 +1139,18 @@ async def test_a_booking_is_settled_by_who_came_and_nothing_else_is(sessions: Se
             await add(session, "hold", booking)
             with pytest.raises(DBAPIError, match="CAUSE_GUARD"):
                 await add(session, "hold_settlement", row | hold | change)
-    async with sessions() as session:
-        await add(session, "hold", booking)
-        await add(session, "hold_settlement", row | {"hold_id": booking["id"], "cause": "outcome"} | fit)
+    slice_ = booking | {"source_kind": "package_slice"}
+    allowed: list[tuple[Row, Row]] = [
+        (booking, fit | {"cause": "outcome"}),
+        (slice_, fit | {"cause": "outcome"}),
+        (slice_, {"cause": "forfeited"} | facts_less),
+        # As it was settled once.
+        (slice_, {"cause": "attendance"}),
+    ]
+    for hold, change in allowed:
+        async with sessions() as session:
+            await add(session, "hold", hold)
+            await add(session, "hold_settlement", row | {"hold_id": hold["id"]} | change)
 
 
 async def test_a_captured_payment_has_a_hold(sessions: Sessions, stage: Stage) -> None:

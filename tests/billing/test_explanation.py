@@ -133,7 +133,7 @@ def test_what_decided_is_said_with_its_numbers_and_terms(
 
 @pytest.mark.parametrize("locale", LOCALES)
 def test_what_is_held_is_said_by_what_will_decide_it(locale: Locale) -> None:
-    """Of a booking that is who came; a lesson of a package that nobody takes goes by the rule of its end."""
+    """Of a booking and of a lesson of a package that is who came; one that nobody takes goes by the rule of its end."""
     refunding = msgspec.structs.replace(TERMS, package_expiry=PackageExpiry.REFUND)
     of_package: dict[str, Any] = {"source_kind": SourceKind.PACKAGE_SLICE}
     course = explain(hold(None, source_kind=SourceKind.COURSE_SLICE), locale)
@@ -143,8 +143,11 @@ def test_what_is_held_is_said_by_what_will_decide_it(locale: Locale) -> None:
     refunded = explain(hold(None, lesson_id=None, policy=refunding, **of_package), locale)
 
     unused = {rule: TEXTS[locale][f"unused_{rule}"] for rule in ("release", "refund")}
-    assert "%" not in booking
-    assert all("20 %" in said for said in (course, taken))
+    assert "20 %" in course
+    assert all("%" not in said for said in (booking, taken))
+    came = {"en": "whether or not the student does", "vi": "dù học viên có đến hay không"}[locale]
+    assert all(came in said for said in (booking, taken))
+    assert {"en": "back to its package", "vi": "trả lại vào gói"}[locale] in taken
     assert (unused["release"] in taken, unused["refund"] in refunded) == (True, True)
     assert released == refunded.replace(unused["refund"], unused["release"])
     assert "%" not in released
@@ -161,8 +164,21 @@ def test_what_is_held_is_said_by_what_will_decide_it(locale: Locale) -> None:
         (hold("outcome", attended(0)), "Had the tutor not come"),
         (hold("outcome", attended(900, 0)), "Had the tutor come"),
         (hold("expired"), "Had it been taken in time"),
+        (hold("forfeited"), "everything would have gone back to them"),
+        (hold("forfeited", source_kind=SourceKind.PACKAGE_SLICE), "it would have gone back to its package"),
     ],
-    ids=["released", "missed", "tutor_absent", "cancelled", "admin", "outcome", "no tutor", "expired"],
+    ids=[
+        "released",
+        "missed",
+        "tutor_absent",
+        "cancelled",
+        "admin",
+        "outcome",
+        "no tutor",
+        "expired",
+        "forfeited",
+        "forfeited of a package",
+    ],
 )
 def test_what_would_have_changed_it_is_said(view: HoldView, changed: str) -> None:
     assert changed in explain(view)
@@ -214,6 +230,22 @@ def test_a_lesson_that_was_ended_early_says_what_counted(locale: Locale) -> None
     said = explain(hold("attendance", attended(4_000, 4_000, total_s=4_000)), locale)
 
     assert {"en": "against 1:06:40 instead of 1:30:00", "vi": "trên 1:06:40 thay vì 1:30:00"}[locale] in said
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_evidence_of_who_came_names_no_threshold(locale: Locale) -> None:
+    change = later("adjustment", attended(4_800, 1))
+    settled = [hold("attendance", attended(900)), hold("outcome", attended(900, 0))]
+
+    by_attendance, by_outcome = (
+        explain(msgspec.structs.replace(one, adjustments=(change,)), locale).removeprefix(
+            explain(one, locale)
+        )
+        for one in settled
+    )
+
+    assert ("20 %" in by_attendance, "%" in by_outcome) == (True, False)
+    assert all(fact in by_outcome for fact in ("1:20:00", "1:30:00", "0:01"))
 
 
 @pytest.mark.parametrize("locale", LOCALES)

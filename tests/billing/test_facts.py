@@ -5,8 +5,18 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from billing.facts import Decision, Interval, decide, decide_booking, percent, required_s, seconds
-from billing.models import Cause
+from billing.facts import (
+    Decision,
+    Interval,
+    decide,
+    decide_booking,
+    is_by_outcome,
+    paid,
+    percent,
+    required_s,
+    seconds,
+)
+from billing.models import Cause, SourceKind
 from tests.billing.world import NOW, facts
 
 
@@ -45,6 +55,23 @@ def test_a_decision_keeps_what_was_measured() -> None:
     paid = {"to_tutor": 3_000, "to_platform": 7_000, "to_student": 0}
     assert judged(1_080) == Decision(cause=Cause.ATTENDANCE, **paid, **measured)
     assert booking == Decision(cause=Cause.OUTCOME, tutor_attended_s=1, **paid, **measured)
+
+
+def test_who_came_decides_lessons_of_one_student_but_for_what_attendance_settled() -> None:
+    """Attendance decided lessons of packages once, and a booking never."""
+    ways = [(kind, cause) for kind in SourceKind for cause in (None, *Cause) if is_by_outcome(kind, cause)]
+
+    by_attendance = (Cause.ATTENDANCE, Cause.TUTOR_ABSENT)
+    assert ways == [
+        *((SourceKind.BOOKING, cause) for cause in (None, *Cause)),
+        *((SourceKind.PACKAGE_SLICE, cause) for cause in (None, *Cause) if cause not in by_attendance),
+    ]
+
+
+def test_what_is_paid_without_a_lesson_is_divided_whole() -> None:
+    assert paid(3_333, 3_000, Cause.EXPIRED) == Decision(
+        cause=Cause.EXPIRED, to_tutor=999, to_platform=2_334, to_student=0
+    )
 
 
 @given(

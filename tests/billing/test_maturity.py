@@ -77,7 +77,7 @@ async def test_a_share_matures_once(earner: Earner) -> None:
 
 
 async def test_a_refunded_hold_matures_to_nothing(earner: Earner) -> None:
-    await earner.teach(10_000, kind=SourceKind.PACKAGE_SLICE, attended_s=0)
+    await earner.teach(10_000, kind=SourceKind.PACKAGE_SLICE, tutor_attended_s=0)
     earner.passes(RISK)
 
     await earner.run(maturity.JOB)
@@ -207,7 +207,7 @@ async def test_late_evidence_adjusts_what_is_at_risk_and_nothing_that_matured(ea
     for matured in (False, True):
         hold_id = await earner.teach(1_000, kind=SourceKind.PACKAGE_SLICE)
         lesson, student = await earner.lesson_of(hold_id)
-        late = facts(lesson, {student: 0}, tutor_id=earner.tutor, tutor_attended_s=PLANNED_S)
+        late = facts(lesson, {student: PLANNED_S}, tutor_id=earner.tutor, tutor_attended_s=0)
         # By its own clock the adjuster is in time; the window's end was faster.
         in_time = earner.now + RISK - SECOND
         if matured:

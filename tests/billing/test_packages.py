@@ -185,17 +185,17 @@ async def test_late_evidence_that_a_lesson_which_went_back_was_given_is_for_peop
 
     given = await seller.hears_late(lesson, attended_s=PLANNED_S)
     await seller.use(package_id, again)
-    await seller.teach(again, attended_s=0)
+    await seller.teach(again)
     seller.now = NOW + 8 * DAY
-    other = await seller.hears_late(again, attended_s=PLANNED_S)
+    other = await seller.hears_late(again, attended_s=PLANNED_S, tutor_attended_s=0)
     both = await seller.in_review()
     sound = await violations(seller.sessions)
-    not_given = await seller.hears_late(lesson, attended_s=PLANNED_S, tutor_attended_s=1)
+    not_given = await seller.hears_late(lesson, attended_s=1, tutor_attended_s=0)
 
     assert given == other == settlement.Reconsidered(to_review=(hold_id,))
-    assert both == {(hold_id, lesson, 0), (hold_id, again, 0)}
+    assert both == {(hold_id, lesson, 0), (hold_id, again, 10_001)}
     assert not_given == settlement.Reconsidered()
-    assert await seller.in_review() == {(hold_id, again, 0)}
+    assert await seller.in_review() == {(hold_id, again, 10_001)}
     assert sound == await violations(seller.sessions) == []
 
 
@@ -509,7 +509,7 @@ async def test_what_nobody_took_is_paid_out_by_the_split_and_waits_like_a_lesson
     assert await balance(seller.sessions, seller.student) == 0
     assert await violations(seller.sessions) == []
     # The one that was taken goes its own way.
-    await seller.teach(lesson, attended_s=0)
+    await seller.teach(lesson, tutor_attended_s=0)
     assert await balance(seller.sessions, seller.student) == 333
     assert await violations(seller.sessions) == []
 

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from billing import back_test, holds, policy, settlement
 from billing.back_test import Report
+from billing.facts import is_by_outcome
 from billing.models import Cause, FactsRow, Hold, OwnerId, PackageExpiry, PresenceRow, Settlement, SourceKind
 from billing.money import split
 from billing.policy import REFERRAL, TIER, TIERED, Policy, Tier
@@ -74,6 +75,7 @@ async def lived(sessions: Sessions, chance: random.Random) -> None:
                     (SourceKind.COURSE_SESSION, "platform"),
                     (SourceKind.COURSE_SESSION, REFERRAL),
                     (SourceKind.BOOKING, TIER),
+                    (SourceKind.PACKAGE_SLICE, TIER),
                 ]
             )
             amount = chance.choice([1, 99, 3_333, 60_000])
@@ -128,6 +130,7 @@ async def by_hand(sessions: Sessions, candidate: Policy) -> Mapping[UUID, tuple[
             decision = settlement.judge(
                 judged,
                 candidate.attendance_percent,
+                by_outcome=is_by_outcome(SourceKind(hold.source_kind), Cause(settled.cause)),
                 attended_s=presence.attended_s if presence else 0,
                 tutor_attended_s=known.tutor_attended_s,
                 total_s=known.total_s,
@@ -224,6 +227,28 @@ async def test_lessons_of_packages_that_nobody_took_go_where_the_other_terms_say
     assert (report.was.to_tutors, report.would_be.to_tutors) == (usd(800), usd(0))
     assert report.would_be.to_students == usd(1_000)
     assert split(500, 8_000) == (400, 100)
+
+
+async def test_lessons_of_packages_are_judged_again_by_the_rule_that_settled_them(sessions: Sessions) -> None:
+    """Attendance is measured anew; who came stays, corrected or not."""
+    seller = Seller(sessions)
+    seller.now = at = NOW + 100 * DAY
+    package_id, once, missed, corrected, late = await seller.sell(price=50_000), *(uuid4() for _ in range(4))
+    for lesson_id in (once, missed, corrected, late):
+        await seller.use(package_id, lesson_id)
+    await seller.taught_once(once, attended_s=PLANNED_S // 4)
+    await seller.teach(missed, attended_s=0, tutor_attended_s=1)
+    await seller.teach(corrected)
+    await seller.hears_late(corrected, attended_s=PLANNED_S, tutor_attended_s=0)
+    await seller.hears_late(corrected, attended_s=0, tutor_attended_s=1)
+    await seller.forfeit(package_id, late)
+
+    own = await run(sessions, terms(), at=at)
+    report = await run(sessions, terms(attendance_percent=50), at=at)
+
+    assert (own.holds, own.changed, own.was.to_tutors) == (4, 0, usd(4 * 8_000))
+    assert (report.changed, report.would_be.refunded) == (1, 1)
+    assert report.would_be.to_tutors == usd(3 * 8_000)
 
 
 async def test_only_the_period_counts(sessions: Sessions) -> None:

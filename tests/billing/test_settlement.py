@@ -36,7 +36,7 @@ from tests.billing.world import (
 
 LATER = NOW + timedelta(days=1)
 
-# Slices have a risk window and are judged by attendance; these belong to no package.
+# Slices have a risk window; these belong to no package, so what was not given goes back to the wallet.
 NO_PACKAGE = ["slice_has_package"]
 
 
@@ -384,13 +384,13 @@ async def test_a_closed_review_stays_closed_until_the_evidence_says_something_el
 async def test_late_evidence_within_the_risk_window_adjusts_by_itself(sessions: Sessions) -> None:
     lesson, tutor = uuid4(), owner()
     student, hold_id = await sold(sessions, lesson, tutor_id=tutor, source_kind=SourceKind.PACKAGE_SLICE)
-    await end(sessions, facts(lesson, {student: 900}))
+    await end(sessions, facts(lesson, {student: 900}, tutor_attended_s=0))
 
-    forth = await reconsider(sessions, facts(lesson, {student: 4_800}))
+    forth = await reconsider(sessions, facts(lesson, {student: 900}, tutor_attended_s=1))
     paid = await balance(sessions, student)
-    back = await reconsider(sessions, facts(lesson, {student: 901}))
+    back = await reconsider(sessions, facts(lesson, {student: 901}, tutor_attended_s=0))
     returned = await balance(sessions, student)
-    again = await reconsider(sessions, facts(lesson, {student: 4_801}))
+    again = await reconsider(sessions, facts(lesson, {student: 901}, tutor_attended_s=1))
 
     assert forth.adjusted == back.adjusted == again.adjusted == (hold_id,)
     assert (paid, returned, await balance(sessions, student)) == (0, 10_000, 0)
@@ -419,7 +419,7 @@ async def test_earnings_of_a_package_are_pending_during_the_risk_window(sessions
 async def test_money_that_was_spent_meanwhile_is_for_people(sessions: Sessions) -> None:
     lesson = uuid4()
     student, hold_id = await sold(sessions, lesson, source_kind=SourceKind.PACKAGE_SLICE)
-    await end(sessions, facts(lesson, {student: 900}))
+    await end(sessions, facts(lesson, {student: 900}, tutor_attended_s=0))
     await buy(sessions, student, new_hold(1, lesson_id=uuid4()))
 
     answer = await reconsider(sessions, facts(lesson, {student: 4_800}))
@@ -432,7 +432,7 @@ async def test_money_that_was_spent_meanwhile_is_for_people(sessions: Sessions) 
 async def test_the_risk_window_ends(sessions: Sessions) -> None:
     lesson = uuid4()
     student, hold_id = await sold(sessions, lesson, source_kind=SourceKind.PACKAGE_SLICE)
-    await end(sessions, facts(lesson, {student: 900}))
+    await end(sessions, facts(lesson, {student: 900}, tutor_attended_s=0))
 
     answer = await reconsider(sessions, facts(lesson, {student: 4_800}), days=7)
 

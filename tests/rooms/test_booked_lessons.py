@@ -18,7 +18,7 @@ from rooms import messages as m, receipts
 from rooms.messages import Identity
 from tests.billing.booker import PRICE, WORDS, Booker
 from tests.billing.seller import Seller
-from tests.billing.world import Sessions, fund, usd, violations
+from tests.billing.world import Sessions, balance, fund, usd, violations
 from tests.rooms.kit import ANN, HOST, MINUTE, T0, Clock, create, lesson, registry, socket
 
 STARTS = T0 + 60 * MINUTE
@@ -72,6 +72,12 @@ async def proven(sessions: Sessions, hold_id: HoldId) -> tuple[list[tuple[Cause,
     with pytest.raises(receipts.ReceiptError):
         receipts.verify(file[:middle] + bytes([file[middle] ^ 1]) + file[middle + 1 :])
     return [(one.cause, one.to_tutor, one.to_platform, one.to_student) for one in rulings], explain(view)
+
+
+def sells(sessions: Sessions) -> Seller:
+    seller = Seller(sessions)
+    seller.student, seller.tutor, seller.now = STUDENT, TUTOR, T0
+    return seller
 
 
 async def dispute(booker: Booker, payment_id: UUID) -> Dispute:
@@ -164,8 +170,7 @@ async def test_package_of_five_of_which_one_is_used_gives_the_rest_back(
     sessions: Sessions, clock: Clock
 ) -> None:
     """Story 11."""
-    seller = Seller(sessions)
-    seller.student, seller.tutor, seller.now = STUDENT, TUTOR, T0
+    seller = sells(sessions)
     package_id = await seller.sell(lessons=5, price=10_001)
     room_id = await create(sessions, lesson(), clock)
     used = await seller.use(package_id, room_id)
@@ -179,8 +184,57 @@ async def test_package_of_five_of_which_one_is_used_gives_the_rest_back(
     assert slices[0] == used
     proofs = [await proven(sessions, hold_id) for hold_id in slices]
     assert [rulings for rulings, _ in proofs] == [
-        [(Cause.ATTENDANCE, 1_600, 400, 0)],
+        [(Cause.OUTCOME, 1_600, 400, 0)],
         *[[(Cause.CANCELLED, 0, 0, amount)] for amount in (2_000, 2_000, 2_000, 2_001)],
     ]
-    assert "The student attended" in proofs[0][1]
+    assert "Both came" in proofs[0][1]
+    assert await violations(sessions) == []
+
+
+async def test_student_who_does_not_come_pays_with_the_lesson_of_their_package(
+    sessions: Sessions, clock: Clock
+) -> None:
+    """Story 9, paid from a package: who stays away gets no money back."""
+    seller = sells(sessions)
+    package_id, room_id = await seller.sell(lessons=1, price=PRICE), await create(sessions, lesson(), clock)
+    hold_id = await seller.use(package_id, room_id)
+
+    await give_lesson(sessions, clock, room_id, HOST)
+
+    rulings, words = await proven(sessions, hold_id)
+    assert rulings == [(Cause.OUTCOME, 8_000, 2_000, 0)]
+    assert "the student did not come. So it was: 80.00 USD to the tutor" in words
+    assert await seller.counts(package_id) == ("exhausted", 1, 1, 0)
+    assert (await seller.pending(), await balance(sessions, STUDENT)) == (8_000, 0)
+    assert await violations(sessions) == []
+
+
+async def test_lesson_to_which_no_tutor_comes_is_back_in_its_package(
+    sessions: Sessions, clock: Clock
+) -> None:
+    seller = sells(sessions)
+    package_id, room_id = await seller.sell(lessons=1, price=PRICE), await create(sessions, lesson(), clock)
+    hold_id = await seller.use(package_id, room_id)
+
+    await give_lesson(sessions, clock, room_id, ANN)
+
+    assert await seller.counts(package_id) == ("active", 1, 0, 1)
+    assert (await seller.view(hold_id)).lesson_id is None
+    assert (await seller.pending(), await balance(sessions, STUDENT)) == (0, 0)
+    assert await violations(sessions) == []
+
+
+async def test_lesson_of_a_package_that_is_cancelled_too_late_is_proven_without_evidence(
+    sessions: Sessions, clock: Clock
+) -> None:
+    seller = sells(sessions)
+    package_id, room_id = await seller.sell(lessons=1, price=PRICE), await create(sessions, lesson(), clock)
+    hold_id = await seller.use(package_id, room_id)
+
+    await seller.forfeit(package_id, room_id)
+    await give_lesson(sessions, clock, room_id)
+
+    rulings, words = await proven(sessions, hold_id)
+    assert rulings == [(Cause.FORFEITED, 8_000, 2_000, 0)]
+    assert "The student cancelled the lesson too late" in words
     assert await violations(sessions) == []

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import msgspec
@@ -11,13 +12,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import holds
-from billing.models import Cause, OwnerId, SourceKind
+from billing.models import Cause, Hold, OwnerId, SourceKind
 from billing.policy import Changes
 from rooms import finish, journal, messages as m, receipts
 from rooms.errors import NotSettledError
 from rooms.messages import Identity
 from rooms.receipts import Receipt, ReceiptError, Ruling
-from tests.billing.seller import enact
+from tests.billing.seller import Seller, enact
 from tests.billing.world import NOW, buy, fund, new_hold, violations
 from tests.rooms.kit import ANN, BEN, HOST, MINUTE, T0, Clock, create, lesson, registry, socket
 
@@ -43,13 +44,14 @@ class Settled(msgspec.Struct, frozen=True):
 
 @pytest.fixture
 async def settled(sessions: Sessions, clock: Clock) -> AsyncIterator[Settled]:
+    terms = await enact(sessions, Changes(course_risk_days=7), at=T0)
     room_id = await create(sessions, lesson(evidence="socket"), clock)
     bought = {}
     for who in (ANN, BEN):
         student = OwnerId(UUID(who))
         await fund(sessions, student, PRICE)
         wanted = new_hold(
-            PRICE, lesson_id=room_id, tutor_id=OwnerId(UUID(HOST)), source_kind=SourceKind.PACKAGE_SLICE
+            PRICE, lesson_id=room_id, tutor_id=OwnerId(UUID(HOST)), policy_version=terms.version
         )
         [bought[who]] = await buy(sessions, student, wanted)
     async with registry(sessions, clock) as rooms:
@@ -239,6 +241,65 @@ async def test_what_was_given_back_by_hand_is_proven_by_its_division(sessions: S
     proven = receipts.verify(written(await receipt_of(sessions, hold_id)))
 
     assert (proven.newest.to_student, proven.newest.measured, proven.receipt.window) == (PRICE, None, None)
+
+
+async def test_a_lesson_of_a_package_is_proven_by_the_rule_that_settled_it(
+    sessions: Sessions, clock: Clock
+) -> None:
+    """Who came decides it now; what attendance decided once, and its corrections, are proven by attendance."""
+    seller = Seller(sessions)
+    seller.student, seller.tutor = OwnerId(UUID(ANN)), OwnerId(UUID(HOST))
+    package_id = await seller.sell(lessons=1, price=PRICE)
+    hold_id = await seller.use(package_id, await create(sessions, lesson(evidence="socket"), clock))
+    await give(sessions, clock, hold_id, ann_for=5 * MINUTE)
+    good = await receipt_of(sessions, hold_id)
+    [ruling] = good.rulings
+    assert ruling.measured is not None
+    refund = {"to_tutor": 0, "to_platform": 0, "to_student": PRICE}
+    missed = changed(ruling, cause=Cause.ATTENDANCE, **refund)
+    corrected = changed(ruling, number=1, cause=Cause.ADJUSTMENT)
+    lies: dict[str, list[tuple[Ruling, ...]]] = {
+        "the division": [
+            (changed(ruling, **refund),),
+            (changed(missed, to_tutor=2_666, to_platform=667, to_student=0),),
+            (missed, corrected),
+            (ruling, changed(corrected, **refund)),
+        ],
+        "the cause": [(changed(missed, cause=Cause.TUTOR_ABSENT),)],
+    }
+
+    proven = receipts.verify(written(good))
+
+    assert (proven.newest.cause, proven.newest.to_tutor, proven.newest.to_student) == (
+        Cause.OUTCOME,
+        2_666,
+        0,
+    )
+    for once in ((missed,), (missed, changed(corrected, **refund))):
+        receipts.verify(written(msgspec.structs.replace(good, rulings=once)))
+    for why, forgeries in lies.items():
+        for rulings in forgeries:
+            with pytest.raises(ReceiptError, match=why):
+                receipts.verify(written(msgspec.structs.replace(good, rulings=rulings)))
+    booking = msgspec.structs.replace(good, source_kind=SourceKind.BOOKING, rulings=(missed,))
+    with pytest.raises(ReceiptError, match="the cause"):
+        receipts.verify(written(booking))
+
+
+async def give(sessions: Sessions, clock: Clock, hold_id: UUID, *, ann_for: timedelta) -> None:
+    """Hold the hour of a hold's lesson, with the tutor in it and Ann for some time."""
+    async with sessions() as session:
+        room_id = (await session.get_one(Hold, hold_id)).lesson_id
+    assert room_id is not None
+    async with registry(sessions, clock) as rooms:
+        for who in (HOST, ANN):
+            await rooms.ask(room_id, join(who))
+        clock.move_to(STARTS + ann_for)
+        await rooms.ask(room_id, m.Leave(ANN))
+        clock.move_to(STARTS + 60 * MINUTE)
+        await rooms.ask(room_id, m.EndLesson(HOST))
+        await rooms.run_due(STARTS + 62 * MINUTE)
+        await rooms._quiet(rooms._actors[room_id])
 
 
 async def test_the_tutor_is_measured_by_the_terms_of_the_sale(sessions: Sessions, clock: Clock) -> None:

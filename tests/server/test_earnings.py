@@ -206,7 +206,7 @@ async def test_earnings_are_shown_by_the_tutors_own_calendar(payday: Payday) -> 
     # Late in the evening in London is the next day in Hanoi.
     earner.now = datetime(2026, 3, 31, 20, 0, tzinfo=UTC)
     await earner.teach(1_000, kind=SourceKind.BOOKING)
-    await earner.teach(500, attended_s=0)
+    await earner.teach(500, tutor_attended_s=0)
     async with payday.stage.parts.sessions.begin() as session:
         await session.execute(text("update users set timezone = 'Asia/Ho_Chi_Minh'"))
 

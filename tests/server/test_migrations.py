@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 from alembic import command
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing.models import (
     ATTEMPT_ARROWS,
@@ -21,6 +23,8 @@ from billing.models import (
 from server import db, embedded, migrate
 from server.features.bookings.rules import ARROWS as BOOKING_ARROWS
 from server.features.courses import rules
+from tests.billing.seller import Seller
+from tests.billing.world import violations
 
 
 async def test_models_and_migrations_say_the_same(database_url: str) -> None:
@@ -100,6 +104,44 @@ async def test_terms_that_were_replaced_are_not_brought_into_force_by_a_way_back
 
     await _execute(database_url, "update policy set replaces_planned = false")
     await _execute(database_url, "alter table policy enable trigger all")
+
+
+async def test_lessons_of_packages_that_attendance_settled_stay_and_others_bar_the_way_back(
+    database_url: str, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    """What was settled and put back before is sound and explained as before; an older rule never judges what is newer."""
+    config, seller = migrate.alembic_config(database_url), Seller(sessions)
+    await asyncio.to_thread(command.upgrade, config, "head")
+    went_back, paid, given = uuid4(), uuid4(), uuid4()
+    package_id = await seller.sell()
+    for lesson in (went_back, paid, given):
+        await seller.use(package_id, lesson)
+    await seller.taught_once(paid, attended_s=0)
+    await seller.taught_once(went_back, tutor_attended_s=1)
+    await asyncio.to_thread(command.downgrade, config, "0027")
+    await asyncio.to_thread(command.upgrade, config, "head")
+    sound = await violations(sessions)
+    await seller.teach(given, attended_s=0)
+
+    with pytest.raises(RuntimeError, match="settled by who came"):
+        await asyncio.to_thread(command.downgrade, config, "0027")
+
+    rows = await _fetch(database_url, "select cause, to_student from hold_settlement order by to_student")
+    assert rows == [("outcome", 0), ("attendance", 2_000)]
+    assert await _fetch(database_url, "select is_by_outcome from package_return") == [(False,)]
+    assert sound == await violations(sessions) == []
+
+
+async def test_a_lesson_of_a_package_that_went_back_as_none_came_bars_the_way_back(
+    database_url: str, sessions: async_sessionmaker[AsyncSession]
+) -> None:
+    config, seller, lesson = migrate.alembic_config(database_url), Seller(sessions), uuid4()
+    await asyncio.to_thread(command.upgrade, config, "head")
+    await seller.use(await seller.sell(), lesson)
+    await seller.teach(lesson, tutor_attended_s=0)
+
+    with pytest.raises(RuntimeError, match="settled by who came"):
+        await asyncio.to_thread(command.downgrade, config, "0027")
 
 
 async def _execute(url: str, statement: str) -> None:

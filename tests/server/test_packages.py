@@ -11,7 +11,7 @@ from billing import packages
 from billing.models import OwnerId
 from server import jobs
 from server.audit import AuditEntry
-from server.context import Role
+from server.context import Principal, Role
 from server.features.packages import handlers
 from server.job import Once
 from tests.billing.world import end, facts
@@ -279,7 +279,8 @@ async def test_an_administrator_gives_a_lesson_back_that_was_taken_and_the_other
     assert await school.violations() == []
 
 
-async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
+async def sold(stage: Stage) -> tuple[Principal, Principal, Body]:
+    """Have a package of one lesson sold; return its tutor, its student, and the package."""
     [tutor] = await stage.people(1, Role.TUTOR)
     [admin] = await stage.people(1, Role.ADMIN)
     [student] = await stage.people(1)
@@ -289,6 +290,34 @@ async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
     offered = await stage.do("package_option.create", tutor, **OPTION | {"sessions": 1})
     quote = await stage.do("package.quote", student, option_id=offered["id"])
     package = await stage.do("package.buy", student, option_id=offered["id"], terms=quote["terms"])
+    return tutor, student, package
+
+
+async def test_the_tutor_is_told_of_a_lesson_that_is_cancelled_too_late(stage: Stage) -> None:
+    tutor, student, package = await sold(stage)
+    lesson, now = uuid4(), stage.parts.clock.now()
+    async with stage.parts.sessions.begin() as session:
+        await packages.use(session, UUID(package["id"]), lesson, opened_at=now, now=now)
+        hold_id = await packages.forfeit(
+            session, UUID(package["id"]), lesson, actor=f"user:{student.user_id}", reason="I am ill.", now=now
+        )
+    await stage.relay.flush()
+
+    notices = (await stage.do("notification.list", tutor))["items"]
+    shown = await stage.do("hold.get", student, hold_id=hold_id)
+
+    assert sorted(one["type"] for one in notices) == ["new_package_purchase", "payment_received"]
+    assert (shown["status"], shown["cause"], shown["settled_by"], shown["reason"]) == (
+        "released",
+        "forfeited",
+        "student",
+        "I am ill.",
+    )
+    assert (await stage.do("package.get", student, package_id=package["id"]))["status"] == "exhausted"
+
+
+async def test_both_are_told_of_a_package_and_of_its_end(stage: Stage) -> None:
+    tutor, student, package = await sold(stage)
 
     # What is told at one moment is listed in any order.
     stage.parts.clock.pin(START + timedelta(hours=1))

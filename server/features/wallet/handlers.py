@@ -251,7 +251,7 @@ async def _refund_released(ctx: Context, hold: HoldView, asked: Money | None, re
 async def release_hold(ctx: Context, command: ReleaseHold) -> HoldRelease:
     """Pay out what is held for a session that has begun, or a part of it, by the split (B-12, C-04); both are told.
 
-    Bookings end by their payment, lessons of packages by their attendance.
+    Bookings end by their payment, lessons of packages by who came.
 
     Raises:
         HoldNotFoundError: There is no such hold.

@@ -71,7 +71,7 @@ DONE, FAILED, INTERRUPTED = 0, 1, 3
 SEATS = 3
 EARNED, SENT, RETURNED, SPENT = 10_000, 5_000, 3_000, 1_000
 # Of who has earned nothing yet, by the first terms.
-PACKAGE_LESSONS, PACKAGE_BPS = 3, 8_000
+PACKAGE_LESSONS, PACKAGE_BPS = 4, 8_000
 
 
 def live(plan: Plan) -> None:
@@ -197,10 +197,10 @@ def _missing(pupils: Sequence[OwnerId], lesson: int) -> OwnerId:
 
 
 async def package(life: Life) -> None:
-    """Of three lessons the tutor misses the first, which goes back and is given later; the rest is given back."""
+    """Of four lessons the tutor misses the first, which goes back and is given later; another is cancelled too late."""
     plan, sessions, now = life.plan, life.sessions, START
     student, bought = name(plan, "student"), name(plan, "package")
-    missed, given = name(plan, "missed"), name(plan, "given")
+    missed, given, late = name(plan, "missed"), name(plan, "given"), name(plan, "late")
     await life.fund(PACKAGE_LESSONS * PRICE, student)
     await _buy_package(life, student, bought)
     await _use(life, bought, missed)
@@ -212,21 +212,27 @@ async def package(life: Life) -> None:
     await _use(life, bought, given)
     await life.end(facts(given, life.tutor, {student: PLANNED_S}))
     await life.settle(given)
+    async with sessions.begin() as session:
+        # As a booking does that is cancelled already, whose lesson was taken in its own transaction.
+        if await session.scalar(select(Hold.id).where(Hold.lesson_id == late)) is None:
+            await packages.use(session, bought, late, opened_at=now, now=now)
+    async with sessions.begin() as session:
+        await packages.forfeit(session, bought, late, actor=f"user:{student}", reason="cannot come", now=now)
     with contextlib.suppress(PackageOverError):
         async with sessions.begin() as session:
             await packages.refund_rest(
                 session, bought, actor=f"user:{student}", reason="cannot come", now=now
             )
     async with sessions() as session:
-        taught = (await session.scalars(select(Hold.id).where(Hold.lesson_id == given))).one()
-    await life.mature([taught])
+        paid = (await session.scalars(select(Hold.id).where(Hold.lesson_id.in_((given, late))))).all()
+    await life.mature(paid)
 
 
 async def _buy_package(life: Life, student: OwnerId, package_id: UUID) -> None:
     option = PackageOption(
         id=name(life.plan, "option"),
         tutor_id=life.tutor,
-        title="Three lessons",
+        title="Four lessons",
         description="",
         minutes=90,
         sessions=PACKAGE_LESSONS,
@@ -394,8 +400,8 @@ def outcome(plan: Plan) -> dict[tuple[str, UUID], int]:
         case "package":
             tutor, _ = split(PRICE, PACKAGE_BPS)
             return {
-                ("wallet", name(plan, "student")): (PACKAGE_LESSONS - 1) * PRICE,
-                ("earnings", name(plan, "tutor")): tutor,
+                ("wallet", name(plan, "student")): (PACKAGE_LESSONS - 2) * PRICE,
+                ("earnings", name(plan, "tutor")): 2 * tutor,
                 ("earnings_pending", name(plan, "tutor")): 0,
             }
         case "paying":

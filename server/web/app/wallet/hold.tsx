@@ -73,7 +73,7 @@ function Explained({ hold, room }: { hold: HoldDetail; room: Snapshot | null }) 
           <AttendancePanel roomId={room.id} />
         </div>
       )}
-      {attendance !== null && <Presence attendance={attendance} room={room} />}
+      {attendance !== null && <Presence attendance={attendance} room={room} isMeasured={hold.cause !== "outcome"} />}
       <Division hold={hold} tutor={last.tutor_share} platform={last.platform_share} student={last.refunded} />
       {hold.adjustments.length > 0 && (
         <section class="card stack">
@@ -106,12 +106,12 @@ function Line({ name, value }: { name: string; value: string }) {
   );
 }
 
-function Presence({ attendance, room }: { attendance: Attendance; room: Snapshot | null }) {
+function Presence({ attendance, room, isMeasured }: { attendance: Attendance; room: Snapshot | null; isMeasured: boolean }) {
   const { intervals, tutor_attended_s, tutor_required_s } = attendance;
   return (
     <section class="card stack" aria-labelledby="presence">
       <h2 id="presence">{t().presence}</h2>
-      <Timeline attendance={attendance} startsAt={room?.starts_at ?? null} endsAt={room?.ends_at ?? null} />
+      <Timeline attendance={attendance} startsAt={room?.starts_at ?? null} endsAt={room?.ends_at ?? null} isMeasured={isMeasured} />
       {intervals.length === 0 ? (
         <p class="soft">{t().never}</p>
       ) : (
@@ -137,7 +137,7 @@ function Presence({ attendance, room }: { attendance: Attendance; room: Snapshot
           </table>
         </details>
       )}
-      <p class="soft">{t().tutorThere(clock(tutor_attended_s), clock(tutor_required_s))}</p>
+      <p class="soft">{t().tutorThere(clock(tutor_attended_s), isMeasured ? clock(tutor_required_s) : null)}</p>
     </section>
   );
 }
