@@ -137,7 +137,7 @@ async def due(session: AsyncSession, facts: LessonFacts, *, now: datetime) -> bo
     await ledger.lock_lessons(session, [facts.lesson_id], shared=False)
     if await _newest(session, facts.lesson_id) is not None:
         return False
-    await _write_facts(session, facts, FROZEN, now)
+    await _write_facts(session, facts, FROZEN, now, is_by_hold=True)
     await session.execute(insert(Due).values(lesson_id=facts.lesson_id, due_at=now))
     crashpoint("due.written")
     return True
@@ -191,7 +191,8 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
 
     No hold changes. A different outcome within the risk window is an adjustment, a journal of its own; outside of
     it, where the money is gone, or where the lesson went back to its package, the hold is noted for review. What an
-    admin decided or a cancellation gave back stays.
+    admin decided or a cancellation gave back stays. The tutor is measured as when the lesson was frozen: by the terms of
+    each sale, or, where a process of once froze it, by the one threshold that decided then.
 
     Raises:
         LessonNotSettledError: The lesson's holds wait for their settlement, or it never ended.
@@ -201,17 +202,19 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     waiting = await session.scalar(select(Due.lesson_id).where(Due.lesson_id == facts.lesson_id))
     if newest is None or waiting is not None:
         raise LessonNotSettledError(facts.lesson_id)
-    if newest.digest == facts.digest:
+    frozen = await session.get_one(FactsRow, (facts.lesson_id, FROZEN))
+    # A process of once may have heard of the same by another rule.
+    if (newest.digest, newest.is_by_hold) == (facts.digest, frozen.is_by_hold):
         return Reconsidered()
     version = newest.version + 1
-    await _write_facts(session, facts, version, now)
+    told = await _write_facts(session, facts, version, now, is_by_hold=frozen.is_by_hold)
     attended = _attended(facts)
     adjusted: list[HoldId] = []
     to_review: list[HoldId] = []
     booked = {payment.hold_id: payment for payment in await payment_moves.of_lesson(session, facts.lesson_id)}
     for hold, latest in await _settled_holds(session, facts.lesson_id):
         assert latest.threshold_percent is not None, "facts decided it, so it has a threshold"
-        decision = _judged(hold, latest.threshold_percent, facts, attended)
+        decision = _judged(hold, latest.threshold_percent, told, attended)
         payment = booked.get(hold.id)
         if decision.to_student == latest.to_student:
             await reviews.forget(session, hold, facts.lesson_id)
@@ -232,7 +235,7 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     returned = await packages.returned(session, facts.lesson_id)
     terms = await policy.versions(session, {hold.policy_version for hold in returned})
     for hold in returned:
-        decision = _judged(hold, terms[hold.policy_version].attendance_percent, facts, attended)
+        decision = _judged(hold, terms[hold.policy_version].attendance_percent, told, attended)
         if decision.to_student == hold.amount:
             await reviews.forget(session, hold, facts.lesson_id)
         else:
@@ -461,10 +464,13 @@ async def _newest(session: AsyncSession, lesson_id: UUID) -> FactsRow | None:
     )
 
 
-async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, now: datetime) -> None:
+async def _write_facts(
+    session: AsyncSession, facts: LessonFacts, version: int, now: datetime, *, is_by_hold: bool
+) -> FactsRow:
     terms = await policy.current(session, facts.ended_at)
-    await session.execute(
-        insert(FactsRow).values(
+    told = await session.scalars(
+        insert(FactsRow)
+        .values(
             lesson_id=facts.lesson_id,
             version=version,
             tutor_id=facts.tutor_id,
@@ -476,12 +482,13 @@ async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, 
             actor=facts.actor,
             reason=facts.reason,
             absence_percent=terms.attendance_percent,
-            is_by_hold=True,
+            is_by_hold=is_by_hold,
             ended_at=facts.ended_at,
             evidence=msgspec.to_builtins(facts.evidence, str_keys=True),
             digest=facts.digest,
             recorded_at=now,
         )
+        .returning(FactsRow)
     )
     rows = [
         {
@@ -496,6 +503,7 @@ async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, 
     ]
     if rows:
         await session.execute(insert(PresenceRow), rows)
+    return told.one()
 
 
 def _adjusted(hold: Hold, decision: Decision) -> HoldAdjusted:
