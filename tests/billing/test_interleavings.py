@@ -272,7 +272,7 @@ class Nothing(msgspec.Struct):
 async def test_work_is_done_asked_for_again_or_called_off(
     sessions: Sessions, engine: AsyncEngine, pair: tuple[str, str], *, full: bool
 ) -> None:
-    """Of work that is called off nothing happens, and what was asked for meanwhile is not forgotten."""
+    """Of work that is called off nothing happens afterwards, and what was asked for meanwhile is not forgotten."""
 
     async def stage() -> Stage:
         ann, key = owner(), str(uuid4())
@@ -285,15 +285,20 @@ async def test_work_is_done_asked_for_again_or_called_off(
         async with sessions.begin() as session:
             [claim] = await jobs.claim(session, [(("credit",), NOW)], limit=1, lease=timedelta(minutes=1))
 
+        order = []
+
         async def do(session: AsyncSession) -> None:
             await jobs.require(session, claim)
-            await wallet.adjust(
-                session, ann, usd(100), actor=ADMIN, reason="Work that is done.", key=key, now=NOW
-            )
+            why = "Work that is done."
+            await wallet.adjust(session, ann, usd(100), actor=ADMIN, reason=why, key=key, now=NOW)
+            # What leaves the house, and no rollback brings back.
+            order.append("sent")
             await jobs.finish(session, claim)
 
-        async def call_off(session: AsyncSession) -> None:
-            await jobs.call_off(session, "credit", key=key)
+        async def call_off() -> None:
+            async with sessions.begin() as session:
+                await jobs.call_off(session, "credit", key=key)
+            order.append("called off")
 
         async def verify(answers: Mapping[str, object]) -> None:
             done = "do" in answers and answers["do"] is None
@@ -302,6 +307,7 @@ async def test_work_is_done_asked_for_again_or_called_off(
                 asked = await session.scalar(select(JobRow.asked).where(JobRow.key == key))
                 await jobs.call_off(session, "credit", key=key)
             assert await balance(sessions, ann) == 100 * done
+            assert order != ["called off", "sent"]
             if "ask" not in answers:
                 assert asked is None
             elif "call off" not in answers:
@@ -310,8 +316,8 @@ async def test_work_is_done_asked_for_again_or_called_off(
                 # Whoever asks after it was called off asks for something new.
                 assert asked in (None, 1)
 
-        deeds = {"do": do, "ask": ask, "call off": call_off}
-        return Stage({name: within(sessions, deed) for name, deed in deeds.items()}, verify)
+        deeds = {"do": within(sessions, do), "ask": within(sessions, ask), "call off": call_off}
+        return Stage(deeds, verify)
 
     await live(engine, pair, stage, full=full)
     assert await violations(sessions) == []
