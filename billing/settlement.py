@@ -19,9 +19,10 @@ from billing.crashpoints import crashpoint
 from billing.divisions import Division
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
 from billing.facts import Decision, LessonFacts, decide, decide_booking, is_absent
-from billing.ledger import Order
+from billing.ledger import AccountKey, Order
 from billing.messages import HoldAdjusted, WalletChanged
 from billing.models import (
+    AccountKind,
     Cause,
     Due,
     FactsRow,
@@ -212,9 +213,12 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     adjusted: list[HoldId] = []
     to_review: list[HoldId] = []
     booked = {payment.hold_id: payment for payment in await payment_moves.of_lesson(session, facts.lesson_id)}
-    for hold, latest in await _settled_holds(session, facts.lesson_id):
-        assert latest.threshold_percent is not None, "facts decided it, so it has a threshold"
-        decision = _judged(hold, latest.threshold_percent, told, attended)
+    judged = [
+        (hold, latest, _judged(hold, _threshold(latest), told, attended))
+        for hold, latest in await _settled_holds(session, facts.lesson_id)
+    ]
+    await _lock_accounts(session, judged, now)
+    for hold, latest, decision in judged:
         payment = booked.get(hold.id)
         if decision.to_student == latest.to_student:
             await reviews.forget(session, hold, facts.lesson_id)
@@ -363,15 +367,40 @@ async def _decided(
     ]
 
 
+async def _lock_accounts(
+    session: AsyncSession, judged: Sequence[tuple[Hold, Settlement, Decision]], now: datetime
+) -> None:
+    """Lock the accounts of all adjustments at once: each is a journal, and one after the other would be another order."""
+    wanted = [
+        account
+        for hold, latest, decision in judged
+        if decision.to_student != latest.to_student and _is_within(latest, now)
+        for account in (
+            releases.earnings(hold, latest.risk_until),
+            divisions.revenue(hold),
+            AccountKey(AccountKind.WALLET, hold.student_id, hold.currency),
+        )
+    ]
+    if wanted:
+        await ledger.accounts(session, wanted)
+        await ledger.locked(session, wanted)
+
+
+def _is_within(latest: Settlement, now: datetime) -> bool:
+    """Return whether late evidence may still adjust this by itself."""
+    return latest.risk_until is not None and now < latest.risk_until
+
+
+def _threshold(latest: Settlement) -> int:
+    assert latest.threshold_percent is not None, "facts decided it, so it has a threshold"
+    return latest.threshold_percent
+
+
 async def _adjust(
     session: AsyncSession, hold: Hold, latest: Settlement, decision: Decision, version: int, now: datetime
 ) -> bool:
     """Move the difference, if the risk window allows it and the money is there."""
-    if (
-        latest.risk_until is None
-        or now >= latest.risk_until
-        or not await maturity.is_at_risk(session, hold.id)
-    ):
+    if not _is_within(latest, now) or not await maturity.is_at_risk(session, hold.id):
         return False
     division = Division(decision.to_tutor, decision.to_platform, decision.to_student)
     order = Order(
@@ -439,6 +468,9 @@ def _attended(facts: LessonFacts) -> Mapping[OwnerId, int]:
 
 async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, Settlement]]:
     """Return the holds of a lesson that facts decided, locked, each with its newest settlement."""
+    # A statement of its own: what others did while this one waited for them is only seen by the next.
+    holds = select(Hold.id).where(Hold.lesson_id == lesson_id).order_by(Hold.id)
+    await session.execute(holds.with_for_update(key_share=True))
     newest = (
         select(Settlement.hold_id, func.max(Settlement.number).label("number"))
         # By the hold: what people gave back names no lesson.
@@ -453,7 +485,6 @@ async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tup
         .join(Settlement, (Settlement.hold_id == newest.c.hold_id) & (Settlement.number == newest.c.number))
         .where(Settlement.cause.in_((Cause.ATTENDANCE, Cause.TUTOR_ABSENT, Cause.OUTCOME, Cause.ADJUSTMENT)))
         .order_by(Hold.id)
-        .with_for_update(key_share=True, of=Hold)
     )
     return [(hold, settlement) for hold, settlement in rows]
 

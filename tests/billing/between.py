@@ -60,13 +60,13 @@ class Scene(msgspec.Struct, frozen=True):
     """Of the answers, in the order of the deeds."""
 
 
-async def every_way(engine: AsyncEngine, scene: Callable[[], Awaitable[Scene]], *, full: bool) -> int:
+async def every_way(engine: AsyncEngine, scene: Callable[[], Awaitable[Scene]], *, most: int | None) -> int:
     """Have each of the two come after the other, and in between its statements; return how many ways there were.
 
     Args:
         engine: Of the deeds.
         scene: Makes the same anew for each way.
-        full: Before each statement and the commit; else only in the middle and before the commit.
+        most: In how many places one stops, spread evenly, the commit among them; None for all.
     """
     ways = 0
     with stops(engine):
@@ -75,7 +75,7 @@ async def every_way(engine: AsyncEngine, scene: Callable[[], Awaitable[Scene]], 
                 never = _Stop(-1)
                 await _live(watch, scene, turn, never)
                 last = never.steps - 1
-                places = range(last + 1) if full else (last // 2, last)
+                places = range(last + 1) if most is None else [last * n // most for n in range(1, most + 1)]
                 for before in places:
                     await _live(watch, scene, turn, _Stop(before))
                 ways += 1 + len(places)
