@@ -477,6 +477,8 @@ async def _release(
     ]
     await session.execute(insert(Settlement), rows)
     await maturity.begin(session, [(hold, risk_until) for hold in rest])
+    if risk_until is None:
+        await maturity.repay_all(session, [(OwnerId(package.tutor_id), package.currency)], now=now)
     for hold, (to_tutor, to_platform) in zip(rest, shares, strict=True):
         released = HoldReleased(
             hold_id=HoldId(hold.id),
