@@ -6,6 +6,7 @@ BillingError
 ├── UnknownCurrencyError      invalid
 ├── ReasonTooShortError       invalid     an admin must say why in at least ten characters
 ├── InsufficientFundsError    conflict    an account would fall below zero; says what is missing
+├── BalanceLimitError         conflict    an account would have more than any may, after millions of the largest sums
 ├── IdempotencyMismatchError  invalid     the key was used with another request
 ├── HoldNotFoundError         not_found
 ├── HoldNotHeldError          conflict    the hold was released or refunded already
@@ -142,6 +143,16 @@ class InsufficientFundsError(BillingError):
     def __init__(self, shortfall: Money) -> None:
         super().__init__(f"{shortfall} are missing.")
         self.shortfall = shortfall
+
+
+class BalanceLimitError(BillingError):
+    """An account would pass the edge of what is kept of money, whoever's it is."""
+
+    kind = "conflict"
+    code = "balance_limit"
+
+    def __init__(self) -> None:
+        super().__init__("With so much an account would have more than any may have.")
 
 
 class IdempotencyMismatchError(BillingError):

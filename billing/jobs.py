@@ -207,9 +207,16 @@ async def claim(
 
 
 async def renew(session: AsyncSession, leases: Collection[UUID], *, lease: timedelta) -> None:
-    """Keep what is still being done for a while longer; what was lost stays lost."""
+    """Keep what is still being done for a while longer; what was lost stays lost.
+
+    A row that somebody has locked is left for the next time: nobody takes it meanwhile, and whoever waits for one row
+    while they keep others is in the way of those whom it waits for.
+    """
+    free = select(JobRow.id).where(JobRow.lease.in_(leases)).with_for_update(skip_locked=True, key_share=True)
     await session.execute(
-        update(JobRow).where(JobRow.lease.in_(leases)).values(leased_until=func.clock_timestamp() + lease)
+        update(JobRow)
+        .where(JobRow.id.in_(select(free.cte("free").c.id)))
+        .values(leased_until=func.clock_timestamp() + lease)
     )
 
 

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing.errors import (
+    BalanceLimitError,
     IdempotencyMismatchError,
     InsufficientFundsError,
     InvalidAmountError,
@@ -38,6 +39,8 @@ SHARDS = 32
 # SQLSTATE of the two refusals of `ledger_post` that a caller can meet.
 SHORT = "FT001"
 MISMATCH = "FT002"
+# And one of the table: no single sum reaches it, millions of them do.
+LIMIT = "ck_ledger_account_sane"
 
 KEY_MOST = 255
 
@@ -168,6 +171,7 @@ async def post(
         InvalidKeyError: The key is empty or too long.
         IdempotencyMismatchError: The key was used with another request.
         InsufficientFundsError: An account would fall below zero; nothing was written.
+        BalanceLimitError: An account would have more than any may.
     """
     if not 1 <= len(order.key) <= KEY_MOST or "\0" in order.key:
         raise InvalidKeyError
@@ -303,7 +307,7 @@ def _parameters(order: Order, legs: Sequence[Leg], named: Sequence[int | Account
 
 
 def _refuse(error: DBAPIError) -> NoReturn:
-    """Translate the refusals of `ledger_post`; everything else is not ours to explain."""
+    """Translate the refusals that a caller can meet; everything else is not ours to explain."""
     code = getattr(error.orig, "sqlstate", None)
     if code == MISMATCH:
         raise IdempotencyMismatchError from error
@@ -312,6 +316,8 @@ def _refuse(error: DBAPIError) -> NoReturn:
         raise InsufficientFundsError(
             msgspec.json.decode(getattr(error.orig.__cause__, "detail"), type=Money)  # noqa: B009 -- asyncpg's, untyped
         ) from error
+    if error.orig is not None and getattr(error.orig.__cause__, "constraint_name", None) == LIMIT:
+        raise BalanceLimitError from error
     raise error
 
 

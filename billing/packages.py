@@ -379,9 +379,12 @@ async def refund_taken(
         LessonNotTakenError: Nobody took it.
         HoldNotHeldError: Its money is settled.
     """
-    # A slice gets its lesson and loses it under this lock only.
+    # A slice gets its lesson and loses it under this lock only, and is settled under it.
     await locked(session, package_id)
     hold = await session.get_one(Hold, hold_id, populate_existing=True)
+    if hold.status != HoldStatus.HELD:
+        # The refund has one key, by which a second one of the same administrator would seem to be done.
+        raise HoldNotHeldError(hold_id, hold.status)
     if hold.lesson_id is None:
         raise LessonNotTakenError(package_id)
     key = f"taken:{hold_id}"

@@ -20,9 +20,10 @@ from billing.crashpoints import crashpoint
 from billing.divisions import Division
 from billing.errors import BillingError, InsufficientFundsError, LessonNotSettledError
 from billing.facts import Decision, LessonFacts, decide, decide_booking, is_absent, is_by_outcome
-from billing.ledger import Order
+from billing.ledger import AccountKey, Order
 from billing.messages import HoldAdjusted, WalletChanged
 from billing.models import (
+    AccountKind,
     Cause,
     Due,
     FactsRow,
@@ -138,7 +139,7 @@ async def due(session: AsyncSession, facts: LessonFacts, *, now: datetime) -> bo
     await ledger.lock_lessons(session, [facts.lesson_id], shared=False)
     if await _newest(session, facts.lesson_id) is not None:
         return False
-    await _write_facts(session, facts, FROZEN, now)
+    await _write_facts(session, facts, FROZEN, now, is_by_hold=True)
     await session.execute(insert(Due).values(lesson_id=facts.lesson_id, due_at=now))
     crashpoint("due.written")
     return True
@@ -193,7 +194,8 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
 
     No hold changes. A different outcome within the risk window is an adjustment, a journal of its own; outside of
     it, where the money is gone, or where the lesson went back to its package, the hold is noted for review. What an
-    admin decided or a cancellation gave back stays.
+    admin decided or a cancellation gave back stays. The tutor is measured as when the lesson was frozen: by the terms of
+    each sale, or, where a process of once froze it, by the one threshold that decided then.
 
     Raises:
         LessonNotSettledError: The lesson's holds wait for their settlement, or it never ended.
@@ -203,18 +205,24 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     waiting = await session.scalar(select(Due.lesson_id).where(Due.lesson_id == facts.lesson_id))
     if newest is None or waiting is not None:
         raise LessonNotSettledError(facts.lesson_id)
-    if newest.digest == facts.digest:
+    frozen = await session.get_one(FactsRow, (facts.lesson_id, FROZEN))
+    # A process of once may have heard of the same by another rule.
+    if (newest.digest, newest.is_by_hold) == (facts.digest, frozen.is_by_hold):
         return Reconsidered()
     version = newest.version + 1
-    await _write_facts(session, facts, version, now)
+    told = await _write_facts(session, facts, version, now, is_by_hold=frozen.is_by_hold)
     attended = _attended(facts)
     adjusted: list[HoldId] = []
     to_review: list[HoldId] = []
     booked = {payment.hold_id: payment for payment in await payment_moves.of_lesson(session, facts.lesson_id)}
+    judged = []
     for hold, latest, first_cause in await _settled_holds(session, facts.lesson_id):
-        assert latest.threshold_percent is not None, "facts decided it, so it has a threshold"
         by_outcome = is_by_outcome(SourceKind(hold.source_kind), first_cause)
-        decision = _judged(hold, latest.threshold_percent, facts, attended, by_outcome=by_outcome)
+        judged.append(
+            (hold, latest, _judged(hold, _threshold(latest), told, attended, by_outcome=by_outcome))
+        )
+    await _lock_accounts(session, judged, now)
+    for hold, latest, decision in judged:
         payment = booked.get(hold.id)
         if decision.to_student == latest.to_student:
             await reviews.forget(session, hold, facts.lesson_id)
@@ -236,7 +244,7 @@ async def reconsider(session: AsyncSession, facts: LessonFacts, *, now: datetime
     terms = await policy.versions(session, {hold.policy_version for hold, _ in returned})
     for hold, by_outcome in returned:
         percent = terms[hold.policy_version].attendance_percent
-        decision = _judged(hold, percent, facts, attended, by_outcome=by_outcome)
+        decision = _judged(hold, percent, told, attended, by_outcome=by_outcome)
         if decision.to_student == hold.amount:
             await reviews.forget(session, hold, facts.lesson_id)
         else:
@@ -369,15 +377,40 @@ async def _decided(
     ]
 
 
+async def _lock_accounts(
+    session: AsyncSession, judged: Sequence[tuple[Hold, Settlement, Decision]], now: datetime
+) -> None:
+    """Lock the accounts of all adjustments at once: each is a journal, and one after the other would be another order."""
+    wanted = [
+        account
+        for hold, latest, decision in judged
+        if decision.to_student != latest.to_student and _is_within(latest, now)
+        for account in (
+            releases.earnings(hold, latest.risk_until),
+            divisions.revenue(hold),
+            AccountKey(AccountKind.WALLET, hold.student_id, hold.currency),
+        )
+    ]
+    if wanted:
+        await ledger.accounts(session, wanted)
+        await ledger.locked(session, wanted)
+
+
+def _is_within(latest: Settlement, now: datetime) -> bool:
+    """Return whether late evidence may still adjust this by itself."""
+    return latest.risk_until is not None and now < latest.risk_until
+
+
+def _threshold(latest: Settlement) -> int:
+    assert latest.threshold_percent is not None, "facts decided it, so it has a threshold"
+    return latest.threshold_percent
+
+
 async def _adjust(
     session: AsyncSession, hold: Hold, latest: Settlement, decision: Decision, version: int, now: datetime
 ) -> bool:
     """Move the difference, if the risk window allows it and the money is there."""
-    if (
-        latest.risk_until is None
-        or now >= latest.risk_until
-        or not await maturity.is_at_risk(session, hold.id)
-    ):
+    if not _is_within(latest, now) or not await maturity.is_at_risk(session, hold.id):
         return False
     division = Division(decision.to_tutor, decision.to_platform, decision.to_student)
     order = Order(
@@ -448,6 +481,9 @@ def _attended(facts: LessonFacts) -> Mapping[OwnerId, int]:
 
 async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tuple[Hold, Settlement, Cause]]:
     """Return the holds of a lesson that facts decided, locked, each with its newest settlement and its first cause."""
+    # A statement of its own: what others did while this one waited for them is only seen by the next.
+    holds = select(Hold.id).where(Hold.lesson_id == lesson_id).order_by(Hold.id)
+    await session.execute(holds.with_for_update(key_share=True))
     first = aliased(Settlement)
     newest = (
         select(Settlement.hold_id, func.max(Settlement.number).label("number"))
@@ -464,7 +500,6 @@ async def _settled_holds(session: AsyncSession, lesson_id: UUID) -> Sequence[tup
         .join(first, (first.hold_id == newest.c.hold_id) & (first.number == 0))
         .where(Settlement.cause.in_((Cause.ATTENDANCE, Cause.TUTOR_ABSENT, Cause.OUTCOME, Cause.ADJUSTMENT)))
         .order_by(Hold.id)
-        .with_for_update(key_share=True, of=Hold)
     )
     return [(hold, settlement, Cause(cause)) for hold, settlement, cause in rows]
 
@@ -475,10 +510,13 @@ async def _newest(session: AsyncSession, lesson_id: UUID) -> FactsRow | None:
     )
 
 
-async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, now: datetime) -> None:
+async def _write_facts(
+    session: AsyncSession, facts: LessonFacts, version: int, now: datetime, *, is_by_hold: bool
+) -> FactsRow:
     terms = await policy.current(session, facts.ended_at)
-    await session.execute(
-        insert(FactsRow).values(
+    told = await session.scalars(
+        insert(FactsRow)
+        .values(
             lesson_id=facts.lesson_id,
             version=version,
             tutor_id=facts.tutor_id,
@@ -490,12 +528,13 @@ async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, 
             actor=facts.actor,
             reason=facts.reason,
             absence_percent=terms.attendance_percent,
-            is_by_hold=True,
+            is_by_hold=is_by_hold,
             ended_at=facts.ended_at,
             evidence=msgspec.to_builtins(facts.evidence, str_keys=True),
             digest=facts.digest,
             recorded_at=now,
         )
+        .returning(FactsRow)
     )
     rows = [
         {
@@ -510,6 +549,7 @@ async def _write_facts(session: AsyncSession, facts: LessonFacts, version: int, 
     ]
     if rows:
         await session.execute(insert(PresenceRow), rows)
+    return told.one()
 
 
 def _adjusted(hold: Hold, decision: Decision) -> HoldAdjusted:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0029"
-down_revision = "0027"
+down_revision = "0028"
 
 CLOSE = """
 create or replace function hold_close() returns trigger language plpgsql set search_path = public, pg_temp as $$

@@ -1153,6 +1153,36 @@ async def test_a_booking_is_settled_by_who_came_and_a_course_is_not(sessions: Se
             await add(session, "hold_settlement", row | {"hold_id": hold["id"]} | change)
 
 
+async def test_each_sale_is_settled_by_what_its_own_terms_make_of_the_tutor(
+    sessions: Sessions, stage: Stage
+) -> None:
+    """Terms of 60 % where half of the lesson was given; facts of before are measured by what decided then."""
+    row = stage.rows["hold_settlement"]
+    told = stage.rows["lesson_facts"] | {"tutor_attended_s": 50, "evidence": "{}", "lesson_id": uuid4()}
+    ids: Row = {"hold_id": (hold := uuid4()), "lesson_id": told["lesson_id"]}
+    absent = ids | {"cause": "tutor_absent", "to_tutor": 0, "to_platform": 0, "to_student": 10_000}
+    cases = [
+        (20, True, ids, absent),
+        (60, True, absent, ids),
+        (20, False, absent, None),
+        (60, False, ids, None),
+    ]
+    for percent, is_by_hold, good, bad in cases:
+        async with sessions() as session:
+            await session.execute(text("alter table policy disable trigger user"))
+            await session.execute(
+                text("update policy set attendance_percent = :percent"), {"percent": percent}
+            )
+            await add(session, "lesson_facts", told | {"is_by_hold": is_by_hold})
+            sold = {"id": hold, "lesson_id": None, "source_id": uuid4(), "amount": 10_000, "tutor_bps": 3_000}
+            await add(session, "hold", stage.rows["hold"] | sold)
+            if bad is not None:
+                with pytest.raises(DBAPIError, match="TUTOR_GUARD"):
+                    async with session.begin_nested():
+                        await add(session, "hold_settlement", row | bad)
+            await add(session, "hold_settlement", row | good)
+
+
 async def test_a_captured_payment_has_a_hold(sessions: Sessions, stage: Stage) -> None:
     """Led to where only that is missing."""
     row = stage.rows["payment"] | VERDICT | {"verdict": "capture", "state": "CAPTURED", "seq": 3}

@@ -22,10 +22,13 @@ from billing.errors import (
     PolicyPastError,
     Problem,
 )
+from billing.facts import LessonFacts
 from billing.hold_views import view
 from billing.models import Cause, PackageExpiry, SourceKind
 from billing.money import BPS_WHOLE, Money, split
 from billing.policy import RANGES, Changes, Policy, Tier
+from billing.settlement import Reconsidered
+from tests.billing import older
 from tests.billing.seller import Seller, enact
 from tests.billing.world import (
     FIRST_TERMS,
@@ -325,6 +328,68 @@ async def test_of_one_lesson_each_sale_measures_the_tutor_by_its_own_terms(sessi
     async with sessions.begin() as session:
         heard = await settlement.reconsider(session, late, now=NOW)
     assert (*heard.adjusted, *heard.to_review) == (new,)
+    assert await violations(sessions) == []
+
+
+async def test_late_evidence_keeps_the_rule_by_which_an_older_process_froze_a_lesson(
+    sessions: Sessions,
+) -> None:
+    """Its one threshold took the lesson back from this sale; a second more of the student says nothing of the tutor."""
+    student, tutor, lesson = owner(), owner(), uuid4()
+    await fund(sessions, student, 10_000)
+    [hold] = await buy(sessions, student, new_hold(10_000, lesson_id=lesson, tutor_id=tutor))
+    await enact(sessions, Changes(attendance_percent=60))
+    # 40 of 90 minutes: enough by the terms of the sale, too little by those at the lesson's end.
+    known = facts(lesson, {student: 2_400}, tutor_id=tutor, tutor_attended_s=2_400)
+    known = msgspec.structs.replace(known, tutor_absent=True)
+    async with sessions.begin() as session:
+        await older.due(session, known, now=NOW)
+        await settlement.settle(session, lesson, now=NOW)
+
+    heard = []
+    for tutor_s, is_absent in ((2_400, True), (3_239, True), (3_240, False)):
+        late = facts(lesson, {student: 2_401}, tutor_id=tutor, tutor_attended_s=tutor_s)
+        async with sessions.begin() as session:
+            heard.append(
+                await settlement.reconsider(
+                    session, msgspec.structs.replace(late, tutor_absent=is_absent), now=NOW
+                )
+            )
+        assert await violations(sessions) == []
+
+    async with sessions() as session:
+        shown = await view(session, hold)
+        told = await session.scalars(text("select is_by_hold from lesson_facts order by version"))
+        assert told.all() == [False] * 4
+    assert heard == [Reconsidered(), Reconsidered(), Reconsidered(to_review=(hold,))]
+    assert shown.cause is Cause.TUTOR_ABSENT
+    assert shown.attendance is not None
+    assert shown.attendance.tutor_required_s == 3_240
+
+
+async def test_late_evidence_is_judged_by_each_sale_whoever_heard_some_before(sessions: Sessions) -> None:
+    """An older process told of late evidence by its own rule; a newer one, of the same, by what was frozen."""
+    student, tutor, lesson = owner(), owner(), uuid4()
+    await fund(sessions, student, 10_000)
+    [hold] = await buy(sessions, student, new_hold(10_000, lesson_id=lesson, tutor_id=tutor))
+    await enact(sessions, Changes(attendance_percent=60))
+
+    def told(student_s: int) -> LessonFacts:
+        known = facts(lesson, {student: student_s}, tutor_id=tutor, tutor_attended_s=2_400)
+        return msgspec.structs.replace(known, tutor_absent=True)
+
+    await end(sessions, told(2_400))
+    async with sessions.begin() as session:
+        await older.tell(session, told(2_401), 2, now=NOW)
+        heard = await settlement.reconsider(session, told(2_401), now=NOW)
+        again = await settlement.reconsider(session, told(2_401), now=NOW)
+
+    assert heard == again == Reconsidered()
+    assert await balance(sessions, student) == 0
+    async with sessions() as session:
+        rows = await session.scalars(text("select is_by_hold from lesson_facts order by version"))
+        assert rows.all() == [True, False, True]
+        assert (await view(session, hold)).cause is Cause.ATTENDANCE
     assert await violations(sessions) == []
 
 

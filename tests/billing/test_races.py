@@ -5,6 +5,7 @@ the money moves (`tests/server/test_purchases_races.py`). Of one thing alone sta
 balance, two administrators (`test_withdrawals.py`), a dispute and the end of a risk window (`test_maturity.py`), every
 order of five webhooks (`test_top_ups.py`, `tests/rooms/test_attendance.py`), two workers with one payout
 (`test_payouts.py`), settlements of the same people (`test_settlement.py`).
+Two who decide about the same, in every order of their statements, stand in `test_interleavings.py`.
 
 Every test ends with PostgreSQL's own count of deadlocks, which is zero: locks are taken in one order everywhere.
 """

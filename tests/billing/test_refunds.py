@@ -21,8 +21,10 @@ from billing.explanation import explain
 from billing.ledger import AccountKey
 from billing.models import AccountKind, Cause, HoldId, SourceKind
 from billing.money import Money
+from billing.policy import Changes
 from billing.refunds import GivenBack
 from tests.billing.earner import EXPENSE, NOTE, RISK, Earner
+from tests.billing.seller import Seller, enact
 from tests.billing.world import (
     PLANNED_S,
     Sessions,
@@ -256,7 +258,7 @@ async def test_a_hold_tells_of_its_refunds(earner: Earner) -> None:
 # Every way into earnings ---------------------------------------------------------------------------------------------
 
 
-Way = Literal["settled", "matured", "rejected", "thawed"]
+Way = Literal["settled", "expired", "matured", "rejected", "thawed"]
 
 
 @pytest.mark.parametrize("way", get_args(Way))
@@ -275,6 +277,13 @@ async def test_whatever_brings_earnings_repays_debts_first(earner: Earner, way: 
     match way:
         case "settled":
             await sell(earner, kind=COURSE)
+        case "expired":
+            # Nobody took the lesson of a package, and its share is at no risk.
+            await enact(earner.sessions, Changes(booking_risk_days=0))
+            seller = Seller(earner.sessions)
+            seller.tutor = earner.tutor
+            await seller.sell(lessons=1, price=8_750, validity_days=1)
+            await seller.passes(timedelta(days=2))
         case "matured":
             earner.passes(RISK)
             async with earner.sessions.begin() as session:

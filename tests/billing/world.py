@@ -194,13 +194,13 @@ async def events(sessions: Sessions) -> list[str]:
     return [row.type for row in rows]
 
 
-async def blocked(sessions: Sessions) -> None:
-    """Wait until some transaction of this database waits for another."""
+async def blocked(sessions: Sessions, *, by: int = 1) -> None:
+    """Wait until so many transactions of this database wait for others."""
     waits = text(
-        "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
     )
     async with asyncio.timeout(5), sessions() as session:
-        while await session.scalar(waits) is None:
+        while await session.scalar(waits) < by:
             await session.rollback()
 
 

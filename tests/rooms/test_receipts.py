@@ -196,19 +196,24 @@ async def test_a_key_that_is_named_must_be_the_one_that_signed(sessions: Session
             receipts.verify(msgspec.json.encode(forged))
 
 
-async def test_late_evidence_is_a_further_ruling_with_its_own_proof(
-    sessions: Sessions, settled: Settled
-) -> None:
+async def hears_of_a_tablet(sessions: Sessions, room_id: UUID, who: Identity) -> None:
+    """It turns out late that somebody was there for the first half of the lesson."""
     async with sessions.begin() as session:
         await session.execute(
             text(
                 "insert into evidence (room_id, kind, at, until, identity, session, generation, source, reason)"
-                " values (:room, 'stay', :at, :until, :ben, 'tablet', 1, 'socket', 'left')"
+                " values (:room, 'stay', :at, :until, :who, 'tablet', 1, 'socket', 'left')"
             ),
-            {"room": settled.room_id, "at": STARTS, "until": STARTS + 30 * MINUTE, "ben": BEN},
+            {"room": room_id, "at": STARTS, "until": STARTS + 30 * MINUTE, "who": who},
         )
-        state = await journal.load(session, settled.room_id)
+        state = await journal.load(session, room_id)
         await finish.reconsider(session, state, now=STARTS + 90 * MINUTE)
+
+
+async def test_late_evidence_is_a_further_ruling_with_its_own_proof(
+    sessions: Sessions, settled: Settled
+) -> None:
+    await hears_of_a_tablet(sessions, settled.room_id, BEN)
 
     proven = receipts.verify(written(await receipt_of(sessions, settled.ben)))
 
@@ -219,6 +224,47 @@ async def test_late_evidence_is_a_further_ruling_with_its_own_proof(
     forgetful = msgspec.structs.replace(proven.receipt, evidence=earlier)
     with pytest.raises(ReceiptError, match="attendance"):
         receipts.verify(written(forgetful))
+
+
+@pytest.mark.parametrize(("version", "percent"), [(1, 60), (2, 20)])
+async def test_a_further_ruling_measures_the_tutor_as_the_first_one_did(
+    sessions: Sessions, clock: Clock, version: int, percent: int
+) -> None:
+    """Where one threshold measured the tutor for everybody, late evidence does not bring another one."""
+    room_id, student = await create(sessions, lesson(evidence="socket"), clock), OwnerId(UUID(ANN))
+    await fund(sessions, student, PRICE)
+    wanted = new_hold(
+        PRICE, lesson_id=room_id, tutor_id=OwnerId(UUID(HOST)), source_kind=SourceKind.PACKAGE_SLICE
+    )
+    [hold_id] = await buy(sessions, student, wanted)
+    await enact(sessions, Changes(attendance_percent=60), at=STARTS)
+    async with registry(sessions, clock) as rooms:
+        for who in (HOST, ANN):
+            await rooms.ask(room_id, join(who))
+        clock.move_to(STARTS + 5 * MINUTE)
+        await rooms.ask(room_id, m.Leave(ANN))
+        clock.move_to(STARTS + 60 * MINUTE)
+        await rooms.ask(room_id, m.EndLesson(HOST))
+        await rooms.run_due(STARTS + 62 * MINUTE)
+        await rooms._quiet(rooms._actors[room_id])
+    async with sessions.begin() as session:
+        await session.execute(text("set local session_replication_role = replica"))
+        await session.execute(text("update lesson_facts set is_by_hold = :by_hold"), {"by_hold": version > 1})
+
+    await hears_of_a_tablet(sessions, room_id, ANN)
+
+    proven = receipts.verify(written(await receipt_of(sessions, hold_id)))
+    first, second = (one.measured for one in proven.receipt.rulings)
+    assert first is not None
+    assert second is not None
+    assert (proven.receipt.version, proven.newest.cause, proven.newest.to_student) == (
+        version,
+        Cause.ADJUSTMENT,
+        0,
+    )
+    assert [one.tutor_threshold_percent for one in (first, second)] == [percent, percent]
+    # The slice is of no package.
+    assert await violations(sessions) == ["slice_has_package"]
 
 
 async def test_what_was_given_back_by_hand_is_proven_by_its_division(sessions: Sessions) -> None:

@@ -118,13 +118,13 @@ async def test_lessons_of_packages_that_attendance_settled_stay_and_others_bar_t
         await seller.use(package_id, lesson)
     await seller.taught_once(paid, attended_s=0)
     await seller.taught_once(went_back, tutor_attended_s=1)
-    await asyncio.to_thread(command.downgrade, config, "0027")
+    await asyncio.to_thread(command.downgrade, config, "0028")
     await asyncio.to_thread(command.upgrade, config, "head")
     sound = await violations(sessions)
     await seller.teach(given, attended_s=0)
 
     with pytest.raises(RuntimeError, match="settled by who came"):
-        await asyncio.to_thread(command.downgrade, config, "0027")
+        await asyncio.to_thread(command.downgrade, config, "0028")
 
     rows = await _fetch(database_url, "select cause, to_student from hold_settlement order by to_student")
     assert rows == [("outcome", 0), ("attendance", 2_000)]
@@ -141,7 +141,7 @@ async def test_a_lesson_of_a_package_that_went_back_as_none_came_bars_the_way_ba
     await seller.teach(lesson, tutor_attended_s=0)
 
     with pytest.raises(RuntimeError, match="settled by who came"):
-        await asyncio.to_thread(command.downgrade, config, "0027")
+        await asyncio.to_thread(command.downgrade, config, "0028")
 
 
 async def _execute(url: str, statement: str) -> None:

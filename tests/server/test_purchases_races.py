@@ -1,17 +1,26 @@
 """Two people, or one person twice, at the same moment: real parallelism over HTTP and PostgreSQL."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import select, text
 
 from billing import settlement
 from billing.facts import LessonFacts
 from billing.models import OwnerId
+from server.audit import AuditEntry
 from server.context import Role
-from tests.server.school import LESSON, School, was_there
+from tests.billing.booker import Booker
+from tests.billing.seller import Seller
+from tests.billing.world import blocked
+from tests.server.school import LESSON, Body, School, was_there
+from tests.server.world import Person
+
+WHY = {"reason": "after a call with them"}
 
 
 def statuses(answers: list[httpx.Response]) -> list[int]:
@@ -134,34 +143,42 @@ async def test_nobody_keeps_a_place_in_a_course_that_is_cancelled_meanwhile(
     assert await school.violations() == []
 
 
+async def over(school: School, session: Body, student: Person) -> None:
+    """A lesson to which both came is over, and its money is due."""
+    ends_at = datetime.fromisoformat(session["ends_at"])
+    facts = LessonFacts(
+        lesson_id=UUID(session["room_id"]),
+        tutor_id=OwnerId(school.tutor.id),
+        planned_s=5_400,
+        total_s=5_400,
+        tutor_attended_s=5_400,
+        tutor_absent=False,
+        ended_at=ends_at,
+        students={OwnerId(student.id): was_there(datetime.fromisoformat(session["starts_at"]), LESSON)},
+    )
+    async with school.world.parts.sessions.begin() as db:
+        await settlement.due(db, facts, now=school.world.parts.clock.now())
+
+
+async def settle(school: School, session: Body) -> settlement.Settled | None:
+    async with school.world.parts.sessions.begin() as db:
+        return await settlement.settle(db, UUID(session["room_id"]), now=school.world.parts.clock.now())
+
+
 @pytest.mark.parametrize("attempt", range(3))
 async def test_a_purchase_is_given_back_or_settled_never_both(school: School, attempt: int) -> None:
     course = await school.course(sessions=1)
     (session,) = course["sessions"]
     (student,) = await school.students(1)
     bought = await school.buy(student, course, session)
-    room_id = UUID(session["room_id"])
-    now = school.world.parts.clock.now()
-    facts = LessonFacts(
-        lesson_id=room_id,
-        tutor_id=OwnerId(school.tutor.id),
-        planned_s=5_400,
-        total_s=5_400,
-        tutor_attended_s=5_400,
-        tutor_absent=False,
-        ended_at=datetime.fromisoformat(session["ends_at"]),
-        students={OwnerId(student.id): was_there(datetime.fromisoformat(session["starts_at"]), LESSON)},
-    )
-    async with school.world.parts.sessions.begin() as db:
-        await settlement.due(db, facts, now=now)
+    await over(school, session, student)
 
-    async def settle() -> None:
+    async def settle_later() -> None:
         await asyncio.sleep(timedelta(milliseconds=5).total_seconds() * attempt)
-        async with school.world.parts.sessions.begin() as db:
-            await settlement.settle(db, room_id, now=now)
+        await settle(school, session)
 
     answer, _ = await asyncio.gather(
-        school.ask("POST", f"/purchases/{bought['id']}/cancel", student), settle()
+        school.ask("POST", f"/purchases/{bought['id']}/cancel", student), settle_later()
     )
     await school.react_to_all()
 
@@ -172,3 +189,87 @@ async def test_a_purchase_is_given_back_or_settled_never_both(school: School, at
     assert after["holds"][0]["status"] == ("refunded" if was_given_back else "released")
     assert await school.balance(student) == (100_000 if was_given_back else 90_000)
     assert await school.violations() == []
+
+
+@pytest.mark.parametrize("attempt", range(3))
+async def test_an_administrator_decides_what_becomes_of_a_hold_or_its_lesson_does(
+    school: School, attempt: int
+) -> None:
+    course = await school.course(sessions=1)
+    (session,) = course["sessions"]
+    (student,) = await school.students(1)
+    hold = (await school.buy(student, course, session))["holds"][0]
+    await school.start(session)
+    await over(school, session, student)
+    path = f"/admin/holds/{hold['id']}"
+    deeds: list[Callable[[], Awaitable[object]]] = [
+        lambda: school.ask("POST", f"{path}/release", school.admin, WHY | {"percent": 50}),
+        lambda: school.ask("POST", f"{path}/refund", school.admin, WHY),
+        lambda: settle(school, session),
+    ]
+
+    # Each of them comes first once.
+    found = await asyncio.gather(*(deed() for deed in deeds[attempt:] + deeds[:attempt]))
+    await school.react_to_all()
+
+    answers = [one for one in found if isinstance(one, httpx.Response)]
+    done = [answer for answer in answers if answer.status_code == 200]
+    refused = [answer.json()["code"] for answer in answers if answer.status_code == 409]
+    shown = await school.do("GET", f"/holds/{hold['id']}", student)
+    # What is released whole can be given back afterwards, and after that nothing is left.
+    assert len(done) + len(refused) == 2
+    assert set(refused) <= {"hold_not_held", "refund_too_large"}
+    spent = 100_000 - await school.balance(student)
+    assert (shown["status"], spent) in (
+        ("released", 10_000),
+        ("released", 5_000),
+        ("released", 0),
+        ("refunded", 0),
+    )
+    assert (spent == 10_000) is (done == [])
+    assert await school.violations() == []
+
+
+async def test_of_two_who_give_the_same_hold_back_one_does(school: School) -> None:
+    """Both saw it held; the second one waits for the first, and is told that it is settled, with the same words too."""
+    for table, (hold_id, row_id) in {
+        "course": await a_place(school),
+        "package": await a_lesson_of_a_package(school),
+        "payment": await a_booking(school),
+    }.items():
+        async with school.world.parts.sessions() as first, asyncio.TaskGroup() as tasks:
+            await first.execute(text(f"select 1 from {table} where id = :id for update"), {"id": row_id})
+            path = f"/admin/holds/{hold_id}/refund"
+            asked = [tasks.create_task(school.ask("POST", path, school.admin, WHY)) for _ in range(2)]
+            await blocked(school.world.parts.sessions, by=2)
+            await first.rollback()
+
+        answers = [task.result() for task in asked]
+        assert statuses(answers) == [200, 409], table
+        [refused] = [answer.json()["code"] for answer in answers if answer.status_code == 409]
+        assert refused in ("hold_not_held", "payment_state"), table
+        async with school.world.parts.sessions() as session:
+            audited = select(AuditEntry.id).where(AuditEntry.target_id == UUID(str(hold_id)))
+            assert len((await session.scalars(audited)).all()) == 1, table
+    assert await school.violations() == []
+
+
+async def a_place(school: School) -> tuple[object, object]:
+    course = await school.course(sessions=1)
+    (student,) = await school.students(1)
+    bought = await school.buy(student, course, course["sessions"][0])
+    return bought["holds"][0]["id"], course["id"]
+
+
+async def a_lesson_of_a_package(school: School) -> tuple[object, object]:
+    seller = Seller(school.world.parts.sessions)
+    seller.now = school.world.parts.clock.now()
+    package = await seller.sell(lessons=2)
+    return await seller.use(package), package
+
+
+async def a_booking(school: School) -> tuple[object, object]:
+    booker = Booker(school.world.parts.sessions)
+    booker.now = school.world.parts.clock.now()
+    payment = await booker.by_wallet()
+    return await booker.hold(payment), payment

@@ -584,6 +584,24 @@ async def test_work_that_goes_on_keeps_its_claim(sessions: Sessions, clock: Cloc
     assert (renewed.tries, left) == (1, 0)
 
 
+async def test_who_keeps_leases_waits_for_none_that_somebody_has_locked(sessions: Sessions) -> None:
+    """It would hold the others meanwhile, which those that it waits for may wait for: a ring."""
+    claims = []
+    for key in ("one", "two", "three"):
+        await ask(sessions, key)
+        claims.append(await take(sessions))
+    await end_leases(sessions)
+
+    async with sessions.begin() as first:
+        await jobs.enqueue(first, "errand", Errand("x"), key="two", run_at=START)
+        async with sessions.begin() as session:
+            await jobs.renew(session, [claim.lease for claim in claims], lease=runner.LEASE)
+    async with sessions.begin() as session:
+        lost = await jobs.claim(session, [(["errand"], START)], limit=3, lease=runner.LEASE)
+
+    assert [claim.key for claim in lost] == ["two"]
+
+
 async def test_what_a_node_leaves_at_its_end_is_anothers_at_once_and_was_no_try(
     sessions: Sessions, clock: Clock, diary: Diary
 ) -> None:

@@ -6,6 +6,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from billing import wallet
+from billing.ledger import AMOUNT_MOST
+from billing.models import OwnerId
+from billing.money import Money
 from tests.server.school import School
 
 REASON = "paid in at the desk"
@@ -108,6 +112,37 @@ async def test_a_wrong_adjustment_moves_nothing(school: School, fields: dict[str
 
     assert answer.status_code == status
     assert await school.balance(student) == 0
+
+
+async def test_the_edge_of_a_balance_is_far_from_one_request_and_refused_by_its_name(school: School) -> None:
+    """Nine million of the largest adjustments reach it; the one after them is told so."""
+    (student,) = await school.students(1, cents=0)
+    path = "/admin/wallet-adjustments"
+    too_much = await school.ask("POST", path, school.admin, adjustment(student.id, AMOUNT_MOST))
+    async with school.world.parts.sessions.begin() as db:
+        # What they would have brought.
+        await wallet.adjust(
+            db,
+            OwnerId(student.id),
+            Money(AMOUNT_MOST - 5_000),
+            actor="admin:test",
+            reason=REASON,
+            key="nine million",
+            now=school.world.parts.clock.now(),
+        )
+
+    edge = await school.ask("POST", path, school.admin, adjustment(student.id, 5_000))
+    over = [
+        await school.ask("POST", path, school.admin, adjustment(student.id, 1)),
+        await school.ask(
+            "POST", "/admin/goodwill", school.admin, adjustment(student.id, 1) | {"why": "outage"}
+        ),
+    ]
+
+    assert (too_much.status_code, edge.status_code) == (400, 200)
+    assert [(one.status_code, one.json()["code"]) for one in over] == [(409, "balance_limit")] * 2
+    assert await school.balance(student) == AMOUNT_MOST
+    assert await school.violations() == []
 
 
 async def test_entries_tell_why_money_moved_newest_first(school: School) -> None:

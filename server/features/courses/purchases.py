@@ -145,6 +145,9 @@ async def refund_place(ctx: Context, hold_id: HoldId, *, reason: str) -> None:
     course_id = (await session.get_one(Place, hold_id)).course_id
     await models.course_of(session, course_id, lock=True)
     place = await session.get_one(Place, hold_id, populate_existing=True)
+    if not place.live:
+        # The refund of a place has one key, by which a second one of the same administrator would seem to be done.
+        raise ConflictError("The money of this place went back in this moment.", code="hold_not_held")
     purchase = await session.get_one(Purchase, place.purchase_id, populate_existing=True)
     await _end_places(ctx, purchase, [place], cause=Cause.ADMIN, reason=reason)
     await life.cancel_emptied(session, [place], reason=reason, at=ctx.now)

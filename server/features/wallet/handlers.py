@@ -19,7 +19,7 @@ from billing import (
     reversal,
     wallet,
 )
-from billing.errors import HoldNotFoundError, SecondPersonError
+from billing.errors import HoldNotFoundError, PaymentStateError, SecondPersonError
 from billing.hold_views import Filter, HoldView
 from billing.models import Cause, Hold, HoldId, HoldStatus, OwnerId, PaymentReason, SourceKind
 from billing.money import Money
@@ -225,6 +225,10 @@ async def _refund_held(ctx: Context, hold: HoldView, reason: str) -> HoldRefund:
             )
         case SourceKind.BOOKING:
             why = PaymentReason.CANCELLED
+            payment = await payment_moves.locked(ctx.session, hold.source_id)
+            if payment.verdict is not None:
+                # To let go twice is harmless, but only one of two who do has done it.
+                raise PaymentStateError(payment.state, payment.verdict)
             await payments.void(
                 ctx.session, hold.source_id, reason=why, actor=actor, words=reason, now=ctx.now
             )
