@@ -175,10 +175,21 @@ async def _let_go(session: AsyncSession, row: Booking, why: PaymentReason, deed:
 
 
 async def _keep(session: AsyncSession, row: Booking, terms: Policy, deed: Deed) -> bool:
-    """Let the tutor have what the terms keep of a late cancellation; return False where nothing was taken yet."""
+    """Let the tutor have what the terms keep of a late cancellation; return False where nothing was taken yet.
+
+    A lesson of a package cannot be cut: it is kept whole.
+    """
     why = PaymentReason.STUDENT_CANCEL_LATE
     if row.package_id is not None:
-        return False
+        await packages.forfeit(
+            session,
+            row.package_id,
+            row.id,
+            actor=deed.actor,
+            reason=deed.reason or "cancelled late",
+            now=deed.at,
+        )
+        return True
     payment = await payments.get(session, row.id)
     if payment.state != PaymentState.AUTHORIZED:
         return False
