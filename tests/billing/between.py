@@ -17,16 +17,16 @@ Do = Callable[[], Awaitable[object]]
 
 
 class _Stop:
-    """Where somebody stops: before their statement of this number, or the commit that comes instead of it."""
+    """Where somebody stops: before their statement of this number, or None for their first commit."""
 
-    def __init__(self, before: int) -> None:
+    def __init__(self, before: int | None) -> None:
         self._before = before
         self.steps = 0
         self.reached = asyncio.Event()
         self.go = asyncio.Event()
 
-    def step(self) -> None:
-        if self.steps == self._before:
+    def step(self, *, commits: bool) -> None:
+        if self.steps == self._before or (self._before is None and commits and not self.reached.is_set()):
             self.reached.set()
             await_only(self.go.wait())
         self.steps += 1
@@ -39,17 +39,23 @@ _STOP: ContextVar[_Stop | None] = ContextVar("_STOP", default=None)
 def stops(engine: AsyncEngine) -> Iterator[None]:
     """Let deeds on this engine stop before their statements."""
 
-    def step(*_: object) -> None:
+    def step(*, commits: bool) -> None:
         stop = _STOP.get()
         if stop is not None:
-            stop.step()
+            stop.step(commits=commits)
 
-    names = ("before_cursor_execute", "commit")
-    for name in names:
-        event.listen(engine.sync_engine, name, step)
+    def states(*_: object) -> None:
+        step(commits=False)
+
+    def ends(*_: object) -> None:
+        step(commits=True)
+
+    listeners = {"before_cursor_execute": states, "commit": ends}
+    for name, listener in listeners.items():
+        event.listen(engine.sync_engine, name, listener)
     yield
-    for name in names:
-        event.remove(engine.sync_engine, name, step)
+    for name, listener in listeners.items():
+        event.remove(engine.sync_engine, name, listener)
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -72,10 +78,11 @@ async def every_way(engine: AsyncEngine, scene: Callable[[], Awaitable[Scene]], 
     with stops(engine):
         async with engine.connect() as watch:
             for turn in (0, 1):
-                never = _Stop(-1)
-                await _live(watch, scene, turn, never)
-                last = never.steps - 1
-                places = range(last + 1) if most is None else [last * n // most for n in range(1, most + 1)]
+                commits = _Stop(None)
+                await _live(watch, scene, turn, commits)
+                last = commits.steps - 1
+                # The last of all is one after the other.
+                places = range(last + 2) if most is None else [last * n // most for n in range(1, most)]
                 for before in places:
                     await _live(watch, scene, turn, _Stop(before))
                 ways += 1 + len(places)

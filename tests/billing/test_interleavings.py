@@ -49,6 +49,9 @@ from tests.billing.world import (
     violations,
 )
 
+# The long form lives a pair some dozens of times.
+pytestmark = pytest.mark.timeout(900)
+
 ADMIN, WORDS = "admin:1", "The tutor was ill."
 DAY = timedelta(days=1)
 
@@ -90,7 +93,7 @@ async def live(
 
         return Scene((made.deeds[pair[0]], made.deeds[pair[1]]), verify)
 
-    assert await every_way(engine, scene, most=None if full else most) >= 6
+    assert await every_way(engine, scene, most=None if full else most) >= 4
 
 
 def pairs(*names: str) -> list[tuple[str, str]]:
@@ -417,7 +420,6 @@ async def test_how_a_payment_ends_is_decided_by_one_of_two(
     assert await violations(sessions) == []
 
 
-@pytest.mark.timeout(300)
 async def test_how_a_card_is_asked_is_decided_by_one_of_two(
     sessions: Sessions, engine: AsyncEngine, *, full: bool
 ) -> None:
@@ -554,5 +556,5 @@ async def test_late_evidence_of_many_waits_in_no_ring(
 
     await enact(sessions, Changes(course_risk_days=7))
     # One of these places is between the first hold and the second.
-    await live(engine, ("hear", "settle"), stage, full=full, most=5)
+    await live(engine, ("hear", "settle"), stage, full=full, most=3)
     assert await violations(sessions) == []

@@ -188,6 +188,8 @@ async def test_a_purchase_is_given_back_or_settled_never_both(school: School, at
     assert after["status"] == ("cancelled" if was_given_back else "attended")
     assert after["holds"][0]["status"] == ("refunded" if was_given_back else "released")
     assert await school.balance(student) == (100_000 if was_given_back else 90_000)
+    # A lesson that is over had begun.
+    await school.start(session)
     assert await school.violations() == []
 
 
