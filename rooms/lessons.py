@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from rooms import errors, messages as m, seats
-from rooms.messages import Evidence, Identity, RoomStatus
+from rooms.messages import Evidence, Identity, RoomKind, RoomStatus
 from rooms.state import State
 from rooms.turn import Turn
 
@@ -19,6 +19,9 @@ SCHEDULED_WAIT = timedelta(minutes=15)
 # A talk that nobody ever joined is not listed for ever.
 UNJOINED = timedelta(hours=24)
 TITLE_MAX = 255
+# B-08c: who has not come to a booked lesson by then is absent. Earlier its tutor would end it before the student is there,
+# and be paid for having come.
+STUDENT_MAY_COME = timedelta(minutes=10)
 # The 20 % of the shortest lesson are three minutes: news of each minute show them coming. Each is a stored event for
 # two people, so in a lecture of 500 a shorter time is most of what the server does.
 TELL_EVERY_S = 60
@@ -64,7 +67,7 @@ def update(turn: Turn, command: m.UpdateRoom) -> m.Done:
 
 
 def end_lesson(turn: Turn, command: m.EndLesson) -> m.Done:
-    """End a running lesson early."""
+    """End a running lesson early; that of a booking only once its student had time to come."""
     state = turn.state
     if not state.is_lesson:
         raise errors.ConflictError("A talk is closed, not ended.")
@@ -74,6 +77,8 @@ def end_lesson(turn: Turn, command: m.EndLesson) -> m.Done:
         case RoomStatus.OPEN:
             raise errors.ConflictError("The lesson has not begun; cancel it instead.")
         case RoomStatus.LIVE:
+            if not command.admin:
+                _require_waited(turn)
             _over(turn)
         case RoomStatus.CLOSING | RoomStatus.CLOSED:
             pass
@@ -100,6 +105,18 @@ def reschedule(turn: Turn, command: m.Reschedule) -> m.Done:
     if (command.starts_at, command.ends_at) != state.window:
         turn.emit(m.Rescheduled(command.starts_at, command.ends_at))
     return m.Done()
+
+
+def _require_waited(turn: Turn) -> None:
+    """Refuse the tutor of a booking who does not wait for the student.
+
+    Raises:
+        ConflictError: It is too early.
+    """
+    starts_at, ends_at = turn.state.window
+    until = min(starts_at + STUDENT_MAY_COME, ends_at)
+    if turn.state.spec.kind is RoomKind.BOOKING and turn.now < until:
+        raise errors.ConflictError(f"The student may come: end it from {until:%H:%M} UTC on.")
 
 
 # --- What follows by itself ---------------------------------------------------------------------

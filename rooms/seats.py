@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from rooms import errors, messages as m, published, waiting
 from rooms.attendance import SEAT_GRACE
-from rooms.messages import ConnectionId, Identity, RoomStatus, SeatStatus
+from rooms.messages import ConnectionId, Identity, RoomKind, RoomStatus, SeatStatus
 from rooms.state import Seat, State
 from rooms.turn import Turn
 
@@ -95,10 +95,12 @@ def leave(turn: Turn, command: m.Leave) -> m.Done:
 
 
 def kick(turn: Turn, command: m.Kick) -> m.Done:
-    """Remove somebody, with a ban for the room's life."""
+    """Remove somebody, with a ban for the room's life; not the student of a booking, who pays for a lesson they miss."""
     state = turn.state
     if not command.admin and command.by != state.chair:
         raise errors.NotAllowedError("the host or the tutor")
+    if not command.admin and state.spec.kind is RoomKind.BOOKING:
+        raise errors.NotAllowedError("an administrator")
     if command.user == command.by:
         raise errors.ConflictError("Leave the room instead of removing yourself.")
     if not state.takes_people:

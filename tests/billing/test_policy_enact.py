@@ -393,25 +393,6 @@ async def test_late_evidence_is_judged_by_each_sale_whoever_heard_some_before(se
     assert await violations(sessions) == []
 
 
-async def test_whether_a_lesson_goes_back_is_asked_of_the_terms_of_its_package(sessions: Sessions) -> None:
-    seller, kept, missed = Seller(sessions), uuid4(), uuid4()
-    old = await seller.sell(lessons=1)
-    await enact(sessions, Changes(attendance_percent=60))
-    new = await seller.sell(lessons=1)
-    await seller.use(old, kept)
-    await seller.use(new, missed)
-
-    for lesson in (kept, missed):
-        known = facts(lesson, {seller.student: PLANNED_S}, tutor_attended_s=PLANNED_S // 2)
-        await end(sessions, msgspec.structs.replace(known, tutor_absent=True))
-
-    assert [await seller.counts(package_id) for package_id in (old, new)] == [
-        ("exhausted", 1, 1, 0),
-        ("active", 1, 0, 1),
-    ]
-    assert await violations(sessions) == []
-
-
 async def test_by_other_terms_what_nobody_took_goes_back(sessions: Sessions) -> None:
     seller = Seller(sessions)
     await enact(sessions, Changes(package_expiry="refund"))

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from rooms import errors, messages as m
-from rooms.lessons import CLOSING
-from rooms.messages import AttendanceRow, Evidence, Identity, RoomStatus
+from rooms.lessons import CLOSING, STUDENT_MAY_COME
+from rooms.messages import AttendanceRow, Evidence, Identity, RoomKind, RoomStatus
 from rooms.seats import DOORS_OPEN_BEFORE, GRACE, OVERRUN
 from rooms.wishes import effects, looks, timers
 from tests.rooms.kit import ANN, BEN, CY, EVE, HOST, MINUTE, SECOND, T0, Room, lesson, socket
@@ -147,6 +147,45 @@ def test_its_tutor_ends_it_early(live: Room) -> None:
     assert live.state.ended_at == STARTS + 10 * MINUTE
     with pytest.raises(errors.RoomClosedError):
         live.join(ANN)
+
+
+@pytest.fixture
+def booked() -> Room:
+    """A booked lesson that has begun, with both in it."""
+    room = Room(msgspec.structs.replace(lesson(cap=2), kind=RoomKind.BOOKING))
+    room.at(STARTS - MINUTE)
+    room.join(HOST)
+    room.join(ANN)
+    return room
+
+
+def test_the_tutor_of_a_booking_waits_ten_minutes_for_its_student(booked: Room) -> None:
+    for moment in (STARTS - SECOND, STARTS + SECOND, STARTS + STUDENT_MAY_COME - SECOND):
+        booked.at(moment)
+        for command in (m.Close(HOST), m.EndLesson(HOST)):
+            with pytest.raises(errors.ConflictError, match="11:10 UTC"):
+                booked.send(command)
+
+    booked.at(STARTS + STUDENT_MAY_COME)
+    booked.send(m.EndLesson(HOST))
+
+    assert booked.state.status is RoomStatus.CLOSING
+
+
+def test_an_administrator_ends_a_booking_at_any_time(booked: Room) -> None:
+    booked.send(m.EndLesson(EVE, admin=True))
+
+    assert booked.state.status is RoomStatus.CLOSING
+
+
+@pytest.mark.parametrize("ban", [True, False], ids=["banned", "kicked"])
+def test_the_tutor_of_a_booking_cannot_keep_its_student_out(booked: Room, *, ban: bool) -> None:
+    with pytest.raises(errors.NotAllowedError, match="administrator"):
+        booked.send(m.Kick(HOST, ANN, ban=ban))
+
+    booked.send(m.Kick(EVE, ANN, ban=ban, admin=True))
+
+    assert ANN not in booked.state.seats
 
 
 def test_a_student_may_not_end_it(live: Room) -> None:

@@ -24,6 +24,7 @@ from server.config import Settings
 from server.context import Context, Parts, Principal, Role
 from server.execute import execute
 from server.features.accounts import registration
+from server.features.bookings import errands as booking_errands
 from server.features.courses import errands
 from server.gateway.protocol import Publication
 from server.integrations.geo import Locator
@@ -91,6 +92,9 @@ COURSE: dict[str, Any] = {
 class Stage:
     """One node of a server."""
 
+    stripe: StripeFake
+    """What answers its payments, where `open_stage` made it."""
+
     def __init__(self, parts: Parts, relay: Relay, shown: list[Shown]) -> None:
         self.parts = parts
         self.relay = relay
@@ -111,15 +115,16 @@ class Stage:
         address: str | None = None,
         connection: Connection | None = None,
         key: str | None = None,
+        now: datetime | None = None,
         **fields: Any,
     ) -> Any:
-        """Run a command and return its answer as JSON says it."""
+        """Run a command and return its answer as JSON says it; with `now`, one that came at that moment."""
         row = ROWS[op]
         request = msgspec.json.decode(msgspec.json.encode(fields), type=row.request)
         ctx = Context(
             self.parts,
             person,
-            now=self.parts.clock.now(),
+            now=now or self.parts.clock.now(),
             address=address,
             connection=connection,
             key=key or (uuid4().hex if row.idempotent else None),
@@ -195,7 +200,7 @@ async def open_stage(
             publish=publish,
             reactions=reactions.TABLE,
             together=reactions.TOGETHER,
-            after=errands.table(sessions, reads, registry),
+            after={**errands.table(sessions, reads, registry), **booking_errands.table(registry)},
             wall=clock.wall,
         )
         with Locator(locator_file(folder / "countries.mmdb")) as locator:
@@ -204,4 +209,6 @@ async def open_stage(
                 parts = Parts(
                     settings, clock, sessions, reads, redis, registry, locator, publish, payments=api_of(fake)
                 )
-                yield Stage(parts, relay, shown)
+                stage = Stage(parts, relay, shown)
+                stage.stripe = fake
+                yield stage

@@ -5,6 +5,7 @@ The world is rich enough that every command here would succeed as it stands in `
 
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,11 +18,13 @@ from billing.models import OwnerId
 from server.commands import TABLE
 from server.context import Command
 from tests.billing.earner import Earner
-from tests.server.school import Body, School
+from tests.server.school import START, Body, School
 from tests.server.test_bad_input import BODIES, VALUES, assert_clear, fields_of, is_wrong, url_of
 from tests.server.world import Person
 
 LEAST = 300
+RATE = 6_000
+LESSON_AT = START + timedelta(days=40)
 ROWS = {row.op: row for row in TABLE}
 WHY = "This is why it is done."
 BANK = {"bank_name": "Bank of Letters", "account_number": "1234567890", "account_holder": "Ann Lee"}
@@ -106,6 +109,9 @@ async def till(school: School) -> Till:
     course = await school.course()
     bought = await school.buy(other, course, course["sessions"][0])
     quote = await school.quote(student, course)
+    await school.do("PATCH", "/tutor-profile", school.tutor, {"hourly_rate": {"amount": RATE}})
+    lesson = {"tutor_id": str(school.tutor.id), "minutes": 60, "price": {"amount": RATE}}
+    held = await school.do("POST", "/bookings", other, lesson | {"starts_at": LESSON_AT})
     orders = {
         "wallet.adjust": Order(
             school.admin, {"user_id": str(student.id), "money": {"amount": 100}, "reason": WHY}
@@ -118,6 +124,8 @@ async def till(school: School) -> Till:
         "purchase.quote": Order(student, {"course_id": course["id"], "session_id": None}),
         "purchase.confirm": Order(student, {"quote_token": quote["quote_token"]}),
         "purchase.cancel": Order(other, {"purchase_id": bought["id"]}),
+        "booking.request": Order(student, lesson | {"starts_at": LESSON_AT + timedelta(hours=1)}),
+        "booking.cancel": Order(other, {"booking_id": held["id"]}),
     }
     made = Till(school, student, other, orders)
     asked = (await school.do("POST", "/withdrawals", school.tutor, orders["withdrawal.request"].body))["id"]
@@ -150,6 +158,10 @@ def slips(row: Command, order: Order) -> Iterator[tuple[str, Any]]:
                 yield f"{name}={value!r}", {**order.body, name: value}
             for amount in NO_SUMS:
                 yield f"{name} of {amount}", {**order.body, name: {"amount": _no_sum(row, amount)}}
+
+        if name == "price":
+            for amount in (*NO_SUMS, 1, RATE - 1, RATE + 1):
+                yield f"{name} of {amount}", {**order.body, name: {"amount": amount}}
 
 
 def _in_path(row: Command) -> set[str]:
@@ -220,6 +232,10 @@ async def _foreign(till: Till) -> Any:
         yield f"forged quote {forged[:8]}", answer
     cancel = till.orders["purchase.cancel"].body
     yield "somebody's purchase", await till.ask("purchase.cancel", till.student, cancel)
+    booked = till.orders["booking.cancel"].body
+    yield "somebody's lesson", await till.ask("booking.cancel", till.student, booked)
+    overlapping = {**till.orders["booking.request"].body, "starts_at": LESSON_AT}
+    yield "somebody's hour", await till.ask("booking.request", till.student, overlapping)
     taken = {**till.orders["wallet.adjust"].body, "money": {"amount": -100_001}}
     yield "more than there is", await till.ask("wallet.adjust", school.admin, taken)
     for op, amount in (
@@ -242,6 +258,8 @@ async def _foreign(till: Till) -> Any:
         "top_up.start",
         "purchase.confirm",
         "purchase.cancel",
+        "booking.request",
+        "booking.cancel",
     ],
 )
 async def test_the_order_without_the_slip_is_carried_out(till: Till, op: str) -> None:

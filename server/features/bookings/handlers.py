@@ -289,11 +289,12 @@ async def _of_package(ctx: Context, command: RequestBooking, student: User, term
     package = await ctx.session.get(Package, command.package_id)
     if package is None or (package.student_id, package.tutor_id) != (student.id, command.tutor_id):
         raise PackageNotFoundError
-    wrong = [
-        FieldError(name, "A package pays, and says how long a lesson is.")
-        for name, value in (("price", command.price), ("card", command.card))
-        if value is not None
-    ]
+    others = (
+        ("price", command.price is not None),
+        ("card", command.card is not None),
+        ("pay_with", command.pay_with != "wallet"),
+    )
+    wrong = [FieldError(name, "A package pays instead.") for name, is_given in others if is_given]
     if command.minutes not in (None, package.minutes):
         wrong.append(FieldError("minutes", f"A lesson of this package has {package.minutes} minutes."))
     if wrong:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import holds, jobs, outbox, packages, payments, policy
-from billing.models import Cause, Hold, HoldId, HoldStatus, PaymentReason, PaymentState
+from billing.models import Cause, Hold, HoldId, HoldStatus, PaymentMethod, PaymentReason, PaymentState
 from billing.money import Money
 from billing.payment_moves import Wish
 from billing.policy import Policy
@@ -77,7 +77,7 @@ async def cancel(session: AsyncSession, row: Booking, deed: Deed) -> None:
     is_late = was is BookingStatus.SCHEDULED and deed.at > rules.free_until(row.starts_at, terms)
     is_kept = is_late and deed.party is Party.STUDENT and terms.late_cancel_percent < 100
     if is_kept:
-        is_kept = await _keep(session, row, terms, deed)
+        is_kept = await _keep(session, row, deed)
     if not is_kept:
         await _let_go(session, row, _why(was, deed.party), deed)
     strikes = 0
@@ -104,6 +104,25 @@ async def end(session: AsyncSession, row: Booking, outcome: Outcome, *, at: date
     _over(row, outcome, at)
     strikes = await _strike(session, row, "no_show", at) if outcome is Outcome.NO_SHOW_TUTOR else 0
     _changed(session, row, was, Deed(party=Party.SYSTEM, actor=SYSTEM, at=at), strikes=strikes)
+
+
+async def share_late(session: AsyncSession, row: Booking, *, at: datetime) -> None:
+    """Give the student what the terms leave them of a late cancellation; nothing while a card has not brought it."""
+    payment = await payments.get(session, row.id)
+    terms = await terms_of(session, row)
+    back = row.price * terms.late_cancel_percent // 100
+    # Once something went back, this did, or an administrator has decided.
+    if payment.state != PaymentState.CAPTURED or not back:
+        return
+    assert payment.verdict_actor is not None, "a constraint says so"
+    wish = Wish(
+        amount=Money(back, row.currency),
+        to_card=payment.method == PaymentMethod.CARD,
+        reason=PaymentReason.STUDENT_CANCEL,
+        words=row.reason,
+        key="late_cancel",
+    )
+    await payments.refund(session, row.id, wish, actor=payment.verdict_actor, now=at)
 
 
 async def run_expiry(sessions: async_sessionmaker[AsyncSession], claim: jobs.Claim, *, now: datetime) -> None:
@@ -174,7 +193,7 @@ async def _let_go(session: AsyncSession, row: Booking, why: PaymentReason, deed:
         )
 
 
-async def _keep(session: AsyncSession, row: Booking, terms: Policy, deed: Deed) -> bool:
+async def _keep(session: AsyncSession, row: Booking, deed: Deed) -> bool:
     """Let the tutor have what the terms keep of a late cancellation; return False where nothing was taken yet.
 
     A lesson of a package cannot be cut: it is kept whole.
@@ -194,15 +213,7 @@ async def _keep(session: AsyncSession, row: Booking, terms: Policy, deed: Deed) 
     if payment.state != PaymentState.AUTHORIZED:
         return False
     await payments.capture(session, row.id, reason=why, actor=deed.actor, words=deed.reason, now=deed.at)
-    back = row.price * terms.late_cancel_percent // 100
-    if back and payment.hold_id is not None:
-        wish = Wish(
-            amount=Money(back, row.currency),
-            reason=PaymentReason.STUDENT_CANCEL,
-            words=deed.reason,
-            key="late_cancel",
-        )
-        await payments.refund(session, row.id, wish, actor=deed.actor, now=deed.at)
+    await share_late(session, row, at=deed.at)
     return True
 
 

@@ -6,8 +6,8 @@ from uuid import UUID
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from billing import payment_states
-from billing.messages import HoldRefunded, PaymentVoided
+from billing import payment_states, payments
+from billing.messages import HoldRefunded, PaymentCaptured, PaymentVoided
 from billing.models import Cause, FactsRow, PaymentReason, PresenceRow, SourceKind
 from billing.settlement import FROZEN
 from rooms.messages import LessonCancelled, LessonEnded, LessonStarted
@@ -51,7 +51,18 @@ async def end_unopened(occasion: Occasion, event: LessonCancelled) -> Sequence[P
 async def follow_payment(occasion: Occasion, event: PaymentVoided) -> Sequence[Post]:
     """Without its money there is no lesson: a card brought nothing, or an administrator gave it back."""
     if event.reason in _LOST:
-        await _cancel_unpaid(occasion, event.payment_id, event.reason.lower())
+        payment = await payments.get(occasion.session, event.payment_id)
+        reason = payment.verdict_words or event.reason.lower()
+        await _cancel_unpaid(occasion, event.payment_id, reason)
+    return ()
+
+
+async def share_late(occasion: Occasion, event: PaymentCaptured) -> Sequence[Post]:
+    """A card that paid for a late cancellation brought the money: its student gets what the terms say (G-5)."""
+    if event.reason is PaymentReason.STUDENT_CANCEL_LATE:
+        row = await models.find(occasion.session, event.payment_id, lock=True)
+        if row is not None:
+            await life.share_late(occasion.session, row, at=occasion.at)
     return ()
 
 
@@ -144,6 +155,7 @@ REACTIONS: dict[type[msgspec.Struct], tuple[Reaction, ...]] = {
     LessonEnded: (end_booking,),
     LessonCancelled: (end_unopened,),
     PaymentVoided: (follow_payment,),
+    PaymentCaptured: (share_late,),
     HoldRefunded: (follow_package,),
     BookingChanged: (show, tell),
 }

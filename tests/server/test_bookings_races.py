@@ -1,0 +1,195 @@
+"""Everybody at the same moment about one lesson: real parallelism in PostgreSQL, one outcome, and the money with it."""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.server.desk import DAY, FUNDS, HOUR, MINUTE, NOON, PRICE, SECOND, WHY, Body, Desk, moment
+from tests.server.stage import COURSE, Stage
+
+
+@pytest.fixture
+async def desk(stage: Stage) -> Desk:
+    return await Desk.open(stage)
+
+
+async def together(*deeds: Awaitable[Any]) -> list[str]:
+    """Do all at once; return of each `done`, or the code with which it was refused. What has no code is a bug."""
+    answers = await asyncio.gather(*deeds, return_exceptions=True)
+    return ["done" if not isinstance(one, BaseException) else code_of(one) for one in answers]
+
+
+def code_of(error: BaseException) -> str:
+    code = getattr(error, "code", None)
+    if not isinstance(code, str):
+        raise error
+    return code
+
+
+# What may be done at once with a request whose time to be answered ends in this second.
+DEEDS: dict[str, Callable[[Desk, Body], Awaitable[Any]]] = {
+    "accept": lambda desk, one: desk.stage.do(
+        "booking.accept", desk.tutor, now=desk.now - SECOND, booking_id=one["id"]
+    ),
+    "decline": lambda desk, one: desk.do("booking.decline", desk.tutor, booking_id=one["id"]),
+    "withdraw": lambda desk, one: desk.cancel(one),
+    "admin_cancels": lambda desk, one: desk.cancel(one, desk.admin),
+    "refund": lambda desk, one: desk.do("hold.refund", desk.admin, hold_id=one["hold_id"], reason=WHY),
+    "expire": lambda desk, _: desk.jobs(),
+}
+# Where each of them leads to alone; an administrator's refund cancels what it pays for.
+ENDS: dict[str, tuple[str, str | None]] = {
+    "accept": ("scheduled", None),
+    "decline": ("cancelled", "tutor"),
+    "withdraw": ("cancelled", "student"),
+    "admin_cancels": ("cancelled", "admin"),
+    "refund": ("cancelled", "system"),
+    "expire": ("expired", None),
+}
+REFUSALS = {"status_forbids", "payment_state", "refund_too_large"}
+
+
+async def test_any_two_deeds_at_once_have_one_outcome(desk: Desk) -> None:
+    pairs = [("accept", "accept"), ("refund", "refund"), *itertools.combinations(DEEDS, 2)]
+    await desk.pay_in(desk.student, len(pairs) * PRICE)
+    asked: list[Body] = []
+    for number in range(len(pairs)):
+        desk.at(NOON + number * MINUTE)
+        asked.append(await desk.ask(NOON + 3 * DAY + number * HOUR))
+
+    done: list[list[str]] = []
+    for pair, one in zip(pairs, asked, strict=True):
+        desk.at(moment(one["answer_by"]))
+        done.append(await together(*(DEEDS[deed](desk, one) for deed in pair)))
+        await desk.stage.relay.flush()
+    await desk.checked()
+
+    agreed = 0
+    for pair, answers, one in zip(pairs, done, asked, strict=True):
+        # At least one of them was done, and the other after it or not at all.
+        assert "done" in answers, pair
+        assert {*answers} <= {"done", *REFUSALS}, (pair, answers)
+        after = await desk.get(one)
+        end = (after["status"], after["cancelled_by"])
+        assert end in {ENDS[deed] for deed in pair}, (pair, answers)
+        is_agreed = end == ENDS["accept"]
+        agreed += is_agreed
+        assert after["payment"]["state"] == ("AUTHORIZED" if is_agreed else "VOIDED"), pair
+    assert await desk.balance() == FUNDS + (len(pairs) - agreed) * PRICE
+
+
+async def test_one_hour_of_a_tutor_goes_to_one_of_many_students(desk: Desk) -> None:
+    students = await desk.new_students(8)
+
+    answers = await together(
+        *(desk.ask(NOON + DAY + number * MINUTE, student=one) for number, one in enumerate(students))
+    )
+
+    assert Counter(answers) == {"done": 1, "slot_no_longer_available": 7}
+    assert sorted([await desk.balance(one) for one in students]) == [FUNDS - PRICE] + [FUNDS] * 7
+    await desk.checked()
+
+
+async def test_one_hour_of_a_student_goes_to_one_of_many_tutors(desk: Desk) -> None:
+    tutors = [await desk.new_tutor() for _ in range(6)]
+
+    answers = await together(
+        *(desk.ask(NOON + DAY + number * MINUTE, tutor=one) for number, one in enumerate(tutors))
+    )
+
+    assert Counter(answers) == {"done": 1, "student_is_busy": 5}
+    assert await desk.balance() == FUNDS - PRICE
+    await desk.checked()
+
+
+async def test_a_double_click_asks_once(desk: Desk) -> None:
+    wanted = desk.wanted()
+
+    answers = await together(
+        *(desk.stage.do("booking.request", desk.student, key="one click", **wanted) for _ in range(5))
+    )
+
+    assert answers == ["done"] * 5
+    assert len((await desk.do("booking.list", desk.student))["items"]) == 1
+    assert await desk.balance() == FUNDS - PRICE
+
+
+async def test_the_last_lesson_of_a_package_is_taken_once(desk: Desk) -> None:
+    package = await desk.package(sessions=1)
+
+    answers = await together(
+        *(desk.ask(NOON + DAY + number * HOUR, package_id=package["id"]) for number in range(5))
+    )
+
+    assert Counter(answers) == {"done": 1, "package_exhausted": 4}
+    await desk.checked()
+
+
+async def test_a_package_is_refunded_or_its_last_lesson_taken(desk: Desk) -> None:
+    for number in range(3):
+        package = await desk.package(sessions=1)
+        by_package = {"package_id": package["id"]}
+
+        answers = await together(
+            desk.ask(NOON + DAY + number * HOUR, **by_package),
+            desk.do("package.refund", desk.student, **by_package),
+        )
+
+        assert answers in (["done", "package_exhausted"], ["package_over", "done"])
+    await desk.checked()
+
+
+async def test_a_course_and_its_tutors_students_want_the_same_hour(desk: Desk) -> None:
+    students = await desk.new_students(3)
+    for number in range(3):
+        course = await desk.do("course.create", desk.tutor, **COURSE)
+        starts_at = NOON + (number + 1) * DAY
+        session: Body = {
+            "course_id": course["id"],
+            "number": 1,
+            "title": "Greetings",
+            "starts_at": starts_at + 30 * MINUTE,
+            "duration_minutes": 60,
+        }
+
+        *answers, announced = await together(
+            *(desk.ask(starts_at, student=one) for one in students),
+            desk.do("course.session.add", desk.tutor, **session),
+        )
+
+        taken = Counter(answers)["done"] + (announced == "done")
+        assert taken == 1
+        assert {*answers} <= {"done", "slot_no_longer_available"}
+        assert announced in ("done", "session_overlaps")
+    await desk.checked()
+
+
+async def test_a_cancellation_meets_the_beginning_of_its_lesson(desk: Desk) -> None:
+    for _ in range(3):
+        agreed = await desk.agreed()
+        starts_at, ends_at = moment(agreed["starts_at"]), moment(agreed["ends_at"])
+        await desk.go_to(starts_at)
+        left = await desk.balance()
+
+        cancelled, *_ = await together(
+            desk.stage.do("booking.cancel", desk.tutor, now=starts_at - SECOND, booking_id=agreed["id"]),
+            desk.join(agreed, desk.tutor),
+            desk.join(agreed, desk.student),
+        )
+        await desk.run()
+        await desk.go_to(ends_at + 10 * MINUTE)
+
+        ended = await desk.get(agreed)
+        if cancelled == "done":
+            assert (ended["status"], ended["payment"]["state"]) == ("cancelled", "VOIDED")
+            assert ended["has_strike"]
+            assert await desk.balance() == left + PRICE
+        else:
+            assert cancelled == "already_started"
+            assert (ended["status"], ended["payment"]["state"]) == ("ended", "CAPTURED")
+            assert await desk.balance() == left
+    await desk.checked()
