@@ -48,6 +48,8 @@ function Explained({ hold, room }: { hold: HoldDetail; room: Snapshot | null }) 
   // What came last decided: a correction replaces the settlement's three parts.
   const last = hold.adjustments.at(-1) ?? hold;
   const attendance = last.attendance ?? hold.attendance;
+  // One-to-one it is who came that counts; lessons of packages were once measured too.
+  const isMeasured = hold.source_kind !== "booking" && hold.cause !== "outcome";
   return (
     <div class="hold-page">
       <Title>{room?.title ?? t().hold}</Title>
@@ -73,7 +75,7 @@ function Explained({ hold, room }: { hold: HoldDetail; room: Snapshot | null }) 
           <AttendancePanel roomId={room.id} />
         </div>
       )}
-      {attendance !== null && <Presence attendance={attendance} room={room} />}
+      {attendance !== null && <Presence attendance={attendance} room={room} isMeasured={isMeasured} />}
       <Division hold={hold} tutor={last.tutor_share} platform={last.platform_share} student={last.refunded} />
       {hold.adjustments.length > 0 && (
         <section class="card stack">
@@ -106,12 +108,12 @@ function Line({ name, value }: { name: string; value: string }) {
   );
 }
 
-function Presence({ attendance, room }: { attendance: Attendance; room: Snapshot | null }) {
+function Presence({ attendance, room, isMeasured }: { attendance: Attendance; room: Snapshot | null; isMeasured: boolean }) {
   const { intervals, tutor_attended_s, tutor_required_s } = attendance;
   return (
     <section class="card stack" aria-labelledby="presence">
       <h2 id="presence">{t().presence}</h2>
-      <Timeline attendance={attendance} startsAt={room?.starts_at ?? null} endsAt={room?.ends_at ?? null} />
+      <Timeline attendance={attendance} startsAt={room?.starts_at ?? null} endsAt={room?.ends_at ?? null} isMeasured={isMeasured} />
       {intervals.length === 0 ? (
         <p class="soft">{t().never}</p>
       ) : (
@@ -137,7 +139,7 @@ function Presence({ attendance, room }: { attendance: Attendance; room: Snapshot
           </table>
         </details>
       )}
-      <p class="soft">{t().tutorThere(clock(tutor_attended_s), clock(tutor_required_s))}</p>
+      <p class="soft">{isMeasured ? t().tutorMeasured(clock(tutor_attended_s), clock(tutor_required_s)) : t().tutorThere(clock(tutor_attended_s))}</p>
     </section>
   );
 }

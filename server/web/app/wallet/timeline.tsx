@@ -11,12 +11,15 @@ interface Options {
   attendance: Attendance;
   startsAt: Instant | null;
   endsAt: Instant | null;
+  /** How long somebody was there counts, and not only that they were. */
+  isMeasured: boolean;
 }
 
-export function Timeline({ attendance, startsAt, endsAt }: Options) {
+export function Timeline({ attendance, startsAt, endsAt, isMeasured }: Options) {
   const { attended_s, total_s, percent, required_s, threshold_percent } = attendance;
   const drawn = layout(attendance, startsAt, endsAt);
-  const isReached = attended_s >= required_s;
+  const isReached = !isMeasured || attended_s >= required_s;
+  const [there, all, needed] = [clock(attended_s), clock(total_s), clock(required_s)];
   return (
     <figure class="timeline">
       {drawn.spans !== null && startsAt !== null && endsAt !== null && (
@@ -36,16 +39,18 @@ export function Timeline({ attendance, startsAt, endsAt }: Options) {
       )}
       <p class="ends">
         <span>{t().adds}</span>
-        <span class="figures">{t().attended(clock(attended_s), clock(total_s), percent)}</span>
+        <span class="figures">{t().attended(there, all, percent)}</span>
       </p>
-      <svg viewBox={`0 0 ${WIDTH} 24`} preserveAspectRatio="none" role="img" aria-label={t().picture(clock(attended_s), clock(total_s), percent, clock(required_s))}>
+      <svg viewBox={`0 0 ${WIDTH} 24`} preserveAspectRatio="none" role="img" aria-label={isMeasured ? t().measured(there, all, percent, needed) : t().picture(there, all, percent)}>
         <rect class="ground" y="4" width={WIDTH} height="16" rx="3" />
         <rect class={isReached ? "there" : "short"} y="4" width={drawn.attended} height="16" />
-        <rect class="mark" x={drawn.required - 1} width="3" height="24" />
+        {isMeasured && <rect class="mark" x={drawn.required - 1} width="3" height="24" />}
       </svg>
-      <p class="needed faint" style={{ paddingInlineStart: `min(${(drawn.required / WIDTH) * 100}%, 100% - 10rem)` }}>
-        {t().required(clock(required_s), threshold_percent)}
-      </p>
+      {isMeasured && (
+        <p class="needed faint" style={{ paddingInlineStart: `min(${(drawn.required / WIDTH) * 100}%, 100% - 10rem)` }}>
+          {t().required(needed, threshold_percent)}
+        </p>
+      )}
     </figure>
   );
 }
