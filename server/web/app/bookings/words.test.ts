@@ -3,7 +3,7 @@ import { zone } from "../format";
 import { Refused } from "../server";
 import { speak } from "../texts";
 import type { BookingView } from "../wire";
-import { consequence, deeds, name, refused, type Side, sideOf, standing, state } from "./words";
+import { consequence, deeds, name, reasonOf, refused, type Side, sideOf, standing, state } from "./words";
 
 const HOUR = 3_600_000;
 const STARTS = Date.parse("2026-11-28T10:00:00Z");
@@ -49,6 +49,7 @@ it.each<[Partial<BookingView>, string, string]>([
   [{ status: "cancelled", cancelled_by: "student" }, "Withdrawn", "Mai has withdrawn the request."],
   [{ status: "cancelled", cancelled_by: "tutor", accepted_at: FREE_UNTIL }, "Cancelled", "Cancelled by Thao."],
   [{ status: "cancelled", cancelled_by: "admin" }, "Cancelled", "Cancelled by an administrator."],
+  [{ status: "cancelled", cancelled_by: "system" }, "Cancelled", "It is off, since its money was not there any more."],
   [{ status: "expired" }, "Not answered", "Nobody answered in time. What was put aside is free again."],
   [{ status: "ended", outcome: "completed" }, "Held", "It was held."],
   [{ status: "ended", outcome: "no_show_tutor" }, "Tutor absent", "Thao did not come. Everything goes back to the student."],
@@ -56,6 +57,10 @@ it.each<[Partial<BookingView>, string, string]>([
   const booking = { ...ASKED, ...change };
 
   expect([state(booking), standing(booking, "student")]).toEqual([short, long]);
+});
+
+it("repeats what people said about it, and no word for programs", () => {
+  expect(["I am away.", "card_failed", null].map((reason) => reasonOf({ ...ASKED, reason }))).toEqual(["I am away.", null, null]);
 });
 
 describe("what is offered", () => {

@@ -41,7 +41,8 @@ export function standing(booking: BookingView, side: Side): string {
       return t().noAnswer;
     case "cancelled":
       if (isDeclined(booking)) return t().declinedBy(tutor_name);
-      return isWithdrawn(booking) ? t().withdrawnBy(student_name) : t().cancelledBy(whoCancelled(booking));
+      if (isWithdrawn(booking)) return t().withdrawnBy(student_name);
+      return booking.cancelled_by === "system" ? t().cancelledUnpaid : t().cancelledBy(whoCancelled(booking));
     case "ended":
       if (outcome === "no_show_student") return t().studentAbsent(student_name);
       if (outcome === "no_show_tutor") return t().tutorAbsent(tutor_name);
@@ -83,6 +84,11 @@ export function consequence(booking: BookingView, side: Side, now: number): stri
   return t().late(until, money({ ...price, amount: price.amount - back }), money({ ...price, amount: back }));
 }
 
+/** What somebody said about it; the system gives a word for programs. */
+export function reasonOf({ reason }: BookingView): string | null {
+  return reason !== null && /^[a-z_]+$/.test(reason) ? null : reason;
+}
+
 export function codeOf(error: unknown): string {
   return error instanceof Refused ? error.code : "";
 }
@@ -114,9 +120,7 @@ function whoCancelled({ cancelled_by, student_name, tutor_name }: BookingView): 
       return student_name;
     case "tutor":
       return tutor_name;
-    case "admin":
-      return t().administrator;
     default:
-      return t().system;
+      return t().administrator;
   }
 }
