@@ -15,7 +15,7 @@ from tests.browser.conftest import Enter
 from tests.browser.test_admin import log_in_as_admin
 from tests.browser.test_entrance import register
 from tests.browser.test_learning import log_in
-from tests.journeys import school
+from tests.journeys import lessons, school
 from tests.journeys.people import PASSWORD, Person, town
 from tests.journeys.product import Product
 
@@ -179,7 +179,8 @@ async def in_both_languages(page: Page, axe: Axe, *paths: str) -> list[str]:
 async def test_axe_finds_nothing(enter: Enter, product: Product, axe: Axe) -> None:
     page = await enter("/", viewport=PHONE)
     async with town(product) as people:
-        tutor = await school.tutor_with_rate(people, await people.admin())
+        tutor = await lessons.tutor_of(people, await people.admin(), "Thao")
+        await lessons.introduce(tutor)
         [host] = await people.mint(1)
         talk = await host.call(
             "POST", "/api/v1/talks", {"title": "Coffee and verbs", "language": "en", "level": "B1"}
@@ -378,13 +379,16 @@ async def test_lesson_is_asked_for_and_withdrawn_by_keyboard_and_axe_finds_nothi
     enter: Enter, product: Product, axe: Axe
 ) -> None:
     async with town(product) as people:
-        admin, student = await people.admin(), await people.register("Lan")
-        tutor = await school.tutor_with_rate(people, admin)
-        await school.credit(admin, student)
+        admin = await people.admin()
+        tutor, student = (
+            await lessons.tutor_of(people, admin, "Thao"),
+            await lessons.student_of(people, admin, "Lan"),
+        )
+        await lessons.introduce(tutor)
         page = await enter("/login?next=/tutors", viewport=PHONE)
         await log_in(page, student.email)
         button = partial(page.get_by_role, "button")
-        starts_at = await school.in_days(people, 2)
+        starts_at = await lessons.tomorrow(people)
 
         await keyboard.press(page.get_by_role("link", name="Thao Tester").first)
         begins = page.get_by_label("Begins")
@@ -394,7 +398,7 @@ async def test_lesson_is_asked_for_and_withdrawn_by_keyboard_and_axe_finds_nothi
         found = await findings_here(page, axe, "asking")
         await begins.fill(starts_at.strftime("%Y-%m-%dT%H:%M"))
         await keyboard.type_in(page.get_by_label("Topic"), "Six tones")
-        await keyboard.press(button(name="Ask for it: $20.00"), "Space")
+        await keyboard.press(button(name="Ask for it: $60.00"), "Space")
         await expect(page.get_by_role("heading", name="Six tones", level=1)).to_be_visible()
         booking = page.url.removeprefix(product.base)
         await keyboard.press(button(name="Withdraw"))

@@ -7,7 +7,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Enter
 from tests.browser.test_learning import log_in
-from tests.journeys import school
+from tests.journeys import lessons, school
 from tests.journeys.people import Person, story
 from tests.journeys.product import Product
 
@@ -22,9 +22,10 @@ async def entered(enter: Enter, product: Product, person: Person, path: str) -> 
 
 async def test_lesson_is_asked_for_agreed_held_and_paid(enter: Enter, product: Product) -> None:
     async with story(product) as town:
-        tutor = await school.tutor_with_rate(town, await town.admin())
+        tutor = await lessons.tutor_of(town, await town.admin(), "Thao")
+        await lessons.introduce(tutor)
         student = await town.register("Mai")
-        starts_at = await school.in_days(town, 2)
+        starts_at = await lessons.tomorrow(town)
         page = await entered(enter, product, student, "/tutors")
         desk = await entered(enter, product, tutor, "/notifications")
 
@@ -34,20 +35,20 @@ async def test_lesson_is_asked_for_agreed_held_and_paid(enter: Enter, product: P
         await expect(page.get_by_role("heading", name="Tones for beginners")).to_be_visible()
         await page.get_by_label("Begins (UTC)").fill(starts_at.strftime("%Y-%m-%dT%H:%M"))
         await page.get_by_label("Length").select_option("30")
-        await expect(page.get_by_role("link", name="Top up $10.00")).to_be_visible()
+        await expect(page.get_by_role("link", name="Top up $30.00")).to_be_visible()
         await page.get_by_label("Length").select_option("60")
         await page.get_by_label("Topic").fill("Six tones")
         await page.get_by_label("Notes").fill("Slowly, please.")
-        await page.get_by_role("link", name="Top up $20.00").click()
+        await page.get_by_role("link", name="Top up $60.00").click()
         await page.get_by_role("button", name="Continue to the payment").click()
         await page.wait_for_url("**/test-payments/**")
         await page.get_by_role("button").first.click()
         await page.get_by_role("link", name="Back to your purchase").click()
         await expect(page.get_by_label("Notes")).to_have_value("Slowly, please.")
-        await page.get_by_role("button", name="Ask for it: $20.00").click()
+        await page.get_by_role("button", name="Ask for it: $60.00").click()
         await expect(page.get_by_role("heading", name="Six tones", level=1)).to_be_visible()
         await expect(page.get_by_role("heading", name="Asked for")).to_be_visible()
-        assert await student.wallet() == (0, 2_000, 0)
+        assert await student.wallet() == (0, lessons.PRICE, 0)
 
         # Whoever is asked is told, and the answer is seen at once.
         await desk.get_by_role("link", name="A lesson is asked for").click()
@@ -77,9 +78,9 @@ async def test_lesson_is_asked_for_agreed_held_and_paid(enter: Enter, product: P
             await expect(one.get_by_role("heading", name="Held", exact=True)).to_be_visible()
             paid = one.get_by_role("region", name="Money")
             await expect(paid.get_by_text("Paid", exact=True).first).to_be_visible()
-            await expect(paid.get_by_role("definition").filter(has_text="$20.00")).to_have_count(2)
+            await expect(paid.get_by_role("definition").filter(has_text="$60.00")).to_have_count(2)
             await one.get_by_role("link", name="Where the money is, and why").click()
-            await expect(one.get_by_role("definition").filter(has_text="$16.00")).to_be_visible()
+            await expect(one.get_by_role("definition").filter(has_text="$48.00")).to_be_visible()
         await expect(page.get_by_role("button", name="Dispute this lesson")).to_be_visible()
         assert await student.wallet() == (0, 0, 0)
 
@@ -87,12 +88,12 @@ async def test_lesson_is_asked_for_agreed_held_and_paid(enter: Enter, product: P
 async def test_lessons_are_withdrawn_declined_and_called_off_late(enter: Enter, product: Product) -> None:
     async with story(product) as town:
         admin = await town.admin()
-        tutor, student = await school.tutor_with_rate(town, admin), await town.register("Mai")
-        await school.credit(admin, student)
-        soon = await school.in_days(town, 0.5)
-        lessons = [await school.ask(student, tutor, soon + timedelta(hours=2 * place)) for place in range(4)]
-        unwanted, refused, late, struck = (f"/bookings/{one['id']}" for one in lessons)
-        for one in lessons[2:]:
+        tutor = await lessons.tutor_of(town, admin, "Thao")
+        student = await lessons.student_of(town, admin, "Mai", 4 * lessons.PRICE)
+        soon = await lessons.tomorrow(town, days=0.5)
+        asked = [await lessons.ask(student, tutor, soon + timedelta(hours=2 * place)) for place in range(4)]
+        unwanted, refused, late, struck = (f"/bookings/{one['id']}" for one in asked)
+        for one in asked[2:]:
             await tutor.call("POST", f"/api/v1/bookings/{one['id']}/accept", {})
         page = await entered(enter, product, student, "/bookings")
         desk = await entered(enter, product, tutor, refused)
@@ -104,7 +105,7 @@ async def test_lessons_are_withdrawn_declined_and_called_off_late(enter: Enter, 
         await page.wait_for_url(f"**{unwanted}")
         await page.get_by_role("button", name="Withdraw").click()
         dialog = page.get_by_role("dialog")
-        await expect(dialog).to_contain_text("$20.00 are free again.")
+        await expect(dialog).to_contain_text("$60.00 are free again.")
         await dialog.get_by_role("button", name="Withdraw").click()
         await expect(page.get_by_role("heading", name="Withdrawn")).to_be_visible()
 
@@ -114,22 +115,21 @@ async def test_lessons_are_withdrawn_declined_and_called_off_late(enter: Enter, 
         await desk.get_by_role("dialog").get_by_role("button", name="Decline").click()
         await expect(page.get_by_role("heading", name="Declined")).to_be_visible()
         await expect(page.get_by_text("I am away that day.")).to_be_visible()
-        assert await student.wallet() == (6_000, 4_000, 0)
+        assert await student.wallet() == (2 * lessons.PRICE, 2 * lessons.PRICE, 0)
 
         await page.goto(late)
         await page.get_by_role("button", name="Cancel the lesson").click()
-        # The terms of the beginning keep nothing.
-        await expect(dialog).to_contain_text("$20.00 are free again.")
+        await expect(dialog).to_contain_text("Now all of $60.00 are the tutor's.")
         await dialog.get_by_role("button", name="Cancel the lesson").click()
         await expect(page.get_by_text("Cancelled by Mai Tester.")).to_be_visible()
-        assert await student.wallet() == (8_000, 2_000, 0)
+        assert await student.wallet() == (2 * lessons.PRICE, lessons.PRICE, 0)
 
         await desk.goto(struck)
         await desk.get_by_role("button", name="Cancel the lesson").click()
         await expect(desk.get_by_role("dialog")).to_contain_text("it counts as a strike")
         await desk.get_by_role("dialog").get_by_role("button", name="Cancel the lesson").click()
         await expect(desk.get_by_text("It counts as a strike.", exact=True)).to_be_visible()
-        assert await student.wallet() == (10_000, 0, 0)
+        assert await student.wallet() == (3 * lessons.PRICE, 0, 0)
 
 
 async def test_lesson_of_a_package_is_asked_for_from_its_page_and_cancelled_by_an_administrator(
@@ -137,10 +137,10 @@ async def test_lesson_of_a_package_is_asked_for_from_its_page_and_cancelled_by_a
 ) -> None:
     async with story(product) as town:
         admin = await town.admin()
-        tutor, student = await school.tutor_with_rate(town, admin), await town.register("Mai")
-        await school.credit(admin, student)
+        tutor = await lessons.tutor_of(town, admin, "Thao")
+        student = await lessons.student_of(town, admin, "Mai", 2 * lessons.PRICE)
         package = await school.buy_package(tutor, student)
-        starts_at = await school.in_days(town, 2)
+        starts_at = await lessons.tomorrow(town)
         page = await entered(enter, product, student, f"/packages/{package['id']}")
         [owner] = await town.mint(1, "owner")
         operator = await town.register("Chi")
@@ -168,7 +168,7 @@ async def test_lesson_of_a_package_is_asked_for_from_its_page_and_cancelled_by_a
         await page.get_by_role("link", name="To the package").click()
         await expect(page.get_by_text("3 of 3 left", exact=True)).to_be_visible()
 
-        struck = await school.ask(student, tutor, await school.in_days(town, 0.5))
+        struck = await lessons.ask(student, tutor, await lessons.tomorrow(town, days=0.5))
         for deed in ("accept", "cancel"):
             await tutor.call("POST", f"/api/v1/bookings/{struck['id']}/{deed}", {})
         await books.get_by_role("link", name="All lessons").click()

@@ -18,33 +18,6 @@ async def tutor_of(town: Town, admin: Person, name: str = "Thao") -> Person:
     return tutor
 
 
-async def tutor_with_rate(town: Town, admin: Person, name: str = "Thao") -> Person:
-    """Return an approved tutor who says what they teach, and that an hour costs $20.00."""
-    tutor = await tutor_of(town, admin, name)
-    profile = {
-        "title": "Tones for beginners",
-        "description": "Slowly, with many songs and much patience. " * 10,
-        "subjects": ["conversation", "tones"],
-        "languages": ["vi", "en"],
-        "hourly_rate": usd(2_000),
-        "is_adult": True,
-    }
-    await tutor.call("PATCH", "/api/v1/tutor-profile", profile)
-    return tutor
-
-
-async def in_days(town: Town, days: float) -> datetime:
-    """Return a full minute in so many days."""
-    return (await town.now() + timedelta(days=days)).replace(second=0, microsecond=0)
-
-
-async def ask(student: Person, tutor: Person, starts_at: datetime, *, minutes: int = 60) -> Body:
-    """Ask a tutor for a lesson of one's own."""
-    wanted = {"tutor_id": tutor.id, "starts_at": instant(starts_at), "minutes": minutes}
-    made: Body = await student.call("POST", "/api/v1/bookings", wanted)
-    return made
-
-
 async def referral_code(tutor: Person) -> str:
     """Return the code by which students come to a tutor."""
     return str((await tutor.call("GET", "/api/v1/me"))["referral_code"])

@@ -169,7 +169,7 @@ class BookingView(msgspec.Struct, frozen=True, kw_only=True):
     free_cancel_until: datetime
     """Its student cancels without a charge until then."""
     late_cancel_percent: int
-    """Of the price its tutor keeps if its student cancels later, by the terms it was made under."""
+    """Of the price, back to its student who cancels later, by the terms it was made under."""
     cancelled_by: Party | None
     reason: str | None
     has_strike: bool

@@ -216,7 +216,7 @@ function Facts({ booking, side }: { booking: BookingView; side: Side }) {
           <dt>{t().askedAt}</dt>
           <dd>{instant(requested_at)}</dd>
         </div>
-        {(status === "requested" || status === "scheduled") && late_cancel_percent > 0 && (
+        {(status === "requested" || status === "scheduled") && late_cancel_percent < 100 && (
           <div>
             <dt>{t().freeUntil}</dt>
             <dd class="figures">{instant(free_cancel_until)}</dd>

@@ -87,9 +87,10 @@ describe("what calling it off would mean", () => {
     ["a lesson in time", AGREED, "student", EARLY, /^It costs nothing until .*UTC: all of \$20\.01 come back\.$/],
     // Of an odd cent the tutor has the bigger half, as the server cuts it.
     ["a lesson late", AGREED, "student", LATE, /Now \$10\.01 are the tutor's, and \$10\.00 come back\.$/],
+    ["a lesson late by terms that give nothing back", { ...AGREED, late_cancel_percent: 0 }, "student", LATE, /Now all of \$20\.01 are the tutor's\.$/],
     ["a lesson late whose card brought nothing", { ...AGREED, payment: ASKED.payment }, "student", LATE, /^\$20\.01 are free again\.$/],
-    ["a lesson in time by terms that keep nothing later either", { ...AGREED, late_cancel_percent: 0 }, "student", EARLY, /^\$20\.01 are free again\.$/],
-    ["a lesson late by terms that keep nothing", { ...AGREED, late_cancel_percent: 0 }, "student", LATE, /^\$20\.01 are free again\.$/],
+    ["a lesson in time by terms that give back all later too", { ...AGREED, late_cancel_percent: 100 }, "student", EARLY, /^\$20\.01 are free again\.$/],
+    ["a lesson late by terms that give back all", { ...AGREED, late_cancel_percent: 100 }, "student", LATE, /^\$20\.01 are free again\.$/],
     ["a lesson of a package late", { ...AGREED, ...OF_PACKAGE }, "student", LATE, /the lesson stays taken/],
     ["a lesson, by its tutor in time", AGREED, "tutor", EARLY, /^The student gets back all of \$20\.01\.$/],
     ["a lesson, by its tutor late", AGREED, "tutor", LATE, /gets back all.*it counts as a strike/],

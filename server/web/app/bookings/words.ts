@@ -75,12 +75,13 @@ export function consequence(booking: BookingView, side: Side, now: number): stri
     return isLate && side === "tutor" ? `${back} ${t().lateStrike}` : back;
   }
   // A card that has brought nothing yet is let go.
-  const mayCost = status === "scheduled" && late_cancel_percent > 0 && (isOfPackage || payment?.state === "AUTHORIZED");
+  const mayCost = status === "scheduled" && late_cancel_percent < 100 && (isOfPackage || payment?.state === "AUTHORIZED");
   if (!mayCost) return isOfPackage ? t().lessonBack : t().freeAgain(money(price));
   if (!isLate) return isOfPackage ? t().lessonBackUntil(until) : t().allBack(money(price), until);
   if (isOfPackage) return t().lateTaken(until);
   // As the server cuts it: what comes back is rounded down.
-  const back = Math.floor((price.amount * (100 - late_cancel_percent)) / 100);
+  const back = Math.floor((price.amount * late_cancel_percent) / 100);
+  if (back === 0) return t().lateAll(until, money(price));
   return t().late(until, money({ ...price, amount: price.amount - back }), money({ ...price, amount: back }));
 }
 

@@ -48,8 +48,6 @@ function Explained({ hold, room }: { hold: HoldDetail; room: Snapshot | null }) 
   // What came last decided: a correction replaces the settlement's three parts.
   const last = hold.adjustments.at(-1) ?? hold;
   const attendance = last.attendance ?? hold.attendance;
-  // One-to-one it is who came that counts; lessons of packages were once measured too.
-  const isMeasured = hold.source_kind !== "booking" && hold.cause !== "outcome";
   return (
     <div class="hold-page">
       <Title>{room?.title ?? t().hold}</Title>
@@ -75,7 +73,7 @@ function Explained({ hold, room }: { hold: HoldDetail; room: Snapshot | null }) 
           <AttendancePanel roomId={room.id} />
         </div>
       )}
-      {attendance !== null && <Presence attendance={attendance} room={room} isMeasured={isMeasured} />}
+      {attendance !== null && <Presence attendance={attendance} room={room} isMeasured={hold.cause !== "outcome"} />}
       <Division hold={hold} tutor={last.tutor_share} platform={last.platform_share} student={last.refunded} />
       {hold.adjustments.length > 0 && (
         <section class="card stack">
@@ -139,7 +137,7 @@ function Presence({ attendance, room, isMeasured }: { attendance: Attendance; ro
           </table>
         </details>
       )}
-      <p class="soft">{isMeasured ? t().tutorMeasured(clock(tutor_attended_s), clock(tutor_required_s)) : t().tutorThere(clock(tutor_attended_s))}</p>
+      <p class="soft">{t().tutorThere(clock(tutor_attended_s), isMeasured ? clock(tutor_required_s) : null)}</p>
     </section>
   );
 }

@@ -93,11 +93,9 @@ const en = {
   adds: "Adds up to",
   required: (time: string, percent: number) => `${time} needed (${percent} %)`,
   attended: (time: string, total: string, percent: number) => `${time} of ${total} (${percent} %)`,
-  tutorThere: (time: string) => `The tutor was there for ${time}.`,
-  tutorMeasured: (time: string, needed: string) => `The tutor was there for ${time}; ${needed} were needed.`,
-  picture: (attended: string, total: string, percent: number) => `The student was in the room for ${attended} of ${total}, that is ${percent} percent.`,
-  measured: (attended: string, total: string, percent: number, required: string) =>
-    `The student was in the room for ${attended} of ${total}, that is ${percent} percent; ${required} were needed.`,
+  tutorThere: (time: string, needed: string | null) => `The tutor was there for ${time}${needed === null ? "" : `; ${needed} were needed`}.`,
+  picture: (attended: string, total: string, percent: number, needed: string | null) =>
+    `The student was in the room for ${attended} of ${total}, that is ${percent} percent${needed === null ? "" : `; ${needed} were needed`}.`,
   spans: "Presence, span by span",
   from: "From",
   to: "To",
@@ -250,10 +248,9 @@ const vi: typeof en = {
   adds: "Tổng cộng",
   required: (time, percent) => `cần ${time} (${percent} %)`,
   attended: (time, total, percent) => `${time} trên ${total} (${percent} %)`,
-  tutorThere: (time) => `Gia sư có mặt ${time}.`,
-  tutorMeasured: (time, needed) => `Gia sư có mặt ${time}; cần ${needed}.`,
-  picture: (attended, total, percent) => `Học viên có mặt ${attended} trên ${total}, tức ${percent} phần trăm.`,
-  measured: (attended, total, percent, required) => `Học viên có mặt ${attended} trên ${total}, tức ${percent} phần trăm; cần ${required}.`,
+  tutorThere: (time, needed) => `Gia sư có mặt ${time}${needed === null ? "" : `; cần ${needed}`}.`,
+  picture: (attended, total, percent, needed) =>
+    `Học viên có mặt ${attended} trên ${total}, tức ${percent} phần trăm${needed === null ? "" : `; cần ${needed}`}.`,
   spans: "Từng khoảng có mặt",
   from: "Từ",
   to: "Đến",

@@ -1,6 +1,6 @@
 /**
  * Presence as a picture: above, when the student was in the room; below, what it adds up to, with a mark at what is
- * needed. The two have different axes: the upper is the clock, the lower is time that counts.
+ * needed, where it is measured and not only asked who came. The two have different axes: the upper is the clock, the lower is time that counts.
  */
 import { clock, time } from "../format";
 import type { Attendance, Instant } from "../wire";
@@ -11,7 +11,6 @@ interface Options {
   attendance: Attendance;
   startsAt: Instant | null;
   endsAt: Instant | null;
-  /** How long somebody was there counts, and not only that they were. */
   isMeasured: boolean;
 }
 
@@ -19,7 +18,7 @@ export function Timeline({ attendance, startsAt, endsAt, isMeasured }: Options) 
   const { attended_s, total_s, percent, required_s, threshold_percent } = attendance;
   const drawn = layout(attendance, startsAt, endsAt);
   const isReached = !isMeasured || attended_s >= required_s;
-  const [there, all, needed] = [clock(attended_s), clock(total_s), clock(required_s)];
+  const needed = isMeasured ? clock(required_s) : null;
   return (
     <figure class="timeline">
       {drawn.spans !== null && startsAt !== null && endsAt !== null && (
@@ -39,14 +38,14 @@ export function Timeline({ attendance, startsAt, endsAt, isMeasured }: Options) 
       )}
       <p class="ends">
         <span>{t().adds}</span>
-        <span class="figures">{t().attended(there, all, percent)}</span>
+        <span class="figures">{t().attended(clock(attended_s), clock(total_s), percent)}</span>
       </p>
-      <svg viewBox={`0 0 ${WIDTH} 24`} preserveAspectRatio="none" role="img" aria-label={isMeasured ? t().measured(there, all, percent, needed) : t().picture(there, all, percent)}>
+      <svg viewBox={`0 0 ${WIDTH} 24`} preserveAspectRatio="none" role="img" aria-label={t().picture(clock(attended_s), clock(total_s), percent, needed)}>
         <rect class="ground" y="4" width={WIDTH} height="16" rx="3" />
         <rect class={isReached ? "there" : "short"} y="4" width={drawn.attended} height="16" />
-        {isMeasured && <rect class="mark" x={drawn.required - 1} width="3" height="24" />}
+        {needed !== null && <rect class="mark" x={drawn.required - 1} width="3" height="24" />}
       </svg>
-      {isMeasured && (
+      {needed !== null && (
         <p class="needed faint" style={{ paddingInlineStart: `min(${(drawn.required / WIDTH) * 100}%, 100% - 10rem)` }}>
           {t().required(needed, threshold_percent)}
         </p>
