@@ -170,7 +170,7 @@ async def test_tutors_are_found_by_what_they_teach_however_it_is_written(stage: 
             update(User).where(User.id == tutor.user_id).values(tutor_status=TutorStatus.APPROVED)
         )
 
-    async def found(**filters: str) -> list[str]:
+    async def found(**filters: Any) -> list[str]:
         return [one["id"] for one in (await stage.do("tutor.list", student, **filters))["items"]]
 
     assert await found(subject=" old NORSE ") == [str(tutor.user_id)]
