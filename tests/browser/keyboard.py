@@ -4,12 +4,13 @@ from playwright.async_api import Locator, Page, expect
 
 # More than any page has.
 STEPS = 80
-# Round the address bar of the browser the focus is on the page itself for a moment; a control that is drawn by its label shows it there.
+# Round the address bar of the browser the focus is on the page itself for a moment; a control that is drawn by its label shows it there,
+# and a link that stands for its whole card round the card.
 # Seen is what looks otherwise than the same without the focus: a copy beside it, without a name that would take its choice away.
 REACHED = """async wanted => {
     const has = document.activeElement;
-    const look = one => { const { boxShadow, outlineStyle, outlineColor } = getComputedStyle(one);
-        return `${boxShadow} ${outlineColor === "rgba(0, 0, 0, 0)" ? "none" : outlineStyle}`; };
+    const ring = ({ boxShadow, outlineStyle, outlineColor }) => `${boxShadow} ${outlineColor === "rgba(0, 0, 0, 0)" ? "none" : outlineStyle}`;
+    const look = one => ["", "::after"].map(part => ring(getComputedStyle(one, part))).join();
     const differs = one => {
         const copy = one.cloneNode(true);
         for (const named of [copy, ...copy.querySelectorAll("[name]")]) named.removeAttribute("name");

@@ -15,8 +15,8 @@ from tests.browser.conftest import Enter
 from tests.browser.test_admin import log_in_as_admin
 from tests.browser.test_entrance import register
 from tests.browser.test_learning import log_in
-from tests.journeys import school
-from tests.journeys.people import PASSWORD, Body, Person, town, usd
+from tests.journeys import lessons, school
+from tests.journeys.people import PASSWORD, Person, town
 from tests.journeys.product import Product
 
 AXE = build.WEB / "node_modules" / "axe-core" / "axe.min.js"
@@ -179,6 +179,8 @@ async def in_both_languages(page: Page, axe: Axe, *paths: str) -> list[str]:
 async def test_axe_finds_nothing(enter: Enter, product: Product, axe: Axe) -> None:
     page = await enter("/", viewport=PHONE)
     async with town(product) as people:
+        tutor = await lessons.tutor_of(people, await people.admin(), "Thao")
+        await lessons.introduce(tutor)
         [host] = await people.mint(1)
         talk = await host.call(
             "POST", "/api/v1/talks", {"title": "Coffee and verbs", "language": "en", "level": "B1"}
@@ -193,6 +195,8 @@ async def test_axe_finds_nothing(enter: Enter, product: Product, axe: Axe) -> No
             "/nowhere",
             f"/t/{talk['code']}",
             "/courses",
+            "/tutors",
+            f"/tutors/{tutor.id}",
         )
 
         found = await tour(page, axe, *public)
@@ -321,7 +325,7 @@ async def test_axe_finds_nothing_where_lessons_are_sold_held_and_paid(
             "/teach/packages",
         )
         await school.credit(admin, student)
-        package = await buy_package(lesson.tutor, student)
+        package = await school.buy_package(lesson.tutor, student)
         found += await in_both_languages(
             await entered(student),
             axe,
@@ -335,17 +339,6 @@ async def test_axe_finds_nothing_where_lessons_are_sold_held_and_paid(
         )
 
     assert found == []
-
-
-async def buy_package(tutor: Person, student: Person) -> Body:
-    """Have a tutor offer some lessons, and a student buy them."""
-    lessons = {"title": "Three lessons", "minutes": 60, "sessions": 3, "price": usd(900), "validity_days": 30}
-    offer = await tutor.call("POST", "/api/v1/package-options", lessons)
-    quote = await student.call("POST", "/api/v1/packages/quote", {"option_id": offer["id"]})
-    bought: Body = await student.call(
-        "POST", "/api/v1/packages", {"option_id": offer["id"], "terms": quote["terms"]}
-    )
-    return bought
 
 
 async def before_its_time(page: Page, axe: Axe, room_id: str) -> list[str]:
@@ -380,6 +373,52 @@ async def end_and_think_better_of_it(page: Page, axe: Axe, room_id: str) -> list
     await keyboard.shut(page)
     await expect(page.get_by_role("figure", name=re.compile("^Thao Tester, you"))).to_be_visible()
     return found
+
+
+async def test_lesson_is_asked_for_and_withdrawn_by_keyboard_and_axe_finds_nothing(
+    enter: Enter, product: Product, axe: Axe
+) -> None:
+    async with town(product) as people:
+        admin = await people.admin()
+        tutor, student = (
+            await lessons.tutor_of(people, admin, "Thao"),
+            await lessons.student_of(people, admin, "Lan"),
+        )
+        await lessons.introduce(tutor)
+        page = await enter("/login?next=/tutors", viewport=PHONE)
+        await log_in(page, student.email)
+        button = partial(page.get_by_role, "button")
+        starts_at = await lessons.tomorrow(people)
+
+        await keyboard.press(page.get_by_role("link", name="Thao Tester").first)
+        begins = page.get_by_label("Begins")
+        await keyboard.press(button(name="Ask for it"))
+        await expect(begins).to_be_focused()
+        await expect(begins).to_have_accessible_description("Please fill this in.")
+        found = await findings_here(page, axe, "asking")
+        await begins.fill(starts_at.strftime("%Y-%m-%dT%H:%M"))
+        await keyboard.type_in(page.get_by_label("Topic"), "Six tones")
+        await keyboard.press(button(name="Ask for it: $60.00"), "Space")
+        await expect(page.get_by_role("heading", name="Six tones", level=1)).to_be_visible()
+        booking = page.url.removeprefix(product.base)
+        await keyboard.press(button(name="Withdraw"))
+        await expect(page.get_by_role("dialog", name="Withdraw this request?")).to_be_visible()
+        found += await findings_here(page, axe, "withdrawing")
+        await keyboard.shut(page)
+        await expect(button(name="Withdraw")).to_be_focused()
+        desk = await enter("/login?next=/settings", viewport=PHONE)
+        await log_in(desk, tutor.email)
+        await desk.wait_for_url(f"{product.base}/settings")
+        found += await tour(desk, axe, "/bookings", booking)
+        await page.keyboard.press("Enter")
+        await keyboard.type_in(page.get_by_label("Why"), "I am ill.")
+        await keyboard.press(page.get_by_role("dialog").get_by_role("button", name="Withdraw"))
+        await expect(page.get_by_role("heading", name="Withdrawn")).to_be_visible()
+        await keyboard.keeps_focus(page)
+        await speak_vietnamese(page)
+        found += await tour(page, axe, f"/tutors/{tutor.id}", "/bookings", booking)
+
+    assert found == []
 
 
 async def test_axe_finds_nothing_where_operators_work(enter: Enter, product: Product, axe: Axe) -> None:

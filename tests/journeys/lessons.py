@@ -18,6 +18,18 @@ async def tutor_of(town: Town, admin: Person, name: str = "Linh") -> Person:
     return tutor
 
 
+async def introduce(tutor: Person) -> None:
+    """Have a tutor say who they are and what they teach."""
+    profile = {
+        "title": "Tones for beginners",
+        "description": "Slowly, with many songs and much patience. " * 10,
+        "subjects": ["conversation", "tones"],
+        "languages": ["vi", "en"],
+        "is_adult": True,
+    }
+    await tutor.call("PATCH", "/api/v1/tutor-profile", profile)
+
+
 async def student_of(town: Town, admin: Person, name: str = "Khoa", amount: int = PRICE) -> Person:
     """Return a connected student with the price of a lesson."""
     student = await town.register(name)

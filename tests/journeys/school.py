@@ -73,6 +73,17 @@ async def buy(student: Person, course_id: str, session_id: str | None = None) ->
     return bought
 
 
+async def buy_package(tutor: Person, student: Person) -> Body:
+    """Have a tutor offer some lessons, and a student buy them."""
+    lessons = {"title": "Three lessons", "minutes": 60, "sessions": 3, "price": usd(900), "validity_days": 30}
+    offer = await tutor.call("POST", "/api/v1/package-options", lessons)
+    quote = await student.call("POST", "/api/v1/packages/quote", {"option_id": offer["id"]})
+    bought: Body = await student.call(
+        "POST", "/api/v1/packages", {"option_id": offer["id"], "terms": quote["terms"]}
+    )
+    return bought
+
+
 async def hold(person: Person, bought: Body, number: int = 0) -> Body:
     """Return one hold of a purchase as its party sees it."""
     found: Body = await person.call("GET", f"/api/v1/holds/{bought['holds'][number]['id']}")

@@ -160,3 +160,20 @@ def test_each_part_is_needed(part: str, short: object) -> None:
 
     assert rules.missing(TutorProfile(**whole)) == ()
     assert rules.missing(TutorProfile(**whole | {part: short})) == (part,)
+
+
+async def test_tutors_are_found_by_what_they_teach_however_it_is_written(stage: Stage) -> None:
+    tutor, [student] = await newcomer(stage), await stage.people(1)
+    await stage.do("tutor_profile.update", tutor, **WHOLE | {"subjects": ["Old Norse"], "languages": ["is"]})
+    async with stage.parts.sessions.begin() as session:
+        await session.execute(
+            update(User).where(User.id == tutor.user_id).values(tutor_status=TutorStatus.APPROVED)
+        )
+
+    async def found(**filters: Any) -> list[str]:
+        return [one["id"] for one in (await stage.do("tutor.list", student, **filters))["items"]]
+
+    assert await found(subject=" old NORSE ") == [str(tutor.user_id)]
+    assert await found(language="is") == [str(tutor.user_id)]
+    assert await found(subject="old norse", language="is") == [str(tutor.user_id)]
+    assert await found(subject="Norse") == await found(subject="old norse", language="en") == []

@@ -168,6 +168,8 @@ class BookingView(msgspec.Struct, frozen=True, kw_only=True):
     """A request nobody answers ends then."""
     free_cancel_until: datetime
     """Its student cancels without a charge until then."""
+    late_cancel_percent: int
+    """Of the price, back to its student who cancels later, by the terms it was made under."""
     cancelled_by: Party | None
     reason: str | None
     has_strike: bool

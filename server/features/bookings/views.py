@@ -87,6 +87,7 @@ def _view(
         room_id=None if row.accepted_at is None else row.id,
         answer_by=row.answer_by,
         free_cancel_until=rules.free_until(row.starts_at, terms),
+        late_cancel_percent=terms.late_cancel_percent,
         cancelled_by=None if row.cancelled_by is None else Party(row.cancelled_by),
         reason=row.reason,
         has_strike=has_strike,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from msgspec import UNSET
-from sqlalchemy import func, select
+from sqlalchemy import any_, func, select
 
 from billing import outbox
 from billing.money import Money
@@ -96,9 +96,9 @@ async def list_tutors(ctx: Context, command: ListTutors) -> TutorPage:
     if command.subject is not None:
         wanted = command.subject.strip().lower()
         subject = func.unnest(TutorProfile.subjects).column_valued("subject")
-        query = query.where(select(1).select_from(subject).where(func.lower(subject) == wanted).exists())
+        query = query.where(select(subject).where(func.lower(subject) == wanted).exists())
     if command.language is not None:
-        query = query.where(TutorProfile.languages.contains([command.language]))
+        query = query.where(any_(TutorProfile.languages) == command.language)
     query = pages.page(query, User.created_at, User.id, limit=command.limit, cursor=command.cursor)
     found = (await ctx.session.execute(query)).all()
     shown = found[: command.limit]

@@ -45,9 +45,9 @@ export function atWallTime(wall: string): Instant {
   return new Date(asUtc - offset(guess)).toISOString();
 }
 
-/** "Thu 26 Nov, 15:30 GMT+7" */
-export function instant(at: Instant): string {
-  return write(at, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit", timeZoneName: "short" });
+/** "Thu 26 Nov, 15:30 GMT+7"; by the clocks of the viewer's zone, or of another one. */
+export function instant(at: Instant, timeZone = zone.value): string {
+  return write(at, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit", timeZoneName: "short", timeZone });
 }
 
 /** "26 November 2026" */

@@ -8,7 +8,7 @@ import type { Operations } from "./wire";
 
 type Op = keyof Operations;
 
-const OPS: ReadonlySet<string> = new Set<Op>(["course.get", "course.list", "me.get", "notification.count", "notification.list", "purchase.list", "wallet.entries", "wallet.get"]);
+const OPS: ReadonlySet<string> = new Set<Op>(["booking.get", "booking.list", "course.get", "course.list", "me.get", "notification.count", "notification.list", "purchase.list", "wallet.entries", "wallet.get"]);
 const NAME = "seen";
 // All courses of a full page of purchases, and what stands beside them.
 const MOST = 40;

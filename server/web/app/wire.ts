@@ -492,6 +492,7 @@ export interface BookingView {
   room_id: Id | null;
   answer_by: Instant;
   free_cancel_until: Instant;
+  late_cancel_percent: number;
   cancelled_by: Party | null;
   reason: string | null;
   has_strike: boolean;

@@ -1,5 +1,5 @@
 import type { Feature } from "../feature";
-import icon from "../icons/settings.svg";
+import { settings as icon } from "../icons/places";
 
 export const accounts: Feature = {
   routes: [

@@ -13,7 +13,12 @@ export default function Desk() {
     <Frame title={t().desk}>
       <div class="row spread">
         <p class="soft">{t().deskWhy}</p>
-        <Integrity />
+        <div class="row">
+          <a class="button" href="/bookings">
+            {t().bookings}
+          </a>
+          <Integrity />
+        </div>
       </div>
       <ul class="desk">
         <Waiting section="tutors" load={() => call("admin.user.list", { role: "tutor", tutor_status: "pending", limit: COUNTED })} />

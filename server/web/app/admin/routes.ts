@@ -1,5 +1,5 @@
 import type { Feature, Route } from "../feature";
-import icon from "../icons/admin.svg";
+import { admin as icon } from "../icons/places";
 
 const OPERATORS: Route["for"] = ["admin", "owner"];
 
@@ -17,5 +17,5 @@ export const admin: Feature = {
     { path: "/admin/jobs", page: () => import("./jobs"), for: OPERATORS },
     { path: "/admin/webhooks", page: () => import("./webhooks"), for: OPERATORS },
   ],
-  places: [{ path: "/admin", icon, name: { en: "Operate", vi: "Vận hành" }, for: OPERATORS }],
+  places: [{ path: "/admin", also: ["/bookings"], icon, name: { en: "Operate", vi: "Vận hành" }, for: OPERATORS }],
 };

@@ -3,6 +3,7 @@ import { plural, texts } from "../texts";
 const en = {
   desk: "Operate",
   deskWhy: "What waits for somebody to look.",
+  bookings: "One-to-one lessons",
   sectionsLabel: "Sections for operators",
   sections: {
     revenue: "Revenue",
@@ -257,6 +258,7 @@ const en = {
 const vi: typeof en = {
   desk: "Vận hành",
   deskWhy: "Những việc đang chờ người xem.",
+  bookings: "Buổi học riêng",
   sectionsLabel: "Các mục vận hành",
   sections: {
     revenue: "Doanh thu",

@@ -1,7 +1,7 @@
 /** What somebody bought: the lessons that come, and each purchase with where its money is. */
 import { useEffect, useState } from "preact/hooks";
 import { day, money } from "../format";
-import learningIcon from "../icons/learning.svg";
+import { learning as learningIcon } from "../icons/places";
 import { Door } from "../lessons/door";
 import { Answers, Modal } from "../parts/dialog";
 import { Form, Submit } from "../parts/form";
@@ -30,7 +30,15 @@ export default function Learning() {
   );
   return (
     <>
-      <Title>{t().learning}</Title>
+      <Title
+        beside={
+          <a class="button" href="/bookings">
+            {t().bookings}
+          </a>
+        }
+      >
+        {t().learning}
+      </Title>
       <div class="learning">
         {value === undefined ? (
           error === undefined ? <Loading heights={["6rem", "10rem", "10rem"]} /> : <Failure error={error} again={reload} />

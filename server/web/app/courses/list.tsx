@@ -1,7 +1,7 @@
 /** Published courses, newest first. */
 import { useEffect, useState } from "preact/hooks";
 import { languageName, money } from "../format";
-import coursesIcon from "../icons/courses.svg";
+import { courses as coursesIcon } from "../icons/places";
 import { More } from "../parts/more";
 import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
@@ -21,7 +21,15 @@ export default function Courses() {
   const { items: value, error, reload, more } = usePages((cursor: string | null) => call("course.list", { ...filter, cursor }), [filter]);
   return (
     <>
-      <Title>{t().courses}</Title>
+      <Title
+        beside={
+          <a class="button" href="/tutors">
+            {t().tutors}
+          </a>
+        }
+      >
+        {t().courses}
+      </Title>
       <section class="courses" aria-label={t().courses}>
         <Filters filter={filter} change={setFilter} />
         <p class="visually-hidden" role="status">

@@ -1,7 +1,5 @@
 import type { Feature } from "../feature";
-import icon from "../icons/courses.svg";
-import learningIcon from "../icons/learning.svg";
-import teachingIcon from "../icons/teaching.svg";
+import { courses as icon, learning as learningIcon, teaching as teachingIcon } from "../icons/places";
 
 export const courses: Feature = {
   routes: [
@@ -14,7 +12,7 @@ export const courses: Feature = {
   ],
   places: [
     { path: "/courses", icon, name: { en: "Courses", vi: "Khóa học" }, for: "members" },
-    { path: "/learning", icon: learningIcon, name: { en: "Learning", vi: "Việc học" }, for: ["student"] },
-    { path: "/teach/courses", also: ["/teach"], icon: teachingIcon, name: { en: "Teaching", vi: "Giảng dạy" }, for: ["tutor"] },
+    { path: "/learning", also: ["/bookings"], icon: learningIcon, name: { en: "Learning", vi: "Việc học" }, for: ["student"] },
+    { path: "/teach/courses", also: ["/teach", "/bookings"], icon: teachingIcon, name: { en: "Teaching", vi: "Giảng dạy" }, for: ["tutor"] },
   ],
 };

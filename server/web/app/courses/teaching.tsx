@@ -1,7 +1,7 @@
 /** A tutor's own courses, in every state. */
 import { useEffect } from "preact/hooks";
 import { money } from "../format";
-import teachingIcon from "../icons/teaching.svg";
+import { teaching as teachingIcon } from "../icons/places";
 import { More } from "../parts/more";
 import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";
@@ -17,6 +17,9 @@ export default function Teaching() {
       <Title
         beside={
           <div class="row">
+            <a class="button" href="/bookings">
+              {t().bookings}
+            </a>
             <a class="button" href="/teach/profile">
               {t().profile}
             </a>

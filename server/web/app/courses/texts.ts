@@ -85,6 +85,8 @@ const en = {
 
   // Learning
   learning: "My courses",
+  bookings: "One-to-one lessons",
+  tutors: "Tutors for one-to-one lessons",
   noPurchases: "You have not bought a course yet",
   noPurchasesWhy: "Find one that fits; you pay only for lessons that you attend.",
   find: "Find a course",
@@ -250,6 +252,8 @@ const vi: typeof en = {
   },
 
   learning: "Khóa học của tôi",
+  bookings: "Buổi học riêng",
+  tutors: "Gia sư dạy riêng",
   noPurchases: "Bạn chưa mua khóa học nào",
   noPurchasesWhy: "Hãy tìm khóa phù hợp; bạn chỉ trả tiền cho buổi mình tham dự.",
   find: "Tìm khóa học",

@@ -2,6 +2,7 @@
  * Beside the picture of a lesson: who was there how long, and what that means for the money. A student sees the own time
  * and a mark at what is needed, the tutor everybody's, and the button that ends the lesson.
  */
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { money } from "../format";
 import { Answers, Modal } from "../parts/dialog";
@@ -72,15 +73,21 @@ export function AttendancePanel({ roomId }: { roomId: Id }) {
   const people = updated(seen, told);
   const tutor = room.host;
   const isTutor = tutor === me.value?.id;
+  // One-to-one it is who came that counts, not how long.
+  const isBooking = room.kind === "booking";
   return (
     <section class="attendance stack" aria-labelledby="attendance">
       <div class="row spread">
         <h2 id="attendance">{t().attendance}</h2>
         {room.starts_at !== null && room.ends_at !== null && !seen.frozen && <TimeLeft starts={room.starts_at} ends={room.ends_at} ahead={ahead} />}
       </div>
-      {isTutor ? <Everybody people={people.filter(({ user_id }) => user_id !== tutor)} names={names.current} /> : <Own row={people.find(({ user_id }) => user_id === me.value?.id)} scheduled={seen.scheduled_s} />}
+      {isTutor ? (
+        <Everybody people={people.filter(({ user_id }) => user_id !== tutor)} names={names.current} isBooking={isBooking} />
+      ) : (
+        <Own row={people.find(({ user_id }) => user_id === me.value?.id)} scheduled={seen.scheduled_s} isBooking={isBooking} />
+      )}
       {seen.frozen && <p class="faint">{t().final}</p>}
-      {isTutor && room.state === "live" && <End roomId={roomId} />}
+      {isTutor && room.state === "live" && <End roomId={roomId} isBooking={isBooking} />}
     </section>
   );
 }
@@ -96,7 +103,7 @@ function updated({ people, scheduled_s }: AttendanceView, told: Told): Attendanc
   });
 }
 
-function Own({ row, scheduled }: { row: AttendanceRow | undefined; scheduled: number }) {
+function Own({ row, scheduled, isBooking }: { row: AttendanceRow | undefined; scheduled: number; isBooking: boolean }) {
   if (row === undefined) return <p class="soft">{t().notBegun}</p>;
   const { attended_s, required_s, reached, percent } = row;
   return (
@@ -104,11 +111,17 @@ function Own({ row, scheduled }: { row: AttendanceRow | undefined; scheduled: nu
       <p class="minutes figures">
         <strong>{t().own(minutes(attended_s), minutes(scheduled))}</strong> <span class="faint">{percent} %</span>
       </p>
-      <Bar row={row} total={scheduled} />
-      {/* Said aloud when it turns, not each minute. */}
-      <p role="status" class={reached ? "counts" : "soft"}>
-        {reached ? t().reached(Math.round((required_s * 100) / scheduled)) : t().notYet(minutesUp(required_s - attended_s))}
-      </p>
+      {isBooking ? (
+        <p class="soft">{t().bookingRule}</p>
+      ) : (
+        <>
+          <Bar row={row} total={scheduled} />
+          {/* Said aloud when it turns, not each minute. */}
+          <p role="status" class={reached ? "counts" : "soft"}>
+            {reached ? t().reached(Math.round((required_s * 100) / scheduled)) : t().notYet(minutesUp(required_s - attended_s))}
+          </p>
+        </>
+      )}
     </>
   );
 }
@@ -131,7 +144,7 @@ function Bar({ row, total }: { row: AttendanceRow; total: number }) {
   );
 }
 
-function Everybody({ people, names }: { people: readonly AttendanceRow[]; names: ReadonlyMap<string, string> }) {
+function Everybody({ people, names, isBooking }: { people: readonly AttendanceRow[]; names: ReadonlyMap<string, string>; isBooking: boolean }) {
   if (people.length === 0) return <p class="soft">{t().nobody}</p>;
   return (
     <table>
@@ -140,7 +153,7 @@ function Everybody({ people, names }: { people: readonly AttendanceRow[]; names:
           <th scope="col">{t().student}</th>
           <th scope="col">{t().minutes}</th>
           <th scope="col">{t().share}</th>
-          <th scope="col">{t().counts}</th>
+          {!isBooking && <th scope="col">{t().counts}</th>}
         </tr>
       </thead>
       <tbody>
@@ -149,7 +162,7 @@ function Everybody({ people, names }: { people: readonly AttendanceRow[]; names:
             <th scope="row">{names.get(user_id) ?? `${t().student} ${place + 1}`}</th>
             <td class="figures">{minutes(attended_s)}</td>
             <td class="figures">{percent} %</td>
-            <td>{reached ? t().yes : t().no}</td>
+            {!isBooking && <td>{reached ? t().yes : t().no}</td>}
           </tr>
         ))}
       </tbody>
@@ -157,25 +170,23 @@ function Everybody({ people, names }: { people: readonly AttendanceRow[]; names:
   );
 }
 
-function End({ roomId }: { roomId: Id }) {
+function End({ roomId, isBooking }: { roomId: Id; isBooking: boolean }) {
   const [isAsking, setAsking] = useState(false);
   return (
     <>
       <button type="button" class="button danger start" onClick={() => setAsking(true)}>
         {t().end}
       </button>
-      {isAsking && <Ending roomId={roomId} close={() => setAsking(false)} />}
+      {isAsking && (
+        <Ending roomId={roomId} close={() => setAsking(false)}>
+          {isBooking ? <p class="soft">{t().endBooking}</p> : <Foresight roomId={roomId} />}
+        </Ending>
+      )}
     </>
   );
 }
 
-/** What it means for whose money, by the server's word; as long as the question stands, time goes on. */
-function Ending({ roomId, close }: { roomId: Id; close: () => void }) {
-  const { value, error, reload } = useLoaded(() => call("room.end_preview", { room_id: roomId }), [roomId]);
-  useEffect(() => {
-    const timer = setInterval(() => void reload(), FORESEEN_EVERY_MS);
-    return () => clearInterval(timer);
-  }, [reload]);
+function Ending({ roomId, close, children }: { roomId: Id; close: () => void; children: ComponentChildren }) {
   async function end(): Promise<void> {
     await call("room.close", { room_id: roomId });
     toast(t().ended);
@@ -183,7 +194,7 @@ function Ending({ roomId, close }: { roomId: Id; close: () => void }) {
   }
   return (
     <Modal title={t().endSure} close={close}>
-      {error !== undefined ? <Failure error={error} again={reload} /> : value === undefined ? <Loading heights={["9rem"]} /> : <Foreseen value={value} />}
+      {children}
       <Form submit={end}>
         <Answers close={close}>
           <Submit isDangerous>{t().end}</Submit>
@@ -191,6 +202,17 @@ function Ending({ roomId, close }: { roomId: Id; close: () => void }) {
       </Form>
     </Modal>
   );
+}
+
+/** What it means for whose money, by the server's word; as long as the question stands, time goes on. */
+function Foresight({ roomId }: { roomId: Id }) {
+  const { value, error, reload } = useLoaded(() => call("room.end_preview", { room_id: roomId }), [roomId]);
+  useEffect(() => {
+    const timer = setInterval(() => void reload(), FORESEEN_EVERY_MS);
+    return () => clearInterval(timer);
+  }, [reload]);
+  if (error !== undefined) return <Failure error={error} again={reload} />;
+  return value === undefined ? <Loading heights={["9rem"]} /> : <Foreseen value={value} />;
 }
 
 function Foreseen({ value: { left_s, tutor_absent, to_tutor, to_platform, to_students, students } }: { value: EndPreview }) {

@@ -1,6 +1,6 @@
 /** What a tutor offers, and what was sold of it. */
 import { useEffect, useState } from "preact/hooks";
-import teachingIcon from "../icons/teaching.svg";
+import { teaching as teachingIcon } from "../icons/places";
 import { money } from "../format";
 import { amountOf, AmountField } from "../parts/amount";
 import { useBusy } from "../parts/busy";

@@ -60,6 +60,11 @@ function Facts({ one }: { one: PackageView }) {
         <strong class="figures">{t().left(one.remaining, one.purchased)}</strong>
         <meter min={0} max={one.purchased} value={one.remaining} aria-hidden="true" />
       </p>
+      {isStudent && one.status === "active" && one.remaining > 0 && (
+        <a class="button primary start" href={`/tutors/${one.tutor_id}?package=${one.id}`}>
+          {t().ask}
+        </a>
+      )}
       <dl class="figures-of">
         <div>
           <dt>{t().paid}</dt>
@@ -91,7 +96,7 @@ function Slices({ one }: { one: PackageView }) {
           <li key={slice.hold_id}>
             <div class="about">
               <a href={`/holds/${slice.hold_id}`}>{t().slice(slice.number)}</a>
-              {slice.status === "held" && <span class="faint">{slice.lesson_id === null ? t().unused : t().taken}</span>}
+              {slice.lesson_id !== null ? <a href={`/bookings/${slice.lesson_id}`}>{t().taken}</a> : slice.status === "held" && <span class="faint">{t().unused}</span>}
             </div>
             <span class="chip">{t().sliceStatus[slice.status]}</span>
             <span class="amount figures">{money(slice.amount)}</span>

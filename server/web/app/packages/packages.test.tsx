@@ -1,7 +1,9 @@
 // @vitest-environment happy-dom
 import { beforeEach, expect, it, vi } from "vitest";
 import { call } from "../server";
+import { me } from "../session";
 import { press, show } from "../stage";
+import type { Account } from "../wire";
 import Packages from "./packages";
 
 vi.mock("../server", async (original) => ({ ...(await original<object>()), call: vi.fn(), subscribe: () => () => undefined }));
@@ -15,6 +17,7 @@ const server = vi.mocked(call as (op: string, d: unknown, options?: { key?: stri
 let answer: Promise<unknown>;
 
 beforeEach(() => {
+  me.value = { id: "mai", role: "student" } as Account;
   server.mockReset().mockImplementation(async (op) => {
     switch (op) {
       case "package_option.browse":

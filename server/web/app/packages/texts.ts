@@ -46,6 +46,7 @@ const en = {
   } as Record<string, string>,
   // One package.
   back: "All packages",
+  ask: "Ask for a lesson",
   boughtAt: "Bought",
   paid: "Paid",
   until: "Ends",
@@ -131,6 +132,7 @@ const vi: typeof en = {
     permission_denied: "Người vận hành nền tảng không mua trên đó.",
   },
   back: "Tất cả các gói",
+  ask: "Đặt buổi học",
   boughtAt: "Ngày mua",
   paid: "Đã trả",
   until: "Hết hạn",

@@ -6,7 +6,7 @@ import { Choice } from "../parts/choice";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading } from "../parts/states";
 import { call, serverNow } from "../server";
-import type { Changes, Outcome } from "../wire";
+import type { BackTestOutcome, Changes } from "../wire";
 import { Chart } from "./chart";
 import { t } from "./texts";
 
@@ -22,7 +22,7 @@ export function BackTest({ changes }: { changes: Changes }) {
     return call("policy.preview", days === "30" ? { changes } : { changes, since: new Date(until - Number(days) * DAY_MS).toISOString() });
   }, [changes, days]);
   const names = useNames(value?.report.tutors.map(({ tutor_id }) => tutor_id) ?? []);
-  const columns: readonly (readonly [string, Outcome])[] =
+  const columns: readonly (readonly [string, BackTestOutcome])[] =
     value === undefined ? [] : [[t().was, value.report.was], [t().underNewest(value.base_version), value.under_newest], [t().wouldBe, value.report.would_be]];
   return (
     <section class="stack back-test" aria-labelledby="back-test">

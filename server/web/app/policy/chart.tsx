@@ -1,7 +1,7 @@
 /** Where the money of a period went, and would have gone: one bar for each set of terms, all to the same scale. */
 import { money } from "../format";
 import { Legend } from "../parts/legend";
-import type { Outcome } from "../wire";
+import type { BackTestOutcome } from "../wire";
 import { t } from "./texts";
 
 const WIDTH = 600;
@@ -9,8 +9,8 @@ const BAR = 28;
 const ROW = 60;
 const PARTS = ["to_tutors", "to_platform", "to_students"] as const;
 
-export function Chart({ rows }: { rows: readonly (readonly [string, Outcome])[] }) {
-  const total = (one: Outcome) => PARTS.reduce((sum, part) => sum + one[part].amount, 0);
+export function Chart({ rows }: { rows: readonly (readonly [string, BackTestOutcome])[] }) {
+  const total = (one: BackTestOutcome) => PARTS.reduce((sum, part) => sum + one[part].amount, 0);
   const most = Math.max(1, ...rows.map(([, one]) => total(one)));
   const words = rows.map(([name, one]) => `${name}: ${PARTS.map((part) => `${t().parts[part]} ${money(one[part])}`).join(", ")}`).join(". ");
   return (

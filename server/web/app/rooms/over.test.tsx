@@ -42,3 +42,11 @@ it("calls a lesson a lesson", () => {
   expect(over("left", lesson)).toContain("You have left the lesson");
   expect(over("left", talk)).toContain("You have left the talk");
 });
+
+it("leads from a lesson of one's own to its page", () => {
+  over("closed", { ...lesson, kind: "booking", id: "b" });
+  expect(document.querySelector(".onward a")?.getAttribute("href")).toBe("/bookings/b");
+
+  over("closed", lesson);
+  expect(document.querySelector(".onward a")?.getAttribute("href")).toBe("/holds");
+});

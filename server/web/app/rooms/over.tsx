@@ -1,5 +1,5 @@
 /** After the call: why, and where to go from here. */
-import talksIcon from "../icons/talks.svg";
+import { talks as talksIcon } from "../icons/places";
 import { Empty } from "../parts/states";
 import type { Snapshot } from "../wire";
 import type { LiveRoom, Why } from "./live";
@@ -31,7 +31,7 @@ export function Over({ live, why }: { live: LiveRoom; why: Why }) {
             {t().talks}
           </a>
         ) : (
-          <a class="button" href={room.host === live.own ? "/teach/earnings" : "/holds"}>
+          <a class="button" href={room.kind === "booking" ? `/bookings/${room.id}` : room.host === live.own ? "/teach/earnings" : "/holds"}>
             {t().outcome}
           </a>
         )}

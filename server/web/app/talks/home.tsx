@@ -1,7 +1,7 @@
 /** The front page: open talks, kept fresh while somebody looks. */
 import { useEffect, useState } from "preact/hooks";
 import { fromNow, languageName } from "../format";
-import talksIcon from "../icons/talks.svg";
+import { talks as talksIcon } from "../icons/places";
 import { Choice } from "../parts/choice";
 import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";

@@ -3,7 +3,7 @@ import { useLocation } from "preact-iso";
 import { useEffect } from "preact/hooks";
 import type { PageProperties } from "../feature";
 import { languageName } from "../format";
-import talksIcon from "../icons/talks.svg";
+import { talks as talksIcon } from "../icons/places";
 import { useLoaded } from "../parts/loaded";
 import { Empty, Missing, Pending } from "../parts/states";
 import { Title } from "../parts/title";

@@ -1,5 +1,5 @@
 import type { Feature } from "../feature";
-import icon from "../icons/talks.svg";
+import { talks as icon } from "../icons/places";
 
 export const talks: Feature = {
   routes: [

@@ -3,13 +3,24 @@ import { languageName, money } from "../format";
 import type { ProfileView } from "../wire";
 import { t } from "./texts";
 
+type What = Pick<ProfileView, "description" | "subjects" | "languages" | "hourly_rate" | "experience_years">;
+
 export function Said({ profile }: { profile: ProfileView }) {
-  const { title, description, subjects, languages, hourly_rate, experience_years } = profile;
-  const figures = [hourly_rate && t().perHour(money(hourly_rate)), experience_years !== null && t().experience(experience_years)].filter(Boolean);
-  if (title === "" && description === "" && figures.length === 0 && subjects.length === 0) return <p class="soft">{t().nothing}</p>;
+  const { title, description, subjects, hourly_rate, experience_years } = profile;
+  if (title === "" && description === "" && hourly_rate === null && experience_years === null && subjects.length === 0) return <p class="soft">{t().nothing}</p>;
   return (
     <div class="said">
       <h3>{title}</h3>
+      <Facts of={profile} />
+    </div>
+  );
+}
+
+/** Everything but the heading. */
+export function Facts({ of: { description, subjects, languages, hourly_rate, experience_years } }: { of: What }) {
+  const figures = [hourly_rate && t().perHour(money(hourly_rate)), experience_years !== null && t().experience(experience_years)].filter(Boolean);
+  return (
+    <>
       <p class="row">
         {subjects.map((subject) => (
           <span class="chip accent" key={subject}>
@@ -24,6 +35,6 @@ export function Said({ profile }: { profile: ProfileView }) {
       </p>
       {figures.length > 0 && <p class="faint">{figures.join(" · ")}</p>}
       <p class="text">{description}</p>
-    </div>
+    </>
   );
 }

@@ -1,4 +1,4 @@
-import { texts } from "../texts";
+import { plural, texts } from "../texts";
 import type { ProfileView } from "../wire";
 
 type Part = ProfileView["missing"][number];
@@ -48,6 +48,20 @@ const en = {
   perHour: (amount: string) => `${amount} an hour`,
   experience: (n: number) => (n === 1 ? "1 year of experience" : `${n} years of experience`),
   nothing: "Nothing written yet.",
+
+  // For whoever looks for one.
+  tutors: "Tutors",
+  tutor: "Tutor",
+  search: "Subject",
+  language: "Language",
+  allLanguages: "All languages",
+  found: (n: number) => plural(n, { one: "1 tutor", other: `${n} tutors` }),
+  none: "No tutor found",
+  noneWhy: "Nobody teaches this at the moment.",
+  clear: "Show all",
+  back: "All tutors",
+  lessons: "Your lessons",
+  packages: "Packages of lessons",
 };
 
 const vi: typeof en = {
@@ -94,6 +108,19 @@ const vi: typeof en = {
   perHour: (amount) => `${amount} một giờ`,
   experience: (n) => `${n} năm kinh nghiệm`,
   nothing: "Chưa viết gì.",
+
+  tutors: "Gia sư",
+  tutor: "Gia sư",
+  search: "Môn học",
+  language: "Ngôn ngữ",
+  allLanguages: "Mọi ngôn ngữ",
+  found: (n) => `${n} gia sư`,
+  none: "Không tìm thấy gia sư",
+  noneWhy: "Hiện chưa có ai dạy môn này.",
+  clear: "Hiện tất cả",
+  back: "Tất cả gia sư",
+  lessons: "Buổi học của bạn",
+  packages: "Gói học",
 };
 
 export const t = texts({ en, vi });

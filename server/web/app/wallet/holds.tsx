@@ -1,6 +1,6 @@
 /** The own holds, newest first: as student or as tutor. */
 import { instant, money } from "../format";
-import walletIcon from "../icons/wallet.svg";
+import { wallet as walletIcon } from "../icons/places";
 import { More } from "../parts/more";
 import { usePages } from "../parts/pages";
 import { Empty, Failure, Loading } from "../parts/states";

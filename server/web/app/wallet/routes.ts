@@ -1,5 +1,5 @@
 import type { Feature } from "../feature";
-import icon from "../icons/wallet.svg";
+import { wallet as icon } from "../icons/places";
 
 export const wallet: Feature = {
   routes: [

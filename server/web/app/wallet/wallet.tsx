@@ -2,7 +2,7 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import { instant, money } from "../format";
-import walletIcon from "../icons/wallet.svg";
+import { wallet as walletIcon } from "../icons/places";
 import { areThere, useLoaded } from "../parts/loaded";
 import { More } from "../parts/more";
 import { type Paged, usePages } from "../parts/pages";
@@ -17,7 +17,7 @@ import { t } from "./texts";
 import { Cards, Returned, TopUp } from "./top_up";
 
 // Where it is explained what a movement belongs to.
-const PAGES: Record<string, (id: string) => string> = { hold: (id) => `/holds/${id}`, lesson: () => "/holds", purchase: () => "/learning", withdrawal: () => "/teach/earnings" };
+const PAGES: Record<string, (id: string) => string> = { booking: (id) => `/bookings/${id}`, hold: (id) => `/holds/${id}`, lesson: () => "/holds", purchase: () => "/learning", withdrawal: () => "/teach/earnings" };
 
 export default function Wallet() {
   const { query } = useLocation();
