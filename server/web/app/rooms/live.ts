@@ -70,6 +70,8 @@ export class LiveRoom {
   }));
   readonly isInside = computed(() => this.phase.value.at === "inside");
   readonly isHost = computed(() => this.state.value?.room.host === this.own);
+  /** The tutor of a booking is paid for a student who is not there, so they put nobody out. */
+  readonly mayRemove = computed(() => this.isHost.value && this.state.value?.room.kind !== "booking");
   readonly others = computed(() => (this.state.value?.people ?? []).filter(({ user_id }) => user_id !== this.own));
 
   /** What this page calls itself, so that it knows when the same person is in the call elsewhere. */

@@ -96,7 +96,7 @@ export function More({ live, close, invite }: { live: LiveRoom; close: () => voi
           </button>
         ))}
       </div>
-      {isHost && live.others.value.length > 0 && (
+      {live.mayRemove.value && live.others.value.length > 0 && (
         <section class="stack tight">
           <h3>{t().people}</h3>
           <ul class="crowd">
