@@ -610,6 +610,22 @@ async def test_a_lesson_that_is_let_go_is_back_in_its_package(desk: Desk) -> Non
     await desk.checked()
 
 
+async def test_a_lesson_of_a_package_that_is_cancelled_late_is_the_tutors(desk: Desk) -> None:
+    package = await desk.package(sessions=2)
+    agreed = await desk.agreed(NOON + 4 * DAY, package_id=package["id"])
+    await desk.go_to(NOON + 3 * DAY + HOUR)
+
+    cancelled = await desk.cancel(agreed, desk.student)
+
+    hold = await desk.do("hold.get", desk.student, hold_id=cancelled["hold_id"])
+    shares = [hold[part]["amount"] for part in ("tutor_share", "platform_share", "refunded")]
+    assert (hold["status"], hold["cause"], shares) == ("released", "forfeited", [4_000, 1_000, 0])
+    left = await desk.do("package.get", desk.student, package_id=package["id"])
+    assert (left["used"], left["remaining"]) == (1, 1)
+    assert await desk.cancel(agreed, desk.student) == cancelled
+    await desk.checked()
+
+
 @pytest.mark.parametrize("over", ["refunded", "expired"])
 async def test_a_lesson_of_a_package_that_is_over_is_held_or_its_money_given_back(
     desk: Desk, over: str
