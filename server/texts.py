@@ -643,20 +643,23 @@ TERMS: Final[dict[str, Entry]] = {
     ),
 }
 
-# What a buyer of a package reads before the purchase, by what becomes of the rest.
+# What a student reads before they ask for a lesson, whatever pays for it.
 BOOKING_RULE: Final = Entry(
     Text(
         "Cancelling",
-        "Until {hours} hours before the lesson you cancel without a charge; later you get {percent} % of the price back."
-        " If the tutor does not come, everything goes back to you.",
+        "Until {hours} hours before the lesson you cancel without a charge; later you get {percent} % of the price back,"
+        " and a lesson of a package stays taken. If you do not come, the tutor is paid. If the tutor does not come, everything"
+        " goes back to you.",
     ),
     Text(
         "Hủy buổi học",
-        "Bạn có thể hủy miễn phí cho đến {hours} giờ trước buổi học; sau đó bạn được hoàn {percent} % học phí."
-        " Nếu gia sư không đến, bạn được hoàn toàn bộ.",
+        "Bạn có thể hủy miễn phí cho đến {hours} giờ trước buổi học; sau đó bạn được hoàn {percent} % học phí,"
+        " và buổi học của gói vẫn bị trừ. Nếu bạn không đến, gia sư vẫn được trả tiền. Nếu gia sư không đến, bạn được hoàn"
+        " toàn bộ.",
     ),
 )
 
+# What a buyer of a package reads before the purchase, by what becomes of the rest.
 PACKAGE_RULES: Final[dict[str, Entry]] = {
     "release": Entry(
         Text(

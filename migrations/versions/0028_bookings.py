@@ -164,8 +164,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("booking_id", name=op.f("pk_tutor_strike")),
     )
     op.create_index(op.f("ix_tutor_strike_tutor_id_at"), "tutor_strike", ["tutor_id", "at"])
-    # Nobody announces a session between the copy and the triggers.
-    op.execute("lock table course_session in share row exclusive mode")
+    # Nobody announces a session between the copy and the triggers; a constraint goes below, which needs the table alone.
+    op.execute("lock table course_session in access exclusive mode")
     op.execute(FILL)
     op.execute(KEEP_TUTOR_TIME)
     for trigger in TRIGGERS:
@@ -175,6 +175,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Remove them; money that bookings hold would have no owner, so there must be none."""
+    op.execute("lock table course_session, booking in access exclusive mode")
     if op.get_bind().scalar(sa.text("select exists (select from booking)")):
         raise RuntimeError("there are bookings, and an older version knows nothing of them")
     op.execute(

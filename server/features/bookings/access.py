@@ -3,6 +3,8 @@
 from typing import Literal
 from uuid import UUID
 
+from billing.models import REASON_LEAST, FactsRow
+from billing.settlement import FROZEN
 from rooms.messages import RoomStatus
 from rooms.models import Room
 from server.context import Context
@@ -11,9 +13,6 @@ from server.features.bookings import models
 from server.features.bookings.models import Booking
 from server.features.bookings.rules import Party
 from server.reads import Lookup, Reads
-
-# Administrators say why in so many characters.
-REASON_LEAST = 10
 
 _ENTRY = Lookup("""
     select a.no, b.tutor_id = a.user_id as is_tutor, b.student_id = a.user_id as is_student
@@ -82,6 +81,16 @@ async def require_not_begun(ctx: Context, row: Booking) -> None:
     room = await ctx.session.get(Room, row.id, populate_existing=True)
     if ctx.now >= row.starts_at or (room is not None and room.state != RoomStatus.OPEN):
         raise ConflictError("The lesson has begun.", code="already_started")
+
+
+async def require_not_over(ctx: Context, row: Booking) -> None:
+    """Refuse to cancel a lesson whose end is on its way to its row: its money goes by who came.
+
+    Raises:
+        ConflictError: It is over.
+    """
+    if await ctx.session.get(FactsRow, (row.id, FROZEN)) is not None:
+        raise ConflictError("The lesson is over.", code="status_forbids", status="ended")
 
 
 def actor_of(ctx: Context, party: Party, reason: str | None) -> str:

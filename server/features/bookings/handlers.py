@@ -3,12 +3,12 @@
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from billing import card_payments, lifetime, packages, payments, policy, wallet
 from billing.errors import PackageNotFoundError
-from billing.models import OwnerId, Package, PackageStatus, PaymentMethod, PaymentState, SourceKind
+from billing.models import OwnerId, Package, PackageStatus, Payment, PaymentMethod, PaymentState, SourceKind
 from billing.money import Money
 from billing.payment_moves import Booking as Payable
 from billing.policy import Policy
@@ -114,7 +114,7 @@ async def request_booking(ctx: Context, command: RequestBooking) -> BookingView:
     else:
         await _open_payment(ctx, command, row, terms)
     await life.request(ctx.session, row, _deed(ctx, Party.STUDENT))
-    return await views.view(ctx.session, row)
+    return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
 
 async def pay_booking(ctx: Context, command: PayBooking) -> CardAsked:
@@ -151,7 +151,7 @@ async def get_booking(ctx: Context, command: GetBooking) -> BookingView:
         NotFoundError: There is none that the caller may know of.
     """
     row, _ = await access.visible(ctx, command.booking_id)
-    return await views.view(ctx.session, row)
+    return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
 
 async def list_bookings(ctx: Context, command: ListBookings) -> BookingPage:
@@ -166,7 +166,9 @@ async def list_bookings(ctx: Context, command: ListBookings) -> BookingPage:
     rows = (await ctx.session.scalars(query)).all()
     shown = rows[: command.limit]
     more = pages.cursor_after(shown[-1].starts_at, shown[-1].id) if len(rows) > len(shown) else None
-    return BookingPage(items=tuple(await views.views(ctx.session, shown)), next_cursor=more)
+    return BookingPage(
+        items=tuple(await views.views(ctx.session, shown, viewer=ctx.user.user_id)), next_cursor=more
+    )
 
 
 async def accept_booking(ctx: Context, command: AcceptBooking) -> BookingView:
@@ -179,13 +181,13 @@ async def accept_booking(ctx: Context, command: AcceptBooking) -> BookingView:
     """
     row = await access.own_request(ctx, command.booking_id)
     if row.status in (BookingStatus.SCHEDULED, BookingStatus.ACTIVE):
-        return await views.view(ctx.session, row)
+        return await views.view(ctx.session, row, viewer=ctx.user.user_id)
     access.require_version(row, command.version)
     if row.status == BookingStatus.REQUESTED and ctx.now >= row.answer_by:
         raise ConflictError("The request was to be answered earlier.", code="request_expired")
     await life.accept(ctx.session, row, _deed(ctx, Party.TUTOR))
     await _make_room(ctx, row)
-    return await views.view(ctx.session, row)
+    return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
 
 async def decline_booking(ctx: Context, command: DeclineBooking) -> BookingView:
@@ -198,11 +200,11 @@ async def decline_booking(ctx: Context, command: DeclineBooking) -> BookingView:
     """
     row = await access.own_request(ctx, command.booking_id)
     if _is_cancelled_by(row, Party.TUTOR) and row.accepted_at is None:
-        return await views.view(ctx.session, row)
+        return await views.view(ctx.session, row, viewer=ctx.user.user_id)
     if row.status != BookingStatus.REQUESTED:
         raise ConflictError(f"The booking is {row.status}.", code="status_forbids", status=row.status)
     await life.cancel(ctx.session, row, _deed(ctx, Party.TUTOR, command.reason))
-    return await views.view(ctx.session, row)
+    return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
 
 async def cancel_booking(ctx: Context, command: CancelBooking) -> BookingView:
@@ -218,11 +220,13 @@ async def cancel_booking(ctx: Context, command: CancelBooking) -> BookingView:
     """
     row, party = await access.visible(ctx, command.booking_id, lock=True)
     if _is_cancelled_by(row, party):
-        return await views.view(ctx.session, row)
+        return await views.view(ctx.session, row, viewer=ctx.user.user_id)
     access.require_version(row, command.version)
     actor = access.actor_of(ctx, party, command.reason)
     rules.move(BookingStatus(row.status), BookingStatus.CANCELLED)
-    if party is not Party.ADMIN:
+    if party is Party.ADMIN:
+        await access.require_not_over(ctx, row)
+    else:
         await access.require_not_begun(ctx, row)
     before = {"status": row.status}
     has_room = row.status != BookingStatus.REQUESTED
@@ -235,7 +239,7 @@ async def cancel_booking(ctx: Context, command: CancelBooking) -> BookingView:
         ctx.afterwards = lambda: errands.at_once(
             errands.close_rooms(ctx.parts.rooms, [row.id], actor=actor, reason=reason)
         )
-    return await views.view(ctx.session, row)
+    return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
 
 async def lift_strike(ctx: Context, command: LiftStrike) -> BookingView:
@@ -251,7 +255,7 @@ async def lift_strike(ctx: Context, command: LiftStrike) -> BookingView:
     if strike.lifted_at is None:
         strike.lifted_at = ctx.now
         _audit(ctx, "strike.lift", row.id, {"strike": True}, {"strike": False}, command.reason)
-    return await views.view(ctx.session, row)
+    return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
 
 # --- How a request is made ------------------------------------------------------------------------
@@ -279,6 +283,8 @@ async def _of_money(ctx: Context, command: RequestBooking, student: User, terms:
         raise BadRequestError(
             "A saved card goes with paying by card.", (FieldError("card", "Only with `card`."),)
         )
+    if command.pay_with == "card" and command.card is None:
+        await _require_few_unpaid(ctx, student.id)
     price = rules.price(rate, command.minutes)
     if command.price is not None and command.price.amount != price:
         raise ConflictError("The price is another now.", code="price_changed", price=Money(price, CURRENCY))
@@ -299,6 +305,8 @@ async def _of_package(ctx: Context, command: RequestBooking, student: User, term
         wrong.append(FieldError("minutes", f"A lesson of this package has {package.minutes} minutes."))
     if wrong:
         raise BadRequestError("A package pays for this.", tuple(wrong))
+    if rules.ends_before(package, command.starts_at, now=ctx.now):
+        raise ConflictError("The package ends before this lesson.", code="package_ends_before")
     if not await is_approved_tutor(ctx.session, command.tutor_id):
         raise ForbiddenError("This tutor does not teach at the moment.")
     tutor = await user_of(ctx.session, package.tutor_id)
@@ -337,6 +345,28 @@ def _row(
         answer_by=rules.answer_by(ctx.now, starts_at),
         version=1,
     )
+
+
+async def _require_few_unpaid(ctx: Context, student_id: UUID) -> None:
+    """Refuse who takes tutors' time by cards and gives none: a request costs nothing until there is one.
+
+    Raises:
+        ConflictError: Too many requests wait for a card.
+    """
+    waiting = (
+        select(func.count())
+        .select_from(Booking)
+        .join(Payment, Payment.id == Booking.id)
+        .where(
+            Booking.student_id == student_id,
+            Booking.status.in_(rules.LIVE),
+            Payment.method == PaymentMethod.CARD,
+            Payment.state == PaymentState.PENDING,
+            Payment.card.is_(None),
+        )
+    )
+    if (await ctx.session.scalar(waiting) or 0) >= rules.UNPAID_MOST:
+        raise ConflictError("Other requests wait for your card first.", code="card_missing")
 
 
 async def _open_payment(ctx: Context, command: RequestBooking, row: Booking, terms: Policy) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from billing import holds, jobs, outbox, packages, payments, policy
+from billing import holds, jobs, outbox, packages, payment_moves, payments, policy
 from billing.models import Cause, Hold, HoldId, HoldStatus, PaymentMethod, PaymentReason, PaymentState
 from billing.money import Money
 from billing.payment_moves import Wish
@@ -209,9 +209,11 @@ async def _keep(session: AsyncSession, row: Booking, deed: Deed) -> bool:
             now=deed.at,
         )
         return True
-    payment = await payments.get(session, row.id)
+    payment = await payment_moves.locked(session, row.id)
     if payment.state != PaymentState.AUTHORIZED:
         return False
+    # Two journals may follow, which lock one after the other.
+    await payment_moves.lock_accounts(session, payment)
     await payments.capture(session, row.id, reason=why, actor=deed.actor, words=deed.reason, now=deed.at)
     await share_late(session, row, at=deed.at)
     return True

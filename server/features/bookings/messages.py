@@ -173,7 +173,7 @@ class BookingView(msgspec.Struct, frozen=True, kw_only=True):
     cancelled_by: Party | None
     reason: str | None
     has_strike: bool
-    """It counts against its tutor."""
+    """It counts against its tutor; its student is not told."""
     requested_at: datetime
     accepted_at: datetime | None
     started_at: datetime | None

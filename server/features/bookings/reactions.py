@@ -52,8 +52,7 @@ async def follow_payment(occasion: Occasion, event: PaymentVoided) -> Sequence[P
     """Without its money there is no lesson: a card brought nothing, or an administrator gave it back."""
     if event.reason in _LOST:
         payment = await payments.get(occasion.session, event.payment_id)
-        reason = payment.verdict_words or event.reason.lower()
-        await _cancel_unpaid(occasion, event.payment_id, reason)
+        await _cancel_unpaid(occasion, event.payment_id, payment.verdict_words)
     return ()
 
 
@@ -70,7 +69,7 @@ async def follow_package(occasion: Occasion, event: HoldRefunded) -> Sequence[Po
     """The same where a package pays."""
     is_slice = event.source_kind is SourceKind.PACKAGE_SLICE and event.cause is Cause.ADMIN
     if is_slice and event.lesson_id is not None:
-        await _cancel_unpaid(occasion, event.lesson_id, event.reason or "given back")
+        await _cancel_unpaid(occasion, event.lesson_id, event.reason)
     return ()
 
 
@@ -138,7 +137,7 @@ async def _outcome(session: AsyncSession, row: Booking) -> Outcome:
     return rules.outcome(reason)
 
 
-async def _cancel_unpaid(occasion: Occasion, booking_id: UUID, reason: str) -> None:
+async def _cancel_unpaid(occasion: Occasion, booking_id: UUID, reason: str | None) -> None:
     session = occasion.session
     row = await models.find(session, booking_id, lock=True)
     if row is None or not models.is_live(row):

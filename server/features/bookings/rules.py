@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
-from billing.models import PaymentReason
+from billing.models import Package, PaymentReason
 from billing.policy import Policy
 from server.errors import BadRequestError, ConflictError, FieldError
 
@@ -15,6 +15,8 @@ Minutes = Literal[25, 30, 45, 50, 60, 90, 120]
 ANSWER_WITHIN = timedelta(hours=24)
 # Nobody plans lessons for later than in a year, and prices of then are not those of now.
 AHEAD_MOST = timedelta(days=366)
+# So many requests may wait for a card that their student has not given.
+UNPAID_MOST = 2
 # G-7: so many in this time, and administrators have a look.
 STRIKES_MANY = 3
 STRIKES_WITHIN = timedelta(days=90)
@@ -117,6 +119,19 @@ def free_until(starts_at: datetime, terms: Policy) -> datetime:
         - timedelta(hours=terms.free_cancel_hours)
         + timedelta(minutes=terms.free_cancel_kindness_minutes)
     )
+
+
+def ends_before(package: Package, starts_at: datetime, *, now: datetime) -> bool:
+    """Return whether a package that is not over yet ends before a lesson of it would begin.
+
+    Such a lesson would put off its end, and whose the rest is then, for whoever asks for one far ahead and cancels it.
+    """
+    if package.expires_at is None or now >= package.expires_at:
+        return False
+    end = package.expires_at
+    if package.is_rolling and package.validity_days is not None:
+        end = max(end, now + timedelta(days=package.validity_days))
+    return starts_at >= end
 
 
 def outcome(reason: PaymentReason) -> Outcome:

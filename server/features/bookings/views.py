@@ -16,14 +16,14 @@ from server.features.bookings.models import Booking, Strike
 from server.features.bookings.rules import BookingStatus, Outcome, Party
 
 
-async def view(session: AsyncSession, row: Booking) -> BookingView:
-    """Return one booking as its parties see it; what was changed is written first."""
+async def view(session: AsyncSession, row: Booking, *, viewer: UUID) -> BookingView:
+    """Return one booking as somebody sees it; what was changed is written first."""
     await session.flush()
-    return (await views(session, [row]))[0]
+    return (await views(session, [row], viewer=viewer))[0]
 
 
-async def views(session: AsyncSession, rows: Sequence[Booking]) -> list[BookingView]:
-    """Return bookings as their parties see them, in their order."""
+async def views(session: AsyncSession, rows: Sequence[Booking], *, viewer: UUID) -> list[BookingView]:
+    """Return bookings as somebody sees them, in their order: strikes are nothing for students."""
     ids = [row.id for row in rows]
     names = await names_of(session, [person for row in rows for person in (row.student_id, row.tutor_id)])
     terms = await policy.versions(session, {row.policy_version for row in rows})
@@ -48,7 +48,7 @@ async def views(session: AsyncSession, rows: Sequence[Booking]) -> list[BookingV
             names,
             payments.get(row.id),
             hold_id=slices.get(row.id),
-            has_strike=row.id in struck,
+            has_strike=row.id in struck and viewer != row.student_id,
             terms=terms[row.policy_version],
         )
         for row in rows

@@ -94,7 +94,8 @@ async def list_tutors(ctx: Context, command: ListTutors) -> TutorPage:
     """Return tutors who may teach, those who joined last first."""
     query = select(User, TutorProfile).join(TutorProfile, TutorProfile.user_id == User.id).where(*_TEACHES)
     if command.subject is not None:
-        wanted = command.subject.strip().lower()
+        # By the same function on both sides: databases differ in what they know of letters beyond ASCII.
+        wanted = func.lower(command.subject.strip())
         subject = func.unnest(TutorProfile.subjects).column_valued("subject")
         query = query.where(select(subject).where(func.lower(subject) == wanted).exists())
     if command.language is not None:

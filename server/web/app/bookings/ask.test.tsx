@@ -103,6 +103,7 @@ it("leads to a top-up where money is missing, and has what was written after it"
 it.each([
   ["bad_request", "starts_at", "A time in the future, within a year."],
   ["slot_no_longer_available", "starts_at", "The tutor teaches at that time already."],
+  ["package_ends_before", "starts_at", "The package ends before this lesson would begin."],
   ["student_is_busy", "starts_at", "You have a lesson at that time already."],
 ])("says %s at its field", async (code, at, words) => {
   answer = () => Promise.reject(new Refused(code as Refused["code"], "in English", code === "bad_request" ? { [at]: "in English" } : {}));

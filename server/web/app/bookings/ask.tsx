@@ -24,6 +24,7 @@ const WALLET = "wallet";
 // The field that a refusal is about, which the server names by a code alone.
 const FIELDS: Readonly<Record<string, string>> = {
   slot_no_longer_available: "starts_at",
+  package_ends_before: "starts_at",
   student_is_busy: "starts_at",
   package_exhausted: "pay",
   package_over: "pay",
@@ -140,6 +141,7 @@ function Request({ tutor, own, wanted }: { tutor: TutorView; own: Id; wanted: st
           <Select name="pay" label={t().payWith} options={ways} value={way} choose={setPay} {...(chosen && { hint: t().lengthOfPackage(chosen.minutes) })} />
         )}
         {chosen === undefined && quote !== null && <Agreement quote={price} rule={quote.cancel_rule} />}
+        {chosen !== undefined && quote !== null && <p class="soft">{quote.cancel_rule}</p>}
         {isMissing ? (
           <a class="button primary" href={`/wallet?amount=${price.shortfall.amount}&next=${encodeURIComponent(`${path}?ask`)}`}>
             {t().topUp(money(price.shortfall))}

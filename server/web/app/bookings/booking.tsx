@@ -14,7 +14,7 @@ import { me } from "../session";
 import type { BookingView, Instant } from "../wire";
 import { LiftStrike, Undo } from "./dialogs";
 import { t } from "./texts";
-import { codeOf, deeds, name, reasonOf, said, type Side, sideOf, standing, state } from "./words";
+import { codeOf, deeds, name, said, type Side, sideOf, standing, state } from "./words";
 
 const UNKNOWN = new Set(["not_found", "bad_request"]);
 
@@ -62,7 +62,7 @@ function About({ booking, changed }: Options) {
 
 function Standing({ booking, side, changed }: Options & { side: Side }) {
   const { status, room_id, version, answer_by, has_strike } = booking;
-  const reason = reasonOf(booking);
+  const { reason } = booking;
   // The lesson's clock may be ahead of the server's, and its room says by how much.
   const { value: room } = useLoaded(async () => (room_id === null ? null : call("room.get", { room_id }).catch(() => null)), [room_id, version]);
   const ahead = (room?.ahead_s ?? 0) * 1000;

@@ -3,7 +3,7 @@ import { zone } from "../format";
 import { Refused } from "../server";
 import { speak } from "../texts";
 import type { BookingView } from "../wire";
-import { consequence, deeds, name, reasonOf, refused, type Side, sideOf, standing, state } from "./words";
+import { consequence, deeds, name, refused, type Side, sideOf, standing, state } from "./words";
 
 const HOUR = 3_600_000;
 const STARTS = Date.parse("2026-11-28T10:00:00Z");
@@ -59,9 +59,6 @@ it.each<[Partial<BookingView>, string, string]>([
   expect([state(booking), standing(booking, "student")]).toEqual([short, long]);
 });
 
-it("repeats what people said about it, and no word for programs", () => {
-  expect(["I am away.", "card_failed", null].map((reason) => reasonOf({ ...ASKED, reason }))).toEqual(["I am away.", null, null]);
-});
 
 describe("what is offered", () => {
   it.each<[BookingView["status"], Side, number, string]>([

@@ -85,11 +85,6 @@ export function consequence(booking: BookingView, side: Side, now: number): stri
   return t().late(until, money({ ...price, amount: price.amount - back }), money({ ...price, amount: back }));
 }
 
-/** What somebody said about it; the system gives a word for programs. */
-export function reasonOf({ reason }: BookingView): string | null {
-  return reason !== null && /^[a-z_]+$/.test(reason) ? null : reason;
-}
-
 export function codeOf(error: unknown): string {
   return error instanceof Refused ? error.code : "";
 }
