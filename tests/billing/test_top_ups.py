@@ -244,16 +244,17 @@ async def test_a_payment_that_differs_moves_nothing(shop: Shop) -> None:
     step = await shop.start(ann)
     await shop.fake.pay(step.top_up.checkout_id or "")
     [payment] = [one for one in shop.fake.objects.values() if one["object"] == "payment_intent"]
-    for change in (
-        {"amount_received": 1_999},
-        {"currency": "eur"},
-        {"metadata": {"top_up": str(step.top_up.id), "owner": str(owner())}},
+    of_another = {"top_up": str(step.top_up.id), "owner": str(owner())}
+    for name, value, what in (
+        ("amount_received", 1_999, "amount"),
+        ("currency", "eur", "amount"),
+        ("metadata", of_another, "owner"),
     ):
-        before = {name: payment[name] for name in change}
-        payment.update(change)
-        with pytest.raises(PaymentMismatchError):
+        before, payment[name] = payment[name], value
+        with pytest.raises(PaymentMismatchError) as refused:
             await shop.refresh(step.top_up.id)
-        payment.update(before)
+        assert refused.value.what == what
+        payment[name] = before
 
     assert await balance(shop.sessions, ann) == 0
 

@@ -225,6 +225,8 @@ async def refusals(sessions: Sessions, *deeds: Deed) -> list[str]:
     return codes
 
 
-async def _everything(session: AsyncSession) -> list[str]:
-    rows = "select coalesce(string_agg(r::text, chr(10) order by r::text), '') from {} r"
-    return list(await session.scalars(text(" union all ".join(rows.format(table) for table in TELLING))))
+async def _everything(session: AsyncSession) -> dict[str, str | None]:
+    # By name: PostgreSQL may give the parts of a union in any order.
+    rows = "select '{0}', string_agg(r::text, chr(10) order by r::text) from {0} r"
+    found = await session.execute(text(" union all ".join(rows.format(table) for table in TELLING)))
+    return {row[0]: row[1] for row in found}
