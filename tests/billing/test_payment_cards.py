@@ -471,6 +471,7 @@ async def test_a_payment_that_differs_moves_nothing(booker: Booker) -> None:
 
     assert await what_differs(amount=1) == "amount"
     assert await what_differs(currency="eur") == "amount"
+    assert await what_differs(status="succeeded", amount_received=PRICE - 1) == "amount"
     assert await what_differs(metadata={**found.metadata, "owner": "x"}) == "owner"
     assert await what_differs(metadata={}) == "authorisation, which is none of ours"
     assert await what_differs(id="pi_other") == "authorisation, which has another payment"

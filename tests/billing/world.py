@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import checks, holds, settlement, wallet
@@ -16,7 +16,7 @@ from billing.errors import BillingError, ReasonTooShortError
 from billing.facts import Interval, LessonFacts, Presence
 from billing.holds import NewHold
 from billing.messages import Event
-from billing.models import REASON_LEAST, Base, HoldId, OwnerId, PackageExpiry, SourceKind
+from billing.models import REASON_LEAST, Base, HoldId, Journal, OwnerId, PackageExpiry, SourceKind
 from billing.money import Money
 from billing.policy import Policy, Tier
 from server import db
@@ -192,6 +192,11 @@ async def events(sessions: Sessions) -> list[str]:
     for row in rows:
         msgspec.convert(row.data, Event)
     return [row.type for row in rows]
+
+
+async def newest_journal(sessions: Sessions) -> Journal:
+    async with sessions() as session:
+        return (await session.scalars(select(Journal).order_by(Journal.id.desc()).limit(1))).one()
 
 
 async def blocked(sessions: Sessions) -> None:
