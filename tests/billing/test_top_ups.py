@@ -15,6 +15,7 @@ from billing import top_ups, wallet
 from billing.errors import (
     CardDeclinedError,
     IdempotencyMismatchError,
+    InvalidKeyError,
     LeaseLostError,
     MethodNotFoundError,
     PaymentMismatchError,
@@ -263,6 +264,19 @@ async def test_a_payment_that_differs_moves_nothing(shop: Shop) -> None:
         payment[name] = before
 
     assert await balance(shop.sessions, ann) == 0
+
+
+async def test_a_key_finds_its_own_top_up_among_others(shop: Shop) -> None:
+    ann, longest = owner(), "k" * 255
+    first = await shop.wish(ann, key=longest)
+    await shop.wish(ann, key="other")
+
+    again = await shop.wish(ann, key=longest)
+
+    assert again.id == first.id
+    for key in (longest + "k", "k\0"):
+        with pytest.raises(InvalidKeyError):
+            await shop.wish(ann, key=key)
 
 
 async def test_what_belongs_to_another_top_up_is_named(shop: Shop) -> None:
