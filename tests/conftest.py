@@ -20,6 +20,7 @@ from server import db, embedded, migrate
 from server.clock import Clock
 
 TEMPLATE = "template_fourtalk"
+KEPT = "test_kept"
 # `record_property(FIGURES, …)`: what a test measured is shown at the end of the run.
 FIGURES = "figures"
 # Folders that are run first, the longest before the others.
@@ -60,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--keep-servers",
         action="store_true",
-        help="the servers of this process's first run serve its later runs too, and those of its forks (mutation)",
+        help="the servers of this process's first run, and one database, serve its later runs and its forks (mutation)",
     )
 
 
@@ -215,14 +216,30 @@ def shared_database(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def module_database(servers: embedded.Embedded, template: str) -> Iterator[str]:
+def module_database(
+    request: pytest.FixtureRequest, servers: embedded.Embedded, template: str
+) -> Iterator[str]:
     """A database for the tests of one module: making one costs more than most of them."""
     import asyncio
 
+    if request.config.getoption("--keep-servers"):
+        url = _kept_database(servers, template)
+        asyncio.run(_execute(url, EMPTY))
+        yield url
+        return
     name = f"test_{uuid.uuid4().hex}"
     asyncio.run(_execute(_maintenance(servers), f"create database {name} template {template}"))
     yield embedded.database_url(servers.sockets, name)
     asyncio.run(_execute(_maintenance(servers), f"drop database {name} with (force)"))
+
+
+@cache
+def _kept_database(servers: embedded.Embedded, template: str) -> str:
+    # One for all modules, since a mutant's tests come from many, the fastest first; and what its engine compiled serves all.
+    import asyncio
+
+    asyncio.run(_execute(_maintenance(servers), f"create database {KEPT} template {template}"))
+    return embedded.database_url(servers.sockets, KEPT)
 
 
 @pytest.fixture

@@ -299,16 +299,20 @@ async def test_disputes_are_listed_for_their_parties_newest_first(earner: Earner
 
     async def found(
         party_id: OwnerId | None = None,
+        hold_id: UUID | None = None,
         status: DisputeStatus | None = None,
         before: tuple[datetime, UUID] | None = None,
     ) -> list[UUID]:
         async with earner.sessions() as session:
-            rows = await disputes.find(session, party_id=party_id, status=status, limit=9, before=before)
+            rows = await disputes.find(
+                session, party_id=party_id, hold_id=hold_id, status=status, limit=9, before=before
+            )
         return [one.id for one in rows]
 
     assert await found() == await found(earner.tutor) == made[::-1]
     assert await found(OwnerId(first.student_id)) == [made[1]]
     assert await found(owner()) == []
+    assert await found(hold_id=first.hold_id) == [made[1]]
     assert await found(status=OPEN) == [made[2], made[1]]
     assert await found(before=(first.opened_at, first.id)) == [made[0]]
 

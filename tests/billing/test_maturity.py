@@ -10,7 +10,7 @@ from billing import maturity, settlement
 from billing.ledger import AccountKey
 from billing.models import AccountKind, HoldId, SourceKind
 from tests.billing.earner import EXPENSE, RISK, Earner
-from tests.billing.world import PLANNED_S, Sessions, facts, violations
+from tests.billing.world import PLANNED_S, Sessions, facts, newest_journal, violations
 
 BOOKING = SourceKind.BOOKING
 # Slices are judged by attendance; these belong to no package.
@@ -43,7 +43,7 @@ async def unsound(earner: Earner) -> list[str]:
 
 
 async def test_a_share_matures_when_its_risk_window_is_over(earner: Earner) -> None:
-    await earner.teach(10_000, kind=BOOKING)
+    hold_id = await earner.teach(10_000, kind=BOOKING)
     before = await earner.has(*WHERE)
     earner.passes(RISK - SECOND)
     await earner.run(maturity.JOB)
@@ -53,6 +53,9 @@ async def test_a_share_matures_when_its_risk_window_is_over(earner: Earner) -> N
 
     assert before == too_early == [10_000, 0, 0]
     assert await earner.has(*WHERE) == [0, 10_000, 0]
+    newest = await newest_journal(earner.sessions)
+    assert (newest.kind, newest.actor, newest.reason) == ("maturity", maturity.ACTOR, None)
+    assert (newest.ref_type, newest.ref_id, newest.at) == ("hold", hold_id, earner.now)
     assert await violations(earner.sessions) == []
 
 

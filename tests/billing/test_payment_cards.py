@@ -459,17 +459,26 @@ async def test_a_capture_that_only_stripe_knows_of_is_told_or_found(booker: Book
 
 
 async def test_a_payment_that_differs_moves_nothing(booker: Booker) -> None:
-    await agreed(booker)
+    payment_id = await agreed(booker)
     [intent] = booker.at_stripe()
-    for change in ({"amount": 1}, {"currency": "eur"}, {"metadata": {**intent["metadata"], "owner": "x"}}):
-        before = {name: intent[name] for name in change}
-        intent.update(change)
-        found = await booker.api.retrieve_payment(intent["id"])
-        async with booker.sessions() as session:
-            with pytest.raises(PaymentMismatchError):
-                await card_payments.apply(session, found, now=booker.now)
-        intent.update(before)
+    found = await booker.api.retrieve_payment(intent["id"])
 
+    async def what_differs(**change: object) -> str:
+        async with booker.sessions() as session:
+            with pytest.raises(PaymentMismatchError) as refused:
+                await card_payments.apply(session, msgspec.structs.replace(found, **change), now=booker.now)
+        return refused.value.what
+
+    assert await what_differs(amount=1) == "amount"
+    assert await what_differs(currency="eur") == "amount"
+    assert await what_differs(status="succeeded", amount_received=PRICE - 1) == "amount"
+    assert await what_differs(metadata={**found.metadata, "owner": "x"}) == "owner"
+    assert await what_differs(metadata={}) == "authorisation, which is none of ours"
+    assert await what_differs(id="pi_other") == "authorisation, which has another payment"
+    await booker.checked()
+    await booker.void(payment_id)
+    await booker.run()
+    assert await what_differs() == "authorisation, which is over"
     await booker.checked()
 
 
@@ -625,6 +634,32 @@ async def test_a_refund_that_stripe_refuses_never_left(booker: Booker) -> None:
 
     assert [(one.status, one.failure) for one in await booker.refunds()] == [("failed", "charge_disputed")]
     assert await balance(booker.sessions, booker.student) == PRICE
+
+
+async def test_a_refund_that_is_given_up_before_it_left_never_left(booker: Booker) -> None:
+    payment_id = await captured(booker)
+    await booker.refund(payment_id, to_card=True)
+    [asked] = await booker.refunds()
+    found = Refund(
+        id="re_1",
+        status="canceled",
+        amount=PRICE,
+        currency="usd",
+        created=0,
+        charge=None,
+        payment_intent=None,
+        balance_transaction=None,
+        metadata={},
+    )
+
+    async with booker.sessions.begin() as session:
+        await card_refunds.apply(session, asked.id, found, now=booker.now)
+    await booker.run()
+
+    assert [(one.status, one.failure) for one in await booker.refunds()] == [("failed", "canceled")]
+    assert await balance(booker.sessions, booker.student) == PRICE
+    assert await failures(booker) == [(PRICE, None)]
+    await booker.checked()
 
 
 async def test_a_loss_waits_for_a_refund_that_is_on_its_way_to_the_card(booker: Booker) -> None:

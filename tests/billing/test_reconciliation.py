@@ -252,6 +252,13 @@ async def test_what_is_repaired_is_in_the_wallet_and_closed(shop: Shop) -> None:
     async with shop.sessions() as session:
         assert [row.solved_at for row in await session.scalars(select(StripeFinding))] == [shop.now]
 
+    solved_at = shop.now
+    shop.passes(timedelta(minutes=1))
+    await shop.reconcile()
+
+    async with shop.sessions() as session:
+        assert [row.solved_at for row in await session.scalars(select(StripeFinding))] == [solved_at]
+
 
 async def test_what_is_on_its_way_is_judged_next_time(shop: Shop) -> None:
     paid = await pay(shop)

@@ -28,6 +28,7 @@ from tests.billing.world import (
     facts,
     fund,
     new_hold,
+    newest_journal,
     owner,
     revenue,
     usd,
@@ -393,6 +394,9 @@ async def test_late_evidence_within_the_risk_window_adjusts_by_itself(sessions: 
     again = await reconsider(sessions, facts(lesson, {student: 901}, tutor_attended_s=1))
 
     assert forth.adjusted == back.adjusted == again.adjusted == (hold_id,)
+    newest = await newest_journal(sessions)
+    assert (newest.kind, newest.actor, newest.reason) == ("adjustment", settlement.ACTOR, "late evidence")
+    assert (newest.ref_type, newest.ref_id) == ("hold", hold_id)
     assert (paid, returned, await balance(sessions, student)) == (0, 10_000, 0)
     view = await seen(sessions, hold_id)
     assert view.status is HoldStatus.REFUNDED

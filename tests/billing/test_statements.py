@@ -59,8 +59,12 @@ async def test_each_movement_stands_between_its_balances(sessions: Sessions) -> 
         (JournalKind.PURCHASE, usd(5_000), usd(-2_000), usd(3_000)),
     ]
     async with sessions() as session:
-        listed = await wallet.entries(session, student, limit=5)
-    assert [line.entry_id for line in found.lines] == [entry.cursor for entry in reversed(listed)]
+        listed = [*reversed(await wallet.entries(session, student, limit=5))]
+    assert [line.entry_id for line in found.lines] == [entry.cursor for entry in listed]
+    assert [(line.reason, line.ref_type, line.ref_id, line.at) for line in found.lines] == [
+        (entry.reason, entry.ref_type, entry.ref_id, entry.at) for entry in listed
+    ]
+    assert [line.reason for line in found.lines] == ["Money for the test.", None]
 
 
 async def test_a_filter_hides_movements_and_keeps_the_balances(sessions: Sessions) -> None:

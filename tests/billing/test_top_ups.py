@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -14,6 +15,7 @@ from billing import top_ups, wallet
 from billing.errors import (
     CardDeclinedError,
     IdempotencyMismatchError,
+    InvalidKeyError,
     LeaseLostError,
     MethodNotFoundError,
     PaymentMismatchError,
@@ -23,6 +25,7 @@ from billing.errors import (
     UnsettledPaymentError,
 )
 from billing.models import Outbox, StripeEntry, StripeEvent, TopUp, TopUpStatus, TopUpWay
+from billing.stripe_objects import Checkout, Payment
 from server.integrations.stripe_fake.machine import Call
 from tests.billing.payments import NOW, Shop, open_shop
 from tests.billing.world import Sessions, at_once, balance, events, owner, violations
@@ -66,7 +69,9 @@ async def test_a_payment_becomes_credit_and_its_fee_our_expense(shop: Shop) -> N
 async def test_the_payers_return_is_enough(shop: Shop) -> None:
     ann = owner()
     step = await shop.start(ann, way=TopUpWay.ELEMENTS)
+    waiting = await shop.refresh(step.top_up.id)
     assert step.client_secret is not None
+    assert (waiting.url, waiting.client_secret) == (step.url, step.client_secret)
     await shop.fake.pay(step.top_up.checkout_id or "")
 
     after = await shop.refresh(step.top_up.id)
@@ -90,7 +95,9 @@ async def test_a_saved_card_pays_at_once(shop: Shop) -> None:
 async def test_a_saved_card_may_be_asked_for_its_owner(shop: Shop) -> None:
     ann = owner()
     step = await shop.start(ann, way=TopUpWay.SAVED, method_id=await shop.save_card(ann, "3220"))
+    [payment] = [one for one in shop.fake.objects.values() if one["object"] == "payment_intent"]
     assert step.top_up.status == TopUpStatus.PENDING
+    assert step.client_secret == payment["client_secret"]
     assert step.url is not None
 
     await shop.fake.act(f"/payments/{step.top_up.payment_id}/authenticate")
@@ -244,18 +251,59 @@ async def test_a_payment_that_differs_moves_nothing(shop: Shop) -> None:
     step = await shop.start(ann)
     await shop.fake.pay(step.top_up.checkout_id or "")
     [payment] = [one for one in shop.fake.objects.values() if one["object"] == "payment_intent"]
-    for change in (
-        {"amount_received": 1_999},
-        {"currency": "eur"},
-        {"metadata": {"top_up": str(step.top_up.id), "owner": str(owner())}},
+    of_another = {"top_up": str(step.top_up.id), "owner": str(owner())}
+    for name, value, what in (
+        ("amount_received", 1_999, "amount"),
+        ("currency", "eur", "amount"),
+        ("metadata", of_another, "owner"),
     ):
-        before = {name: payment[name] for name in change}
-        payment.update(change)
-        with pytest.raises(PaymentMismatchError):
+        before, payment[name] = payment[name], value
+        with pytest.raises(PaymentMismatchError) as refused:
             await shop.refresh(step.top_up.id)
-        payment.update(before)
+        assert (refused.value.payment_id, refused.value.what) == (payment["id"], what)
+        payment[name] = before
 
     assert await balance(shop.sessions, ann) == 0
+
+
+async def test_a_key_finds_its_own_top_up_among_others(shop: Shop) -> None:
+    ann, longest = owner(), "k" * 255
+    first = await shop.wish(ann, key=longest)
+    await shop.wish(ann, key="other")
+
+    again = await shop.wish(ann, key=longest)
+
+    assert again.id == first.id
+    for key in (longest + "k", "k\0"):
+        with pytest.raises(InvalidKeyError):
+            await shop.wish(ann, key=key)
+
+
+async def test_what_belongs_to_another_top_up_is_named(shop: Shop) -> None:
+    step = await shop.start(owner())
+    await shop.fake.pay(step.top_up.checkout_id or "")
+    checkout = await shop.api.retrieve_checkout(step.top_up.checkout_id or "")
+    payment = await shop.api.retrieve_payment(checkout.payment_intent or "")
+    other, another = replace(checkout, id="cs_other"), replace(payment, id="pi_other")
+
+    async def apply(checkout: Checkout | None, payment: Payment | None) -> None:
+        async with shop.sessions.begin() as session:
+            await top_ups.apply(session, step.top_up.id, checkout=checkout, payment=payment, now=shop.now)
+
+    async def refused(checkout: Checkout | None, payment: Payment | None) -> tuple[str, str]:
+        with pytest.raises(PaymentMismatchError) as error:
+            await apply(checkout, payment)
+        return error.value.payment_id, error.value.what
+
+    of_checkout = await refused(other, None)
+    await apply(None, replace(payment, status="processing"))
+    of_payment = await refused(None, another)
+    await shop.refresh(step.top_up.id)
+    afterwards = await refused(None, another)
+
+    assert of_checkout == ("cs_other", "top-up, which has another session")
+    assert of_payment == ("pi_other", "top-up, which has another payment")
+    assert afterwards == ("pi_other", "top-up, which is over")
 
 
 async def test_a_payment_without_its_movement_waits(shop: Shop) -> None:
@@ -270,6 +318,10 @@ async def test_a_payment_without_its_movement_waits(shop: Shop) -> None:
 
     await shop.refresh(step.top_up.id)
 
+    async with shop.sessions() as session:
+        entry = (await session.scalars(select(StripeEntry))).one()
+    assert (entry.id, entry.source, entry.category) == (movement, charge["id"], "charge")
+    assert (entry.amount, entry.fee, entry.currency) == (2_000, FEE, "USD")
     await checked(shop, ann, paid=2_000)
 
 

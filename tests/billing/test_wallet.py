@@ -25,6 +25,7 @@ from tests.billing.world import (
     facts,
     fund,
     new_hold,
+    newest_journal,
     owner,
     refusals,
     usd,
@@ -171,6 +172,9 @@ async def test_goodwill_is_our_expense_and_given_once_for_each_key(sessions: Ses
 
     assert codes == ["reason_too_short", "invalid_amount"]
     assert len(set(journals)) == 1
+    newest = await newest_journal(sessions)
+    assert (newest.kind, newest.actor, newest.reason) == ("goodwill", "admin:1", "An outage.")
+    assert (newest.ref_type, newest.ref_id, newest.at) == ("owner", student, NOW)
     assert await balance(sessions, student) == 500
     assert await events(sessions) == ["goodwill.given", "wallet.changed"]
     assert await violations(sessions) == []

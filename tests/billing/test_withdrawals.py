@@ -27,7 +27,7 @@ from billing.money import Money
 from billing.payout_accounts import BankData
 from billing.vault import Vault
 from tests.billing.earner import BANK, RISK, Earner
-from tests.billing.world import Sessions, events, refusals, violations
+from tests.billing.world import NOW, Sessions, events, refusals, violations
 
 WHERE = (AccountKind.EARNINGS, AccountKind.WITHDRAWAL, AccountKind.BANK)
 # Of the policy.
@@ -174,6 +174,17 @@ async def test_a_changed_payout_account_is_not_paid_to_for_three_days(earner: Ea
     assert accounts == [first, second]
 
 
+async def test_a_payout_account_says_when_another_took_its_place(earner: Earner) -> None:
+    made = []
+    for _ in range(3):
+        made.append(await earner.set_bank())
+        earner.passes(FREEZE)
+
+    async with earner.sessions() as session:
+        replaced = [(await session.get_one(PayoutAccount, one)).replaced_at for one in made]
+    assert replaced == [NOW + FREEZE, NOW + 2 * FREEZE, None]
+
+
 async def test_two_changes_at_once_leave_one_payout_account(earner: Earner) -> None:
     made = await asyncio.gather(*(earner.set_bank() for _ in range(4)))
 
@@ -293,10 +304,11 @@ async def test_what_is_over_stays_over(earner: Earner) -> None:
         earner.let_go,
         earner.retry,
     ]
-    found = [await refused(deed(asked)) for deed in deeds]
+    for deed in deeds:
+        with pytest.raises(WithdrawalStateError, match="This withdrawal is rejected"):
+            await deed(asked)
     unknown = [await refused(deed(uuid4())) for deed in deeds]
 
-    assert found == [WithdrawalStateError] * 6
     assert unknown == [WithdrawalNotFoundError] * 6
 
 

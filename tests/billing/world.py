@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import checks, holds, settlement, wallet
@@ -16,7 +16,7 @@ from billing.errors import BillingError, ReasonTooShortError
 from billing.facts import Interval, LessonFacts, Presence
 from billing.holds import NewHold
 from billing.messages import Event
-from billing.models import REASON_LEAST, Base, HoldId, OwnerId, PackageExpiry, SourceKind
+from billing.models import REASON_LEAST, Base, HoldId, Journal, OwnerId, PackageExpiry, SourceKind
 from billing.money import Money
 from billing.policy import Policy, Tier
 from server import db
@@ -194,6 +194,11 @@ async def events(sessions: Sessions) -> list[str]:
     return [row.type for row in rows]
 
 
+async def newest_journal(sessions: Sessions) -> Journal:
+    async with sessions() as session:
+        return (await session.scalars(select(Journal).order_by(Journal.id.desc()).limit(1))).one()
+
+
 async def blocked(sessions: Sessions, *, by: int = 1) -> None:
     """Wait until so many transactions of this database wait for others."""
     waits = text(
@@ -225,6 +230,8 @@ async def refusals(sessions: Sessions, *deeds: Deed) -> list[str]:
     return codes
 
 
-async def _everything(session: AsyncSession) -> list[str]:
-    rows = "select coalesce(string_agg(r::text, chr(10) order by r::text), '') from {} r"
-    return list(await session.scalars(text(" union all ".join(rows.format(table) for table in TELLING))))
+async def _everything(session: AsyncSession) -> dict[str, str | None]:
+    # By name: PostgreSQL may give the parts of a union in any order.
+    rows = "select '{0}', string_agg(r::text, chr(10) order by r::text) from {0} r"
+    found = await session.execute(text(" union all ".join(rows.format(table) for table in TELLING)))
+    return {row[0]: row[1] for row in found}
