@@ -542,7 +542,7 @@ GUARDED = (
         "update package set status = 'refunded', ended_at = now() where id = :id",
     ),
     ("APPEND_ONLY", "delete from package where id = :id"),
-    ("APPEND_ONLY", "truncate package"),
+    ("APPEND_ONLY", "truncate package cascade"),
     ("LESSON_OVER", "update hold set lesson_id = null where source_id = :id and slice_no = 2"),
     ("HOLD_GUARD", "update hold set lesson_id = gen_random_uuid() where source_id = :id and slice_no = 1"),
     ("HOLD_GUARD", "update hold set lesson_id = null, amount = 1 where source_id = :id and slice_no = 1"),

@@ -34,8 +34,9 @@ async def play(stage: Stage, *, minutes: int) -> SoldLesson:
     await stage.do("room.leave", lesson.students[0], room_id=lesson.room_id)
     clock.pin(lesson.starts_at + timedelta(minutes=90))
     await stage.do("room.leave", lesson.tutor, room_id=lesson.room_id)
-    clock.pin(clock.now() + timedelta(minutes=10))
-    await stage.parts.rooms.run_due(clock.now())
+    over = clock.now() + timedelta(minutes=10)
+    await stage.parts.rooms.run_due(over)
+    clock.pin(over)
     await stage.relay.flush()
     return lesson
 
@@ -139,8 +140,10 @@ async def test_what_an_administrator_decides_of_a_lesson_that_is_on_is_told_to_b
     inside = (await stage.parts.rooms.snapshot(lesson.room_id)).participants
     assert {one.user_id for one in inside} == {str(one.user_id) for one in (lesson.tutor, paid)}
     # The end of the lesson changes nothing of it.
-    clock.pin(lesson.starts_at + timedelta(minutes=100))
-    await stage.parts.rooms.run_due(clock.now())
+    over = lesson.starts_at + timedelta(minutes=100)
+    # Each timer at its own time, before the rooms' own clock comes past them all.
+    await stage.parts.rooms.run_due(over)
+    clock.pin(over)
     await stage.relay.flush()
     [played] = (await stage.do("course.get", lesson.tutor, course_id=lesson.course["id"]))["sessions"]
     assert played["status"] == "completed"
