@@ -644,6 +644,25 @@ async def test_a_lesson_of_a_package_that_is_over_is_held_or_its_money_given_bac
     await desk.checked()
 
 
+async def test_an_administrator_cancels_no_lesson_whose_end_is_on_its_way(desk: Desk) -> None:
+    """Its money went by who came; the booking hears of the end a moment later."""
+    package = await desk.package(sessions=1)
+    agreed = await desk.agreed(NOON + 4 * DAY, package_id=package["id"])
+    starts_at, ends_at = (datetime.fromisoformat(agreed[name]) for name in ("starts_at", "ends_at"))
+    await desk.go_to(starts_at)
+    for person in (desk.tutor, desk.student):
+        await desk.join(agreed, person)
+    await desk.stage.parts.rooms.run_due(ends_at + 10 * MINUTE)
+    desk.at(ends_at + 10 * MINUTE)
+
+    refused = await desk.refused("booking.cancel", desk.admin, booking_id=agreed["id"], reason=WHY)
+
+    assert refused == "status_forbids"
+    await desk.run()
+    assert (await desk.get(agreed))["status"] == "ended"
+    await desk.checked()
+
+
 async def test_a_package_pays_for_no_lesson_after_its_end(desk: Desk) -> None:
     """Whose the rest is then would be put off by who asks for lessons far ahead, and cancels them."""
     package = await desk.package(sessions=4, validity_days=30)
