@@ -233,6 +233,14 @@ class Client:
             if sub["more"]:
                 await self._page(ch)
 
+    @property
+    def port(self) -> int:
+        """Of its end of the socket."""
+        transport = self._transport()
+        assert transport is not None, "connect first"
+        port: int = transport.get_extra_info("sockname")[1]
+        return port
+
     def cut(self) -> None:
         """Lose the socket without a goodbye."""
         if transport := self._transport():

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+import psutil  # type: ignore[import-untyped]  # it has no types
 from sqlalchemy import make_url
 
 from server import embedded
@@ -139,6 +140,16 @@ class Server:
         process = Path("/proc", str(self._process.pid))
         resident_pages = int((process / "statm").read_text().split()[1])
         return Usage(resident_pages * os.sysconf("SC_PAGE_SIZE"), len(list((process / "fd").iterdir())))
+
+    def peers(self) -> set[int]:
+        """Return the ports at the other ends of the sockets that the process has open."""
+        assert self._process is not None, "start it first"
+        sockets = psutil.Process(self._process.pid).net_connections("tcp")
+        return {
+            end.raddr.port
+            for end in sockets
+            if end.laddr.port == self.port and end.status != psutil.CONN_LISTEN
+        }
 
     async def mint(self, count: int, *, role: str = "student", ttl_s: int = TOKEN_S) -> list[Account]:
         """Make accounts, as `fourtalk user mint` does."""
