@@ -34,6 +34,7 @@ from billing.models import (
     Settlement,
     SourceKind,
     Transfer,
+    violated,
 )
 from billing.money import Money
 from billing.rows import Rows
@@ -393,6 +394,6 @@ def _named() -> Iterator[None]:
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == LESSON_OVER:
             raise LessonOverError from error
-        if error.orig is not None and getattr(error.orig.__cause__, "constraint_name", None) == ONE_OPEN:
+        if violated(error) == ONE_OPEN:
             raise AlreadyHeldError from error
         raise

@@ -28,7 +28,7 @@ from billing.errors import (
     InvalidKeyError,
     UnknownCurrencyError,
 )
-from billing.models import PLATFORM, Account, AccountKind, HoldId, JournalKind, Request
+from billing.models import PLATFORM, Account, AccountKind, HoldId, JournalKind, Request, violated
 from billing.money import EXPONENTS, Money
 from billing.rows import Rows, Shape, insert_sql
 
@@ -316,7 +316,7 @@ def _refuse(error: DBAPIError) -> NoReturn:
         raise InsufficientFundsError(
             msgspec.json.decode(getattr(error.orig.__cause__, "detail"), type=Money)  # noqa: B009 -- asyncpg's, untyped
         ) from error
-    if error.orig is not None and getattr(error.orig.__cause__, "constraint_name", None) == LIMIT:
+    if violated(error) == LIMIT:
         raise BalanceLimitError from error
     raise error
 

@@ -16,7 +16,7 @@ commit, so their rows are only a safety net for an owner that died in between.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -31,6 +31,7 @@ from billing.models import Outbox
 from rooms import journal
 from rooms.messages import RoomPublished, Span
 from server import outage
+from server.errand import Errands
 from server.gateway import history
 from server.gateway.history import Draft
 from server.gateway.models import StoredPublication
@@ -128,7 +129,7 @@ class Relay:
         publish: Callable[[str, Sequence[Publication]], None],
         reactions: Mapping[type[msgspec.Struct], Sequence[Reaction]],
         together: Mapping[type[msgspec.Struct], Sequence[Together]],
-        after: Mapping[type[msgspec.Struct], Callable[[Any], Awaitable[None]]],
+        after: Errands,
         wall: Callable[[], datetime],
     ) -> None:
         self._sessions = sessions

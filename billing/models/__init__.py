@@ -15,6 +15,7 @@ from billing.models.base import (
     Outbox,
     OwnerId,
     one_of,
+    violated,
 )
 from billing.models.disputes import (
     CARD_DISPUTE_ARROWS,
@@ -174,4 +175,5 @@ __all__ = [
     "Withdrawal",
     "WithdrawalStatus",
     "one_of",
+    "violated",
 ]

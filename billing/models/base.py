@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, Identity, MetaData, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING_CONVENTION = {
@@ -33,6 +34,12 @@ def one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
     """Bind a text column to the words of an enumeration."""
     listed = ", ".join(f"'{word.value}'" for word in words)
     return CheckConstraint(f"{column} in ({listed})", name=f"{column}_known")
+
+
+def violated(error: DBAPIError) -> str | None:
+    """Return the name of the constraint that refused a statement."""
+    cause = error.orig.__cause__ if error.orig is not None else None
+    return getattr(cause, "constraint_name", None)
 
 
 class Base(DeclarativeBase):

@@ -9,13 +9,12 @@ from hypothesis import given, strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from billing.models import PaymentReason
+from billing.models import PaymentReason, violated
 from billing.payment_states import outcome as billed
 from billing.policy import Policy
 from server.errors import BadRequestError, ConflictError
 from server.features.bookings import rules
 from server.features.bookings.rules import BookingStatus, Outcome
-from server.features.courses.models import violated
 from tests.billing.test_policy_enact import terms
 from tests.server.desk import DAY, HOUR, MINUTE, NOON, Desk
 from tests.server.stage import Stage

@@ -14,10 +14,9 @@ from rooms.journal import Nature
 from rooms.messages import CancelLesson, Command, Join, Reply, RoomStatus
 from rooms.registry import Registry
 from rooms.state import State
-from server import checks
+from server import checks, errand
 from server.context import Principal, Role
 from server.errors import ConflictError, ForbiddenError
-from server.features.courses import errands
 from server.gateway.protocol import error_body
 from tests.server.stage import COURSE, Connection, SoldLesson, Stage
 
@@ -111,7 +110,7 @@ async def test_what_was_done_does_not_fail_with_what_follows_it(failure: Excepti
     async def follows() -> None:
         raise failure
 
-    await errands.at_once(follows())
+    await errand.at_once(follows())
 
 
 async def test_a_session_is_moved_when_the_server_dies_half_way(stage: Stage) -> None:

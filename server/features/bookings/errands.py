@@ -1,15 +1,13 @@
-"""What rooms are asked once a change of bookings is committed (see `server/features/courses/errands.py`)."""
-
-import msgspec
+"""What rooms are asked once a change of bookings is committed (see `server/errand.py`)."""
 
 from rooms.registry import Registry
+from server.errand import Errands, close_rooms
 from server.features.bookings.messages import BookingChanged
 from server.features.bookings.rules import BookingStatus
-from server.features.courses.errands import Errand, close_rooms
 
 
-def table(rooms: Registry) -> dict[type[msgspec.Struct], Errand]:
-    """Return what the relay does after the reactions, by the event's type."""
+def table(rooms: Registry) -> Errands:
+    """Return what the relay does after the reactions."""
 
     async def close(event: BookingChanged) -> None:
         if event.status is BookingStatus.CANCELLED and event.was is not BookingStatus.REQUESTED:

@@ -8,13 +8,22 @@ from sqlalchemy.exc import IntegrityError
 
 from billing import card_payments, lifetime, packages, payments, policy, wallet
 from billing.errors import PackageNotFoundError
-from billing.models import OwnerId, Package, PackageStatus, Payment, PaymentMethod, PaymentState, SourceKind
+from billing.models import (
+    OwnerId,
+    Package,
+    PackageStatus,
+    Payment,
+    PaymentMethod,
+    PaymentState,
+    SourceKind,
+    violated,
+)
 from billing.money import Money
 from billing.payment_moves import Booking as Payable
 from billing.policy import Policy
 from rooms import journal
 from rooms.messages import Identity, RoomKind, RoomSpec
-from server import audit, pages, texts
+from server import audit, errand, pages, texts
 from server.context import Command, Context
 from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
 from server.features.accounts.models import User, is_approved_tutor, user_of
@@ -38,8 +47,6 @@ from server.features.bookings.messages import (
 )
 from server.features.bookings.models import Booking, Strike
 from server.features.bookings.rules import BookingStatus, Party
-from server.features.courses import errands
-from server.features.courses.models import violated
 from server.features.tutors.models import TutorProfile
 
 CURRENCY = "USD"
@@ -236,8 +243,8 @@ async def cancel_booking(ctx: Context, command: CancelBooking) -> BookingView:
         _audit(ctx, "booking.cancel", row.id, before, {"status": row.status}, command.reason)
     if has_room:
         reason = command.reason or f"cancelled by the {party}"
-        ctx.afterwards = lambda: errands.at_once(
-            errands.close_rooms(ctx.parts.rooms, [row.id], actor=actor, reason=reason)
+        ctx.afterwards = lambda: errand.at_once(
+            errand.close_rooms(ctx.parts.rooms, [row.id], actor=actor, reason=reason)
         )
     return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 

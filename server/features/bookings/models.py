@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.models import Package
+from billing.models import Package, one_of
 from server.errors import NotFoundError
 from server.features.accounts.models import User
 from server.features.bookings import rules
@@ -20,18 +20,14 @@ from server.features.bookings.rules import BookingStatus
 from server.models import Base
 
 
-def _listed(words: type[rules.BookingStatus] | type[rules.Outcome] | type[rules.Party]) -> str:
-    return ", ".join(f"'{word.value}'" for word in words)
-
-
 class Booking(Base):
     """A lesson of one student with one tutor. Its id is also that of its room, once there is one, and of its payment."""
 
     __tablename__ = "booking"
     __table_args__ = (
-        CheckConstraint(f"status in ({_listed(rules.BookingStatus)})", name="status_known"),
-        CheckConstraint(f"outcome in ({_listed(rules.Outcome)})", name="outcome_known"),
-        CheckConstraint(f"cancelled_by in ({_listed(rules.Party)})", name="cancelled_by_known"),
+        one_of("status", rules.BookingStatus),
+        one_of("outcome", rules.Outcome),
+        one_of("cancelled_by", rules.Party),
         CheckConstraint(
             "(status in ('ended', 'cancelled', 'expired')) = (outcome is not null and ended_at is not null)",
             name="over_has_outcome",

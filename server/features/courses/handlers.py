@@ -8,14 +8,14 @@ from msgspec import UNSET
 from sqlalchemy import or_, select
 
 from billing import outbox, policy
-from server import pages
+from server import errand, pages
 from server.context import Command, Context
 from server.errors import (
     ConflictError,
 )
 from server.features.accounts.models import ReferralCode, names_of
 from server.features.accounts.rules import new_course_code
-from server.features.courses import access, errands, life, models, purchases, rules, sessions, views
+from server.features.courses import access, life, models, purchases, rules, sessions, views
 from server.features.courses.messages import (
     BuyerPage,
     CancelCourse,
@@ -176,8 +176,8 @@ async def cancel_course(ctx: Context, command: CancelCourse) -> CourseView:
     )
     await session.flush()
     view = await _view(ctx, course)
-    ctx.afterwards = lambda: errands.at_once(
-        errands.close_rooms(ctx.parts.rooms, cancelled.room_ids, actor=actor, reason=reason)
+    ctx.afterwards = lambda: errand.at_once(
+        errand.close_rooms(ctx.parts.rooms, cancelled.room_ids, actor=actor, reason=reason)
     )
     return view
 

@@ -6,7 +6,6 @@ against double-booked tutors (`tutors.models.TutorTime`), and triggers for the a
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import (
@@ -22,11 +21,10 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from billing.models import Hold
+from billing.models import Hold, one_of
 from rooms.models import Room
 from server.errors import NotFoundError
 from server.features.accounts.models import ReferralCode, User
@@ -35,19 +33,14 @@ from server.features.courses.rules import PurchaseStatus, SessionStatus
 from server.models import Base
 
 
-def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
-    listed = ", ".join(f"'{word.value}'" for word in words)
-    return CheckConstraint(f"{column} in ({listed})", name=f"{column}_known")
-
-
 class Course(Base):
     """A series of sessions that a tutor sells, as a whole or one by one."""
 
     __tablename__ = "course"
     __table_args__ = (
-        _one_of("price_type", rules.PriceType),
-        _one_of("status", rules.CourseStatus),
-        _one_of("publication", rules.Publication),
+        one_of("price_type", rules.PriceType),
+        one_of("status", rules.CourseStatus),
+        one_of("publication", rules.Publication),
         CheckConstraint("level in ('A1', 'A2', 'B1', 'B2', 'C1', 'C2')", name="level_known"),
         CheckConstraint("length(title) between 1 and 255", name="title_length"),
         CheckConstraint("length(description) <= 5000", name="description_length"),
@@ -92,7 +85,7 @@ class CourseSession(Base):
     __tablename__ = "course_session"
     __table_args__ = (
         UniqueConstraint("course_id", "number"),
-        _one_of("status", SessionStatus),
+        one_of("status", SessionStatus),
         CheckConstraint("number between 1 and 100", name="number_range"),
         CheckConstraint("length(title) between 1 and 255", name="title_length"),
         CheckConstraint(
@@ -126,8 +119,8 @@ class Purchase(Base):
 
     __tablename__ = "purchase"
     __table_args__ = (
-        _one_of("kind", rules.PurchaseKind),
-        _one_of("status", PurchaseStatus),
+        one_of("kind", rules.PurchaseKind),
+        one_of("status", PurchaseStatus),
         CheckConstraint("(kind = 'session') = (session_id is not null)", name="session_fits_kind"),
         CheckConstraint("kind = 'session' or status not in ('attended', 'missed')", name="full_course_life"),
         CheckConstraint("kind = 'full_course' or status <> 'completed'", name="session_life"),
@@ -207,12 +200,6 @@ class Place(Base):
     """The course's, which never changes once something is sold."""
     live: Mapped[bool] = mapped_column(server_default=text("true"))
     """False once it is given back or its session cancelled."""
-
-
-def violated(error: IntegrityError) -> str | None:
-    """Return the name of the constraint that refused a statement."""
-    cause = error.orig.__cause__ if error.orig is not None else None
-    return getattr(cause, "constraint_name", None)
 
 
 # --- Queries --------------------------------------------------------------------------------------

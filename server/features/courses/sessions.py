@@ -10,8 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from billing import holds, outbox
+from billing.models import violated
 from rooms import journal
 from rooms.messages import Identity, RoomKind, RoomSpec
+from server import errand
 from server.context import Command, Context
 from server.errors import BadRequestError, ConflictError, FieldError
 from server.features.accounts.models import user_of
@@ -113,7 +115,7 @@ async def update_session(ctx: Context, command: UpdateSession) -> SessionView:
     access.record_admin(ctx, "course.session.update", row.id, before=before, after=_shown(row))
     await session.flush()
     view = views.session_view(course, row, await models.places_taken(session, course.id))
-    ctx.afterwards = lambda: errands.at_once(
+    ctx.afterwards = lambda: errand.at_once(
         errands.update_room(ctx.parts.sessions, ctx.parts.rooms, view.room_id)
     )
     return view
@@ -141,8 +143,8 @@ async def cancel_session(ctx: Context, command: CancelSession) -> SessionView:
         reason=reason,
     )
     view = views.session_view(course, row, await models.places_taken(session, course.id))
-    ctx.afterwards = lambda: errands.at_once(
-        errands.close_rooms(ctx.parts.rooms, [view.room_id], actor=actor, reason=reason)
+    ctx.afterwards = lambda: errand.at_once(
+        errand.close_rooms(ctx.parts.rooms, [view.room_id], actor=actor, reason=reason)
     )
     return view
 
@@ -187,7 +189,7 @@ async def _flush(session: AsyncSession) -> None:
     try:
         await session.flush()
     except IntegrityError as error:
-        match models.violated(error):
+        match violated(error):
             case "ex_tutor_time_tutor_id":
                 raise ConflictError(
                     "The tutor teaches at that time already.", code="session_overlaps"
