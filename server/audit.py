@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
+from server.context import Context
 from server.models import Base
 
 
@@ -31,25 +32,27 @@ class AuditEntry(Base):
 
 
 def record(
-    session: AsyncSession,
+    ctx: Context,
     action: str,
-    *,
-    actor_id: UUID,
     target_id: UUID,
+    *,
     before: dict[str, Any],
     after: dict[str, Any],
-    reason: str | None,
-    at: datetime,
+    reason: str | None = None,
+    session: AsyncSession | None = None,
 ) -> None:
-    """Add an entry to the session's transaction; `before` and `after` hold what changed, as JSON values."""
-    session.add(
+    """Note a deed of the caller's in the command's transaction; `before` and `after` hold what changed, as JSON values.
+
+    A live command has no transaction: `session` is the one that it opened.
+    """
+    (session or ctx.session).add(
         AuditEntry(
-            actor_id=actor_id,
+            actor_id=ctx.user.user_id,
             action=action,
             target_id=target_id,
             before=before,
             after=after,
             reason=reason,
-            at=at,
+            at=ctx.now,
         )
     )

@@ -58,16 +58,7 @@ Handler = Callable[[Context, Any], Awaitable[Any]]
 
 async def do_deed(ctx: Context, command: Deed) -> Done:
     before = await ctx.session.scalar(select(func.count()).select_from(AuditEntry)) or 0
-    audit.record(
-        ctx.session,
-        command.words,
-        actor_id=ctx.user.user_id,
-        target_id=ctx.user.user_id,
-        before={},
-        after={},
-        reason=None,
-        at=ctx.now,
-    )
+    audit.record(ctx, command.words, ctx.user.user_id, before={}, after={})
     return Done(command.words, before)
 
 

@@ -110,14 +110,8 @@ async def list_users(ctx: Context, command: ListUsers) -> Users:
         wanted = command.search.strip()
         columns = (User.email, User.first_name, User.last_name)
         query = query.where(or_(*(column.istartswith(wanted, autoescape=True) for column in columns)))
-    query = pages.page(query, User.created_at, User.id, limit=command.limit, cursor=command.cursor)
-    users = (await ctx.session.scalars(query)).all()
-    shown = users[: command.limit]
-    more = len(users) > command.limit
-    return Users(
-        items=[_managed(user) for user in shown],
-        next_cursor=pages.cursor_after(shown[-1].created_at, shown[-1].id) if more else None,
-    )
+    shown, more = await pages.read(ctx.session, query, User.created_at, User.id, command)
+    return Users(items=[_managed(user) for user in shown], next_cursor=more)
 
 
 async def name_users(ctx: Context, command: NameUsers) -> NamedUsers:
@@ -173,16 +167,7 @@ def _record(
     reason: str | None,
 ) -> None:
     """Audit a deed, and have open connections of the account checked again."""
-    audit.record(
-        ctx.session,
-        f"account.{change}",
-        actor_id=ctx.user.user_id,
-        target_id=user.id,
-        before={key: before},
-        after={key: after},
-        reason=reason,
-        at=ctx.now,
-    )
+    audit.record(ctx, f"account.{change}", user.id, before={key: before}, after={key: after}, reason=reason)
     outbox.record(ctx.session, AccountChanged(user.id, user.version, change), at=ctx.now)
 
 

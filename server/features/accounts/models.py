@@ -78,6 +78,10 @@ class User(Base):
         return f"{self.first_name} {self.last_name}"
 
 
+# Tutors whom an administrator approved, and none has blocked.
+TEACHES = (User.role == Role.TUTOR, User.tutor_status == TutorStatus.APPROVED, User.blocked_at.is_(None))
+
+
 class ReferralCode(Base):
     """A code besides the tutor's own: of one of their courses."""
 
@@ -176,9 +180,4 @@ async def referrer_of(session: AsyncSession, code: str) -> tuple[UUID, UUID | No
 
 async def is_approved_tutor(session: AsyncSession, user_id: UUID) -> bool:
     """Return whether the user is a tutor whom an administrator approved, and whom none has blocked."""
-    status = await session.scalar(
-        select(User.tutor_status).where(
-            User.id == user_id, User.role == Role.TUTOR, User.blocked_at.is_(None)
-        )
-    )
-    return status == TutorStatus.APPROVED
+    return await session.scalar(select(User.id).where(User.id == user_id, *TEACHES)) is not None

@@ -4,7 +4,7 @@ import msgspec
 
 from billing import jobs
 from billing.jobs import Revived
-from server import audit
+from server import audit, pages
 from server.context import Command, Context
 from server.features.admin.messages import JobPage, ListJobs, RetryJob
 
@@ -12,8 +12,8 @@ from server.features.admin.messages import JobPage, ListJobs, RetryJob
 async def list_jobs(ctx: Context, command: ListJobs) -> JobPage:
     """Return what runs by itself: waiting, running, or given up."""
     found = await jobs.find(ctx.session, state=command.state, limit=command.limit + 1, before=command.cursor)
-    shown = found[: command.limit]
-    return JobPage(tuple(shown), shown[-1].id if len(found) > len(shown) else None)
+    shown, more = pages.cut(found, command.limit, lambda one: one.id)
+    return JobPage(tuple(shown), more)
 
 
 async def retry_job(ctx: Context, command: RetryJob) -> Revived:
@@ -24,14 +24,7 @@ async def retry_job(ctx: Context, command: RetryJob) -> Revived:
     """
     revived = await jobs.revive(ctx.session, command.job_id)
     audit.record(
-        ctx.session,
-        "job.retry",
-        actor_id=ctx.user.user_id,
-        target_id=command.job_id,
-        before=msgspec.to_builtins(revived),
-        after={},
-        reason=command.reason,
-        at=ctx.now,
+        ctx, "job.retry", command.job_id, before=msgspec.to_builtins(revived), after={}, reason=command.reason
     )
     return revived
 

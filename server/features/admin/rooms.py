@@ -41,12 +41,8 @@ async def list_rooms(ctx: Context, command: ListRooms) -> RoomPage:
     query = select(Room.id, Room.created_at).where(wanted)
     query = pages.page(query, Room.created_at, Room.id, limit=command.limit, cursor=command.cursor)
     rows = (await ctx.session.execute(query)).all()
-    shown = rows[: command.limit]
-    return RoomPage(
-        await _views(ctx, [row.id for row in shown]),
-        pages.cursor_after(shown[-1].created_at, shown[-1].id) if len(rows) > len(shown) else None,
-        ctx.now,
-    )
+    shown, more = pages.cut(rows, command.limit, lambda row: pages.cursor_after(row.created_at, row.id))
+    return RoomPage(await _views(ctx, [row.id for row in shown]), more, ctx.now)
 
 
 async def read_journal(ctx: Context, command: ReadJournal) -> JournalPage:
@@ -59,10 +55,8 @@ async def read_journal(ctx: Context, command: ReadJournal) -> JournalPage:
     if not views:
         raise NotFoundError("There is no such room.")
     found = await journal.entries(ctx.session, command.room_id, command.cursor, command.limit + 1)
-    shown = found[: command.limit]
-    entries = tuple(_entry(one) for one in shown)
-    cursor = entries[-1].seq if len(found) > len(shown) else None
-    return JournalPage(views[0], entries, cursor, ctx.now)
+    shown, more = pages.cut([_entry(one) for one in found], command.limit, lambda entry: entry.seq)
+    return JournalPage(views[0], tuple(shown), more, ctx.now)
 
 
 async def _views(ctx: Context, room_ids: Sequence[UUID]) -> tuple[RoomView, ...]:

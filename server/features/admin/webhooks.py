@@ -25,9 +25,8 @@ async def list_webhooks(ctx: Context, command: ListWebhooks) -> WebhookPage:
     """Return what a provider told us, and what of it still waits to be taken in."""
     query = _media(command) if command.provider == "livekit" else _stripe(command)
     found = await ctx.session.execute(query.limit(command.limit + 1))
-    rows = [WebhookView(*tuple(row)) for row in found]
-    shown = tuple(rows[: command.limit])
-    return WebhookPage(shown, _cursor(shown[-1]) if len(rows) > len(shown) else None)
+    shown, more = pages.cut([WebhookView(*tuple(row)) for row in found], command.limit, _cursor)
+    return WebhookPage(tuple(shown), more)
 
 
 def _media(command: ListWebhooks) -> _Rows:

@@ -1,6 +1,5 @@
 """The commands of bookings (B-07, B-08)."""
 
-from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import func, or_, select
@@ -169,10 +168,7 @@ async def list_bookings(ctx: Context, command: ListBookings) -> BookingPage:
         query = query.where(or_(Booking.student_id == me, Booking.tutor_id == me))
     if command.status is not None:
         query = query.where(Booking.status == command.status)
-    query = pages.page(query, Booking.starts_at, Booking.id, limit=command.limit, cursor=command.cursor)
-    rows = (await ctx.session.scalars(query)).all()
-    shown = rows[: command.limit]
-    more = pages.cursor_after(shown[-1].starts_at, shown[-1].id) if len(rows) > len(shown) else None
+    shown, more = await pages.read(ctx.session, query, Booking.starts_at, Booking.id, command)
     return BookingPage(
         items=tuple(await views.views(ctx.session, shown, viewer=ctx.user.user_id)), next_cursor=more
     )
@@ -240,7 +236,8 @@ async def cancel_booking(ctx: Context, command: CancelBooking) -> BookingView:
     deed = Deed(party=party, actor=actor, at=ctx.now, reason=command.reason)
     await life.cancel(ctx.session, row, deed)
     if party is Party.ADMIN:
-        _audit(ctx, "booking.cancel", row.id, before, {"status": row.status}, command.reason)
+        after = {"status": row.status}
+        audit.record(ctx, "booking.cancel", row.id, before=before, after=after, reason=command.reason)
     if has_room:
         reason = command.reason or f"cancelled by the {party}"
         ctx.afterwards = lambda: errand.at_once(
@@ -261,7 +258,8 @@ async def lift_strike(ctx: Context, command: LiftStrike) -> BookingView:
         raise NotFoundError("This booking counts against nobody.")
     if strike.lifted_at is None:
         strike.lifted_at = ctx.now
-        _audit(ctx, "strike.lift", row.id, {"strike": True}, {"strike": False}, command.reason)
+        before, after = {"strike": True}, {"strike": False}
+        audit.record(ctx, "strike.lift", row.id, before=before, after=after, reason=command.reason)
     return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
 
@@ -437,26 +435,6 @@ def _deed(ctx: Context, party: Party, reason: str | None = None) -> Deed:
 
 def _is_cancelled_by(row: Booking, party: Party) -> bool:
     return row.status == BookingStatus.CANCELLED and row.cancelled_by == party
-
-
-def _audit(
-    ctx: Context,
-    action: str,
-    booking_id: UUID,
-    before: dict[str, Any],
-    after: dict[str, Any],
-    reason: str | None,
-) -> None:
-    audit.record(
-        ctx.session,
-        action,
-        actor_id=ctx.user.user_id,
-        target_id=booking_id,
-        before=before,
-        after=after,
-        reason=reason,
-        at=ctx.now,
-    )
 
 
 COMMANDS = (

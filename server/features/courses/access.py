@@ -118,13 +118,4 @@ def record_admin(
 ) -> None:
     """Note in the audit log what an administrator did to somebody's course; a tutor's own deeds are not noted."""
     if ctx.user.is_admin:
-        audit.record(
-            ctx.session,
-            action,
-            actor_id=ctx.user.user_id,
-            target_id=target_id,
-            before=before,
-            after=after,
-            reason=reason,
-            at=ctx.now,
-        )
+        audit.record(ctx, action, target_id, before=before, after=after, reason=reason)

@@ -118,10 +118,7 @@ async def list_courses(ctx: Context, command: ListCourses) -> CoursePage:
                 Course.description.icontains(word, autoescape=True),
             )
         )
-    query = pages.page(query, Course.created_at, Course.id, limit=command.limit, cursor=command.cursor)
-    rows = (await ctx.session.scalars(query)).all()
-    shown = rows[: command.limit]
-    more = pages.cursor_after(shown[-1].created_at, shown[-1].id) if len(rows) > len(shown) else None
+    shown, more = await pages.read(ctx.session, query, Course.created_at, Course.id, command)
     public_url = ctx.parts.settings.public_url
     return CoursePage(await views.course_summaries(ctx.session, shown, public_url=public_url), more)
 
@@ -165,15 +162,10 @@ async def cancel_course(ctx: Context, command: CancelCourse) -> CourseView:
     actor, reason = access.who_cancels(ctx, course, command.reason)
     dated = await models.sessions_of(session, course.id)
     await access.check_not_begun(session, [row for row in dated if row.status == SessionStatus.SCHEDULED])
+    before = {"status": course.status}
     cancelled = await life.cancel_course(session, course, actor=actor, reason=reason, at=ctx.now)
-    access.record_admin(
-        ctx,
-        "course.cancel",
-        course.id,
-        before={"status": CourseStatus.UPCOMING},
-        after={"status": CourseStatus.CANCELLED},
-        reason=reason,
-    )
+    after = {"status": course.status}
+    access.record_admin(ctx, "course.cancel", course.id, before=before, after=after, reason=reason)
     await session.flush()
     view = await _view(ctx, course)
     ctx.afterwards = lambda: errand.at_once(
@@ -188,11 +180,8 @@ async def list_students(ctx: Context, command: ListStudents) -> BuyerPage:
     query = select(Purchase).where(Purchase.course_id == command.course_id)
     if command.status is not None:
         query = query.where(Purchase.status == command.status)
-    query = pages.page(query, Purchase.created_at, Purchase.id, limit=command.limit, cursor=command.cursor)
-    rows = (await ctx.session.scalars(query)).all()
-    shown = rows[: command.limit]
+    shown, more = await pages.read(ctx.session, query, Purchase.created_at, Purchase.id, command)
     names = await names_of(ctx.session, {row.student_id for row in shown})
-    more = pages.cursor_after(shown[-1].created_at, shown[-1].id) if len(rows) > len(shown) else None
     return BuyerPage(tuple(views.buyer_view(row, names[row.student_id]) for row in shown), more)
 
 

@@ -123,14 +123,12 @@ async def cancel_purchase(ctx: Context, command: CancelPurchase) -> ChangedPurch
     await _give_back(ctx, purchase, places, reason=reason or "cancelled by the student")
     if principal.user_id != purchase.student_id:
         audit.record(
-            session,
+            ctx,
             "purchase.cancel",
-            actor_id=principal.user_id,
-            target_id=purchase.id,
+            purchase.id,
             before={"status": PurchaseStatus.ACTIVE},
             after={"status": PurchaseStatus.CANCELLED},
             reason=reason,
-            at=ctx.now,
         )
     return await _changed(session, purchase)
 
@@ -184,10 +182,7 @@ async def list_purchases(ctx: Context, command: ListPurchases) -> PurchasePage:
         query = query.where(Purchase.student_id == ctx.user.user_id)
     if command.status is not None:
         query = query.where(Purchase.status == command.status)
-    query = pages.page(query, Purchase.created_at, Purchase.id, limit=command.limit, cursor=command.cursor)
-    rows = (await ctx.session.scalars(query)).all()
-    shown = rows[: command.limit]
-    more = pages.cursor_after(shown[-1].created_at, shown[-1].id) if len(rows) > len(shown) else None
+    shown, more = await pages.read(ctx.session, query, Purchase.created_at, Purchase.id, command)
     return PurchasePage(tuple(await views.purchase_views(ctx.session, shown)), more)
 
 

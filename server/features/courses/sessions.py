@@ -133,15 +133,10 @@ async def cancel_session(ctx: Context, command: CancelSession) -> SessionView:
     rules.move(rules.SESSION_ARROWS, SessionStatus(row.status), SessionStatus.CANCELLED)
     await access.check_not_begun(session, [row])
     actor, reason = access.who_cancels(ctx, course, command.reason)
+    before = {"status": row.status}
     await life.cancel_session(session, course, row, actor=actor, reason=reason, at=ctx.now)
-    access.record_admin(
-        ctx,
-        "course.session.cancel",
-        row.id,
-        before={"status": SessionStatus.SCHEDULED},
-        after={"status": SessionStatus.CANCELLED},
-        reason=reason,
-    )
+    after = {"status": row.status}
+    access.record_admin(ctx, "course.session.cancel", row.id, before=before, after=after, reason=reason)
     view = views.session_view(course, row, await models.places_taken(session, course.id))
     ctx.afterwards = lambda: errand.at_once(
         errand.close_rooms(ctx.parts.rooms, [view.room_id], actor=actor, reason=reason)

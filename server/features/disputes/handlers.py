@@ -47,8 +47,7 @@ async def list_disputes(ctx: Context, command: ListDisputes) -> DisputePage:
         limit=command.limit + 1,
         before=None if command.cursor is None else pages.position(command.cursor),
     )
-    shown = found[: command.limit]
-    more = pages.cursor_after(shown[-1].opened_at, shown[-1].id) if len(found) > len(shown) else None
+    shown, more = pages.cut(found, command.limit, lambda one: pages.cursor_after(one.opened_at, one.id))
     return DisputePage(tuple(shown), more)
 
 
@@ -89,14 +88,12 @@ async def resolve_dispute(ctx: Context, command: ResolveDispute) -> DisputeView:
         )
     after = await disputes.view(ctx.session, command.dispute_id)
     audit.record(
-        ctx.session,
+        ctx,
         "dispute.resolve",
-        actor_id=admin_id,
-        target_id=command.dispute_id,
+        command.dispute_id,
         before={"status": before.status, "rest": before.rest.amount},
         after={"status": after.status, "rest": after.rest.amount},
         reason=command.notes,
-        at=ctx.now,
     )
     return after
 
@@ -109,8 +106,7 @@ async def list_reviews(ctx: Context, command: ListReviews) -> ReviewPage:
         limit=command.limit + 1,
         before=None if command.cursor is None else pages.position(command.cursor),
     )
-    shown = found[: command.limit]
-    more = pages.cursor_after(shown[-1].opened_at, shown[-1].id) if len(found) > len(shown) else None
+    shown, more = pages.cut(found, command.limit, lambda one: pages.cursor_after(one.opened_at, one.id))
     return ReviewPage(tuple(shown), more)
 
 
@@ -126,14 +122,12 @@ async def close_review(ctx: Context, command: CloseReview) -> ReviewView:
         ctx.session, command.review_id, admin_id=admin_id, notes=command.notes, now=ctx.now
     )
     audit.record(
-        ctx.session,
+        ctx,
         "review.close",
-        actor_id=admin_id,
-        target_id=closed.hold_id,
+        closed.hold_id,
         before={"state": "open"},
         after={"state": "closed"},
         reason=command.notes,
-        at=ctx.now,
     )
     return closed
 

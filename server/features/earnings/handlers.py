@@ -107,14 +107,7 @@ async def set_bank_account(ctx: Context, command: SetBankAccount) -> PayoutAccou
         ctx.session, OwnerId(ctx.user.user_id), bank, vault=_vault(ctx), now=ctx.now
     )
     audit.record(
-        ctx.session,
-        "payout_account.set_bank",
-        actor_id=ctx.user.user_id,
-        target_id=row.id,
-        before={},
-        after={"method": row.method, "last4": row.last4},
-        reason=None,
-        at=ctx.now,
+        ctx, "payout_account.set_bank", row.id, before={}, after={"method": row.method, "last4": row.last4}
     )
     return _account(row)
 
@@ -128,14 +121,12 @@ async def onboard_payouts(ctx: Context, command: OnboardPayouts) -> Onboarding:
     async with ctx.parts.sessions.begin() as session:
         email = (await user_of(session, ctx.user.user_id)).email
         audit.record(
-            session,
+            ctx,
             "payout_account.onboard",
-            actor_id=ctx.user.user_id,
-            target_id=ctx.user.user_id,
+            ctx.user.user_id,
             before={},
             after={"method": PayoutMethod.STRIPE, "country": command.country},
-            reason=None,
-            at=ctx.now,
+            session=session,
         )
     url = await payout_accounts.onboard(
         ctx.parts.sessions,
@@ -227,14 +218,12 @@ async def reveal_bank_account(ctx: Context, command: RevealBankAccount) -> BankA
         raise NotFoundError("This withdrawal goes by Stripe.")
     bank = payout_accounts.open_bank(account, vault=_vault(ctx))
     audit.record(
-        ctx.session,
+        ctx,
         "admin.withdrawal.reveal",
-        actor_id=ctx.user.user_id,
-        target_id=row.id,
+        row.id,
         before={},
         after={"payout_account": str(account.id), "last4": account.last4},
         reason=command.reason,
-        at=ctx.now,
     )
     return BankAccountView(**msgspec.structs.asdict(bank))
 
@@ -364,8 +353,7 @@ async def _page(
     found = await earnings.withdrawals(
         ctx.session, tutor_id=tutor_id, status=status, limit=limit + 1, before=before
     )
-    shown = found[:limit]
-    more = pages.cursor_after(shown[-1].requested_at, shown[-1].id) if len(found) > limit else None
+    shown, more = pages.cut(found, limit, lambda one: pages.cursor_after(one.requested_at, one.id))
     return WithdrawalPage(tuple(_shown(ctx, one) for one in shown), more)
 
 
@@ -379,14 +367,12 @@ async def _done(
 ) -> WithdrawalView:
     """Write down what an administrator did to a withdrawal, and show it."""
     audit.record(
-        ctx.session,
+        ctx,
         f"admin.withdrawal.{deed}",
-        actor_id=ctx.user.user_id,
-        target_id=row.id,
+        row.id,
         before={"status": before},
         after={"status": row.status, "held": row.held_by is not None},
         reason=reason,
-        at=ctx.now,
     )
     return await _view(ctx, row)
 

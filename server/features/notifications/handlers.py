@@ -25,12 +25,7 @@ async def list_notifications(ctx: Context, command: ListNotifications) -> Notifi
     query = select(Notification).where(Notification.user_id == ctx.user.user_id)
     if command.unread:
         query = query.where(Notification.read_at.is_(None))
-    query = pages.page(
-        query, Notification.created_at, Notification.id, limit=command.limit, cursor=command.cursor
-    )
-    rows = (await ctx.session.scalars(query)).all()
-    shown = rows[: command.limit]
-    more = pages.cursor_after(shown[-1].created_at, shown[-1].id) if len(rows) > len(shown) else None
+    shown, more = await pages.read(ctx.session, query, Notification.created_at, Notification.id, command)
     return NotificationPage(
         tuple(view(row) for row in shown), more, await _unread(ctx.session, ctx.user.user_id)
     )

@@ -25,9 +25,9 @@ from billing.models import (
 from billing.money import Money
 from billing.packages import Offer
 from server import audit, pages, texts
-from server.context import Command, Context, Role
+from server.context import Command, Context
 from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
-from server.features.accounts.models import TutorStatus, User, is_approved_tutor, names_of, user_of
+from server.features.accounts.models import TEACHES, User, is_approved_tutor, names_of, user_of
 from server.features.packages.messages import (
     BrowseOptions,
     BuyPackage,
@@ -138,21 +138,14 @@ async def list_options(ctx: Context, command: ListOptions) -> OptionList:
 
 async def browse_options(ctx: Context, command: BrowseOptions) -> OptionPage:
     """Return what tutors offer who may teach, the newest first."""
-    teaches = (User.role == Role.TUTOR, User.tutor_status == TutorStatus.APPROVED, User.blocked_at.is_(None))
     query = (
         select(PackageOption, User.first_name, User.last_name)
         .join(User, User.id == PackageOption.tutor_id)
-        .where(PackageOption.hidden_at.is_(None), *teaches)
+        .where(PackageOption.hidden_at.is_(None), *TEACHES)
     )
-    query = pages.page(
-        query, PackageOption.created_at, PackageOption.id, limit=command.limit, cursor=command.cursor
+    shown, more = await pages.read_joined(
+        ctx.session, query, PackageOption.created_at, PackageOption.id, command
     )
-    found = (await ctx.session.execute(query)).all()
-    shown = found[: command.limit]
-    more = None
-    if len(found) > len(shown):
-        last = shown[-1][0]
-        more = pages.cursor_after(last.created_at, last.id)
     return OptionPage(
         tuple(
             OfferedOption(**msgspec.structs.asdict(_option(row)), tutor_name=f"{first} {last_}")
@@ -222,10 +215,7 @@ async def list_packages(ctx: Context, command: ListPackages) -> PackagePage:
         query = query.where(or_(Package.student_id == user_id, Package.tutor_id == user_id))
     if command.status is not None:
         query = query.where(Package.status == command.status)
-    query = pages.page(query, Package.bought_at, Package.id, limit=command.limit, cursor=command.cursor)
-    rows = (await ctx.session.scalars(query)).all()
-    shown = rows[: command.limit]
-    more = pages.cursor_after(shown[-1].bought_at, shown[-1].id) if len(rows) > len(shown) else None
+    shown, more = await pages.read(ctx.session, query, Package.bought_at, Package.id, command)
     return PackagePage(tuple(await _summaries(ctx.session, shown)), more)
 
 
@@ -264,14 +254,12 @@ async def refund_package(ctx: Context, command: RefundPackage) -> PackageView:
     )
     if not is_student:
         audit.record(
-            ctx.session,
+            ctx,
             "package.refund",
-            actor_id=ctx.user.user_id,
-            target_id=package.id,
+            package.id,
             before={"status": PackageStatus.ACTIVE},
             after={"status": refunded.status, "remaining": refunded.remaining},
             reason=command.reason,
-            at=ctx.now,
         )
     return await _view(ctx.session, refunded)
 

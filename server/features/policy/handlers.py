@@ -7,7 +7,7 @@ import msgspec
 
 from billing import back_test, policy
 from billing.policy import Enacted
-from server import audit
+from server import audit, pages
 from server.context import Command, Context
 from server.errors import BadRequestError, FieldError
 from server.features.accounts.models import names_of
@@ -43,12 +43,9 @@ async def get_policy(ctx: Context, _: GetPolicy) -> PolicyView:
 async def list_policies(ctx: Context, command: ListPolicies) -> PolicyPage:
     """Return every version of the terms with who made it and why, the newest first."""
     found = await policy.history(ctx.session, limit=command.limit + 1, before=command.cursor)
-    shown = found[: command.limit]
+    shown, more = pages.cut(found, command.limit, lambda one: one.policy.version)
     names = await names_of(ctx.session, [maker for one in shown if (maker := _maker(one)) is not None])
-    return PolicyPage(
-        tuple(_version(one, names) for one in shown),
-        shown[-1].policy.version if len(found) > len(shown) else None,
-    )
+    return PolicyPage(tuple(_version(one, names) for one in shown), more)
 
 
 async def set_policy(ctx: Context, command: SetPolicy) -> PolicyVersion:
@@ -76,16 +73,14 @@ async def set_policy(ctx: Context, command: SetPolicy) -> PolicyVersion:
     old, new = (msgspec.to_builtins(terms) for terms in (before, enacted.policy))
     changed = [name for name in new if new[name] != old[name]]
     audit.record(
-        ctx.session,
+        ctx,
         "policy.set",
-        actor_id=ctx.user.user_id,
         # Versions are numbers; what the audit log names are ids.
-        target_id=UUID(int=enacted.policy.version),
+        UUID(int=enacted.policy.version),
         before={name: old[name] for name in changed},
         after={name: new[name] for name in changed}
         | {"effective_from": msgspec.to_builtins(enacted.effective_from)},
         reason=command.reason,
-        at=ctx.now,
     )
     return _version(enacted, await names_of(ctx.session, [ctx.user.user_id]))
 

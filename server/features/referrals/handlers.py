@@ -75,9 +75,7 @@ async def get_referrals(ctx: Context, _: GetReferrals) -> ReferralSummary:
 async def list_referrals(ctx: Context, command: ListReferrals) -> ReferralPage:
     """Return who came by the caller, the newest first: names, and what each brought by the ledger."""
     query = select(User).where(User.referred_by == ctx.user.user_id)
-    query = pages.page(query, User.created_at, User.id, limit=command.limit, cursor=command.cursor)
-    rows = (await ctx.session.scalars(query)).all()
-    shown = rows[: command.limit]
+    shown, more = await pages.read(ctx.session, query, User.created_at, User.id, command)
     brought = await earnings.brought(
         ctx.session,
         OwnerId(ctx.user.user_id),
@@ -85,7 +83,6 @@ async def list_referrals(ctx: Context, command: ListReferrals) -> ReferralPage:
         students=[OwnerId(row.id) for row in shown],
     )
     courses = await _courses_of(ctx.session, {row.referred_code for row in shown if row.referred_code})
-    more = pages.cursor_after(shown[-1].created_at, shown[-1].id) if len(rows) > len(shown) else None
     return ReferralPage(
         tuple(
             Referred(

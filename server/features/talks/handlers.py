@@ -112,13 +112,8 @@ async def list_talks(ctx: Context, command: ListTalks) -> TalkPage:
     for column, wanted in ((Talk.language, command.language), (Talk.topic, command.topic)):
         if wanted is not None:
             query = query.where(func.lower(column) == wanted.lower())
-    query = pages.page(query, Talk.created_at, Talk.id, limit=command.limit, cursor=command.cursor)
-    found = (await ctx.session.execute(query)).all()
-    return TalkPage(
-        tuple(listed(row, ctx.parts.settings) for row in found[: command.limit]),
-        _cursor(found, command.limit),
-        region,
-    )
+    shown, more = await pages.read_joined(ctx.session, query, Talk.created_at, Talk.id, command)
+    return TalkPage(tuple(listed(row, ctx.parts.settings) for row in shown), more, region)
 
 
 async def list_history(ctx: Context, command: ListHistory) -> HistoryPage:
@@ -134,13 +129,9 @@ async def list_history(ctx: Context, command: ListHistory) -> HistoryPage:
         query = query.where(Talk.id.in_(own))
     if command.status is not None:
         query = query.where(Room.state == command.status)
-    query = pages.page(query, Talk.created_at, Talk.id, limit=command.limit, cursor=command.cursor)
-    found = (await ctx.session.execute(query)).all()
-    shown = found[: command.limit]
+    shown, more = await pages.read_joined(ctx.session, query, Talk.created_at, Talk.id, command)
     spent = await _stays_of(ctx.session, user_id, [talk.id for talk, *_ in shown])
-    return HistoryPage(
-        tuple(_past(row, spent.get(row[0].id, []), ctx) for row in shown), _cursor(found, command.limit)
-    )
+    return HistoryPage(tuple(_past(row, spent.get(row[0].id, []), ctx) for row in shown), more)
 
 
 async def list_participants(ctx: Context, command: ListParticipants) -> ParticipantList:
@@ -345,13 +336,6 @@ def _past(row: Found, own_stays: Sequence[TalkStay], ctx: Context) -> PastTalk:
         left_at=left_at,
         minutes=rules.minutes_inside(inside),
     )
-
-
-def _cursor(found: Sequence[Found], limit: int) -> str | None:
-    if len(found) <= limit:
-        return None
-    last = found[limit - 1][0]
-    return pages.cursor_after(last.created_at, last.id)
 
 
 COMMANDS = (

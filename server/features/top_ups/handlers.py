@@ -10,6 +10,7 @@ from billing.models import OwnerId, TopUp, TopUpStatus, TopUpWay
 from billing.money import Money
 from billing.stripe_api import StripeApi
 from billing.top_ups import Step, Wish
+from server import pages
 from server.context import Command, Context
 from server.errors import BadRequestError, FieldError
 from server.features.top_ups.messages import (
@@ -79,10 +80,10 @@ async def list_top_ups(ctx: Context, command: ListTopUps) -> TopUpPage:
     found = await top_ups.find(
         ctx.session, OwnerId(ctx.user.user_id), limit=command.limit + 1, before=command.cursor
     )
-    shown = found[: command.limit]
+    shown, more = pages.cut(found, command.limit, lambda row: row.id)
     return TopUpPage(
         items=tuple(_view(Step(top_up=row), ctx) for row in shown),
-        next_cursor=shown[-1].id if len(found) > len(shown) else None,
+        next_cursor=more,
         least=Money(terms.top_up_least),
         most=Money(terms.top_up_most),
         test=not _payments(ctx).is_live,

@@ -10,7 +10,7 @@ from billing.money import Money
 from server import pages
 from server.context import Command, Context, Role
 from server.errors import NotFoundError
-from server.features.accounts.models import TutorStatus, User, user_of
+from server.features.accounts.models import TEACHES, TutorStatus, User, user_of
 from server.features.tutors import rules
 from server.features.tutors.messages import (
     GetProfile,
@@ -26,9 +26,6 @@ from server.features.tutors.messages import (
 )
 from server.features.tutors.models import TutorProfile, profile_of
 from server.features.tutors.rules import ProfileIncompleteError, ProfileWaitsError
-
-# Whom an administrator approved, and none has blocked.
-_TEACHES = (User.role == Role.TUTOR, User.tutor_status == TutorStatus.APPROVED, User.blocked_at.is_(None))
 
 
 async def get_profile(ctx: Context, _: GetProfile) -> ProfileView:
@@ -92,7 +89,7 @@ async def submit_profile(ctx: Context, _: SubmitProfile) -> ProfileView:
 
 async def list_tutors(ctx: Context, command: ListTutors) -> TutorPage:
     """Return tutors who may teach, those who joined last first."""
-    query = select(User, TutorProfile).join(TutorProfile, TutorProfile.user_id == User.id).where(*_TEACHES)
+    query = select(User, TutorProfile).join(TutorProfile, TutorProfile.user_id == User.id).where(*TEACHES)
     if command.subject is not None:
         # By the same function on both sides: databases differ in what they know of letters beyond ASCII.
         wanted = func.lower(command.subject.strip())
@@ -100,13 +97,7 @@ async def list_tutors(ctx: Context, command: ListTutors) -> TutorPage:
         query = query.where(select(subject).where(func.lower(subject) == wanted).exists())
     if command.language is not None:
         query = query.where(any_(TutorProfile.languages) == command.language)
-    query = pages.page(query, User.created_at, User.id, limit=command.limit, cursor=command.cursor)
-    found = (await ctx.session.execute(query)).all()
-    shown = found[: command.limit]
-    more = None
-    if len(found) > len(shown):
-        last = shown[-1][0]
-        more = pages.cursor_after(last.created_at, last.id)
+    shown, more = await pages.read_joined(ctx.session, query, User.created_at, User.id, command)
     return TutorPage(items=tuple(_public(user, profile) for user, profile in shown), next_cursor=more)
 
 
@@ -116,7 +107,7 @@ async def get_tutor(ctx: Context, command: GetTutor) -> TutorView:
     Raises:
         NotFoundError: There is no such tutor, or they may not teach.
     """
-    user = await ctx.session.scalar(select(User).where(User.id == command.tutor_id, *_TEACHES))
+    user = await ctx.session.scalar(select(User).where(User.id == command.tutor_id, *TEACHES))
     if user is None:
         raise NotFoundError("There is no such tutor.")
     return _public(user, await profile_of(ctx.session, user.id, now=ctx.now))

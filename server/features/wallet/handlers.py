@@ -26,7 +26,7 @@ from billing.money import Money
 from rooms import receipts
 from rooms.models import Room
 from rooms.receipts import Signed
-from server import audit, texts
+from server import audit, pages, texts
 from server.context import Command, Context, Role
 from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError
 from server.features.accounts.models import user_of
@@ -77,7 +77,7 @@ async def list_entries(ctx: Context, command: ListEntries) -> EntryPage:
     entries = await wallet.entries(
         ctx.session, OwnerId(ctx.user.user_id), limit=command.limit + 1, before=command.cursor
     )
-    shown = entries[: command.limit]
+    shown, more = pages.cut(entries, command.limit, lambda entry: entry.cursor)
     items = tuple(
         EntryView(
             id=entry.cursor,
@@ -90,7 +90,7 @@ async def list_entries(ctx: Context, command: ListEntries) -> EntryPage:
         )
         for entry in shown
     )
-    return EntryPage(items, shown[-1].cursor if len(entries) > len(shown) else None)
+    return EntryPage(items, more)
 
 
 async def adjust_wallet(ctx: Context, command: AdjustWallet) -> Adjusted:
@@ -116,14 +116,12 @@ async def adjust_wallet(ctx: Context, command: AdjustWallet) -> Adjusted:
     )
     after = (await wallet.balances(ctx.session, owner)).balance
     audit.record(
-        ctx.session,
+        ctx,
         "wallet.adjust",
-        actor_id=ctx.user.user_id,
-        target_id=command.user_id,
+        command.user_id,
         before={"balance": before.amount},
         after={"balance": after.amount},
         reason=command.reason,
-        at=ctx.now,
     )
     return Adjusted(str(journal_id), command.user_id, money, command.reason, after)
 
@@ -161,14 +159,12 @@ async def give_goodwill(ctx: Context, command: GiveGoodwill) -> GoodwillView:
     )
     after = (await wallet.balances(ctx.session, owner)).balance
     audit.record(
-        ctx.session,
+        ctx,
         "wallet.goodwill",
-        actor_id=ctx.user.user_id,
-        target_id=command.user_id,
+        command.user_id,
         before={"balance": before.amount},
         after={"balance": after.amount, "why": command.why},
         reason=command.reason,
-        at=ctx.now,
     )
     return GoodwillView(str(journal_id), command.user_id, money, command.why, after)
 
@@ -201,14 +197,12 @@ async def refund_hold(ctx: Context, command: RefundHold) -> HoldRefund:
     else:
         given = await _refund_released(ctx, before, asked, command.reason)
     audit.record(
-        ctx.session,
+        ctx,
         "hold.refund",
-        actor_id=ctx.user.user_id,
-        target_id=command.hold_id,
+        command.hold_id,
         before={"status": before.status, "rest": given.rest.amount + given.refunded.amount},
         after={"rest": given.rest.amount},
         reason=command.reason,
-        at=ctx.now,
     )
     return given
 
@@ -275,14 +269,12 @@ async def release_hold(ctx: Context, command: ReleaseHold) -> HoldRelease:
         now=ctx.now,
     )
     audit.record(
-        ctx.session,
+        ctx,
         "hold.release",
-        actor_id=ctx.user.user_id,
-        target_id=command.hold_id,
+        command.hold_id,
         before={"status": HoldStatus.HELD},
         after={"percent": command.percent, "refunded": done.to_student},
         reason=command.reason,
-        at=ctx.now,
     )
     tutor, platform, student = (
         Money(part, hold.amount.currency) for part in (done.to_tutor, done.to_platform, done.to_student)
@@ -310,14 +302,12 @@ async def reverse_journal(ctx: Context, command: ReverseJournal) -> ReversedView
         now=ctx.now,
     )
     audit.record(
-        ctx.session,
+        ctx,
         "ledger.reverse",
-        actor_id=ctx.user.user_id,
-        target_id=done.ref_id,
+        done.ref_id,
         before={"journal": command.journal_id, "kind": done.kind},
         after={"journal": str(done.journal_id)},
         reason=command.reason,
-        at=ctx.now,
     )
     return ReversedView(
         id=str(done.journal_id),
@@ -337,8 +327,7 @@ async def list_holds(ctx: Context, command: ListHolds) -> HoldPage:
         limit=command.limit + 1,
         before=command.cursor,
     )
-    shown = found[: command.limit]
-    more = shown[-1].id if len(found) > len(shown) else None
+    shown, more = pages.cut(found, command.limit, lambda hold: hold.id)
     return HoldPage(await _details(ctx, shown), more)
 
 
