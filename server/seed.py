@@ -19,7 +19,7 @@ from server.config import Settings
 from server.context import Context, Parts, Principal, Role
 from server.features.accounts import registration
 from server.features.accounts.models import User
-from server.features.bookings import handlers as bookings
+from server.features.bookings import requests
 from server.features.bookings.messages import RequestBooking
 from server.features.courses import handlers as courses, sessions as course_sessions
 from server.features.courses.messages import AddSession, CreateCourse, Price, PublishCourse
@@ -107,7 +107,7 @@ async def plant(sessions: async_sessionmaker[AsyncSession], settings: Settings) 
             minutes=60,
             topic="Ordering food",
         )
-        await bookings.request_booking(_context(parts, session, users["ken@demo.example"]), asked)
+        await requests.request_booking(_context(parts, session, users["ken@demo.example"]), asked)
         for host, (title, language, level, topic) in zip(("minh", "rosa", "ken"), TALKS, strict=True):
             ctx = _context(parts, session, users[f"{host}@demo.example"])
             talk = CreateTalk(

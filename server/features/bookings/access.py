@@ -10,6 +10,7 @@ from rooms.models import Room
 from server.context import Context
 from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
 from server.features.bookings import models
+from server.features.bookings.life import Deed
 from server.features.bookings.models import Booking
 from server.features.bookings.rules import Party
 from server.reads import Lookup, Reads
@@ -93,17 +94,16 @@ async def require_not_over(ctx: Context, row: Booking) -> None:
         raise ConflictError("The lesson is over.", code="status_forbids", status="ended")
 
 
-def actor_of(ctx: Context, party: Party, reason: str | None) -> str:
-    """Return the caller as the ledger names people.
+def deed(ctx: Context, party: Party, reason: str | None = None) -> Deed:
+    """Return what the caller does now.
 
     Raises:
         BadRequestError: An administrator does not say why.
     """
-    if party is not Party.ADMIN:
-        return f"user:{ctx.user.user_id}"
-    if len((reason or "").strip()) < REASON_LEAST:
+    if party is Party.ADMIN and len((reason or "").strip()) < REASON_LEAST:
         raise BadRequestError(
             "An administrator says why.",
             (FieldError("reason", f"is needed in at least {REASON_LEAST} characters"),),
         )
-    return f"admin:{ctx.user.user_id}"
+    who = "admin" if party is Party.ADMIN else "user"
+    return Deed(party=party, actor=f"{who}:{ctx.user.user_id}", at=ctx.now, reason=reason)

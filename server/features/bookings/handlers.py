@@ -1,153 +1,29 @@
-"""The commands of bookings (B-07, B-08)."""
+"""The commands of bookings (B-07, B-08); those of asking for one are in `requests.py`."""
 
-from uuid import UUID, uuid4
+from sqlalchemy import or_, select
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.exc import IntegrityError
-
-from billing import card_payments, lifetime, packages, payments, policy, wallet
-from billing.errors import PackageNotFoundError
-from billing.models import (
-    OwnerId,
-    Package,
-    PackageStatus,
-    Payment,
-    PaymentMethod,
-    PaymentState,
-    SourceKind,
-    violated,
-)
-from billing.money import Money
-from billing.payment_moves import Booking as Payable
-from billing.policy import Policy
 from rooms import journal
 from rooms.messages import Identity, RoomKind, RoomSpec
-from server import audit, errand, pages, texts
+from server import audit, errand, pages
 from server.context import Command, Context
-from server.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
-from server.features.accounts.models import User, is_approved_tutor, user_of
-from server.features.bookings import access, life, models, rules, views
-from server.features.bookings.life import Deed
+from server.errors import ConflictError, NotFoundError
+from server.features.accounts.models import user_of
+from server.features.bookings import access, life, models, requests, rules, views
 from server.features.bookings.messages import (
     AcceptBooking,
     BookingPage,
-    BookingQuote,
     BookingView,
     CancelBooking,
-    CardAsked,
     DeclineBooking,
     GetBooking,
     LiftStrike,
     ListBookings,
-    PayBooking,
-    QuoteBooking,
-    RequestBooking,
-    UsablePackage,
 )
 from server.features.bookings.models import Booking, Strike
 from server.features.bookings.rules import BookingStatus, Party
-from server.features.tutors.models import TutorProfile
 
-CURRENCY = "USD"
 # Student and tutor.
 SEATS = 2
-
-
-async def quote_booking(ctx: Context, command: QuoteBooking) -> BookingQuote:
-    """Say what a lesson costs the caller now, and which of their packages would pay for it; nothing is charged.
-
-    Raises:
-        NotFoundError: There is no such tutor, or they have no price.
-    """
-    tutor, rate = await _tutor(ctx, command.tutor_id)
-    student = await user_of(ctx.session, ctx.user.user_id)
-    terms = await policy.current(ctx.session, ctx.now)
-    price = Money(rules.price(rate, command.minutes), CURRENCY)
-    balance = (await wallet.balances(ctx.session, OwnerId(student.id), CURRENCY)).balance
-    usable = await ctx.session.scalars(
-        select(Package)
-        .where(
-            Package.student_id == student.id,
-            Package.tutor_id == tutor.id,
-            Package.status == PackageStatus.ACTIVE,
-            or_(Package.expires_at.is_(None), Package.expires_at > ctx.now),
-        )
-        .order_by(Package.expires_at.nulls_last(), Package.id)
-    )
-    rule = texts.fill(
-        texts.BOOKING_RULE, student.locale, hours=terms.free_cancel_hours, percent=terms.late_cancel_percent
-    )
-    return BookingQuote(
-        tutor_id=tutor.id,
-        tutor_name=tutor.name,
-        minutes=command.minutes,
-        hourly_rate=Money(rate, CURRENCY),
-        price=price,
-        balance=balance,
-        shortfall=Money(max(0, price.amount - balance.amount), CURRENCY),
-        packages=tuple(
-            UsablePackage(
-                id=one.id,
-                title=one.title,
-                minutes=one.minutes,
-                remaining=one.remaining,
-                expires_at=one.expires_at,
-            )
-            for one in usable
-        ),
-        cancel_rule=rule.body,
-    )
-
-
-async def request_booking(ctx: Context, command: RequestBooking) -> BookingView:
-    """Ask for a lesson: its price is put aside, or a lesson of a package taken, in the same transaction.
-
-    Raises:
-        BadRequestError: The time lies not within the next year, or the ways to pay contradict each other.
-        NotFoundError: There is no such tutor, or they have no price.
-        PackageNotFoundError: The caller has no such package of this tutor.
-        ConflictError: The tutor's price is another now, or one of the two has a lesson at that time.
-        InsufficientFundsError: Says what is missing.
-        BillingError: The package is used up or over.
-    """
-    student = await user_of(ctx.session, ctx.user.user_id)
-    terms = await policy.current(ctx.session, ctx.now)
-    row = await (_of_package if command.package_id else _of_money)(ctx, command, student, terms)
-    ctx.session.add(row)
-    await _flush(ctx)
-    if row.package_id is not None:
-        await packages.use(ctx.session, row.package_id, row.id, opened_at=ctx.now, now=ctx.now)
-    else:
-        await _open_payment(ctx, command, row, terms)
-    await life.request(ctx.session, row, _deed(ctx, Party.STUDENT))
-    return await views.view(ctx.session, row, viewer=ctx.user.user_id)
-
-
-async def pay_booking(ctx: Context, command: PayBooking) -> CardAsked:
-    """Bring the card of an own booking to where the caller is asked for it; nothing is charged before the lesson.
-
-    Raises:
-        NotFoundError: The caller has no such booking.
-        ConflictError: No card pays for it.
-        StripeAwayError: The payment provider does not answer; the same call goes on from here later.
-    """
-    async with ctx.parts.sessions() as session:
-        row = await models.find(session, command.booking_id)
-        payment = None if row is None or row.package_id else await payments.get(session, row.id)
-    if row is None or row.student_id != ctx.user.user_id:
-        raise NotFoundError("There is no such booking.")
-    if payment is None or payment.method != PaymentMethod.CARD:
-        raise ConflictError("No card pays for this booking.", code="not_by_card")
-    assert ctx.parts.payments is not None, "a server has Stripe or test payments"
-    asked = await card_payments.start(ctx.parts.sessions, ctx.parts.payments, row.id, now=ctx.now)
-    return CardAsked(
-        booking_id=row.id,
-        state=PaymentState(asked.payment.state),
-        client_secret=asked.client_secret,
-        is_setup=asked.is_setup,
-        failure=asked.failure,
-        test=not ctx.parts.payments.is_live,
-    )
 
 
 async def get_booking(ctx: Context, command: GetBooking) -> BookingView:
@@ -188,7 +64,7 @@ async def accept_booking(ctx: Context, command: AcceptBooking) -> BookingView:
     access.require_version(row, command.version)
     if row.status == BookingStatus.REQUESTED and ctx.now >= row.answer_by:
         raise ConflictError("The request was to be answered earlier.", code="request_expired")
-    await life.accept(ctx.session, row, _deed(ctx, Party.TUTOR))
+    await life.accept(ctx.session, row, access.deed(ctx, Party.TUTOR))
     await _make_room(ctx, row)
     return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
@@ -206,7 +82,7 @@ async def decline_booking(ctx: Context, command: DeclineBooking) -> BookingView:
         return await views.view(ctx.session, row, viewer=ctx.user.user_id)
     if row.status != BookingStatus.REQUESTED:
         raise ConflictError(f"The booking is {row.status}.", code="status_forbids", status=row.status)
-    await life.cancel(ctx.session, row, _deed(ctx, Party.TUTOR, command.reason))
+    await life.cancel(ctx.session, row, access.deed(ctx, Party.TUTOR, command.reason))
     return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
 
@@ -225,7 +101,7 @@ async def cancel_booking(ctx: Context, command: CancelBooking) -> BookingView:
     if _is_cancelled_by(row, party):
         return await views.view(ctx.session, row, viewer=ctx.user.user_id)
     access.require_version(row, command.version)
-    actor = access.actor_of(ctx, party, command.reason)
+    deed = access.deed(ctx, party, command.reason)
     rules.move(BookingStatus(row.status), BookingStatus.CANCELLED)
     if party is Party.ADMIN:
         await access.require_not_over(ctx, row)
@@ -233,7 +109,6 @@ async def cancel_booking(ctx: Context, command: CancelBooking) -> BookingView:
         await access.require_not_begun(ctx, row)
     before = {"status": row.status}
     has_room = row.status != BookingStatus.REQUESTED
-    deed = Deed(party=party, actor=actor, at=ctx.now, reason=command.reason)
     await life.cancel(ctx.session, row, deed)
     if party is Party.ADMIN:
         after = {"status": row.status}
@@ -241,7 +116,7 @@ async def cancel_booking(ctx: Context, command: CancelBooking) -> BookingView:
     if has_room:
         reason = command.reason or f"cancelled by the {party}"
         ctx.afterwards = lambda: errand.at_once(
-            errand.close_rooms(ctx.parts.rooms, [row.id], actor=actor, reason=reason)
+            errand.close_rooms(ctx.parts.rooms, [row.id], actor=deed.actor, reason=reason)
         )
     return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
@@ -263,155 +138,6 @@ async def lift_strike(ctx: Context, command: LiftStrike) -> BookingView:
     return await views.view(ctx.session, row, viewer=ctx.user.user_id)
 
 
-# --- How a request is made ------------------------------------------------------------------------
-
-
-async def _tutor(ctx: Context, tutor_id: UUID) -> tuple[User, int]:
-    """Return a tutor who may teach, and their rate.
-
-    Raises:
-        NotFoundError: There is no such tutor, or they have no price.
-    """
-    if not await is_approved_tutor(ctx.session, tutor_id):
-        raise NotFoundError("There is no such tutor.")
-    rate = await ctx.session.scalar(select(TutorProfile.hourly_rate).where(TutorProfile.user_id == tutor_id))
-    if rate is None:
-        raise NotFoundError("This tutor has no price for lessons.")
-    return await user_of(ctx.session, tutor_id), rate
-
-
-async def _of_money(ctx: Context, command: RequestBooking, student: User, terms: Policy) -> Booking:
-    tutor, rate = await _tutor(ctx, command.tutor_id)
-    if command.minutes is None:
-        raise BadRequestError("Say how long.", (FieldError("minutes", "This field is required."),))
-    if command.card is not None and command.pay_with != "card":
-        raise BadRequestError(
-            "A saved card goes with paying by card.", (FieldError("card", "Only with `card`."),)
-        )
-    if command.pay_with == "card" and command.card is None:
-        await _require_few_unpaid(ctx, student.id)
-    price = rules.price(rate, command.minutes)
-    if command.price is not None and command.price.amount != price:
-        raise ConflictError("The price is another now.", code="price_changed", price=Money(price, CURRENCY))
-    return _row(ctx, command, student, tutor, terms, minutes=command.minutes, rate=rate, price=price)
-
-
-async def _of_package(ctx: Context, command: RequestBooking, student: User, terms: Policy) -> Booking:
-    package = await ctx.session.get(Package, command.package_id)
-    if package is None or (package.student_id, package.tutor_id) != (student.id, command.tutor_id):
-        raise PackageNotFoundError
-    others = (
-        ("price", command.price is not None),
-        ("card", command.card is not None),
-        ("pay_with", command.pay_with != "wallet"),
-    )
-    wrong = [FieldError(name, "A package pays instead.") for name, is_given in others if is_given]
-    if command.minutes not in (None, package.minutes):
-        wrong.append(FieldError("minutes", f"A lesson of this package has {package.minutes} minutes."))
-    if wrong:
-        raise BadRequestError("A package pays for this.", tuple(wrong))
-    if rules.ends_before(package, command.starts_at, now=ctx.now):
-        raise ConflictError("The package ends before this lesson.", code="package_ends_before")
-    if not await is_approved_tutor(ctx.session, command.tutor_id):
-        raise ForbiddenError("This tutor does not teach at the moment.")
-    tutor = await user_of(ctx.session, package.tutor_id)
-    return _row(ctx, command, student, tutor, terms, minutes=package.minutes, rate=None, price=0)
-
-
-def _row(
-    ctx: Context,
-    command: RequestBooking,
-    student: User,
-    tutor: User,
-    terms: Policy,
-    *,
-    minutes: int,
-    rate: int | None,
-    price: int,
-) -> Booking:
-    starts_at, ends_at = rules.window(command.starts_at, minutes, now=ctx.now)
-    return Booking(
-        id=uuid4(),
-        student_id=student.id,
-        tutor_id=tutor.id,
-        package_id=command.package_id,
-        hourly_rate=rate,
-        price=price,
-        currency=CURRENCY,
-        policy_version=terms.version,
-        starts_at=starts_at,
-        ends_at=ends_at,
-        topic=command.topic.strip(),
-        notes=command.notes.strip(),
-        student_timezone=student.timezone,
-        tutor_timezone=tutor.timezone,
-        status=BookingStatus.REQUESTED,
-        requested_at=ctx.now,
-        answer_by=rules.answer_by(ctx.now, starts_at),
-        version=1,
-    )
-
-
-async def _require_few_unpaid(ctx: Context, student_id: UUID) -> None:
-    """Refuse who takes tutors' time by cards and gives none: a request costs nothing until there is one.
-
-    Raises:
-        ConflictError: Too many requests wait for a card.
-    """
-    waiting = (
-        select(func.count())
-        .select_from(Booking)
-        .join(Payment, Payment.id == Booking.id)
-        .where(
-            Booking.student_id == student_id,
-            Booking.status.in_(rules.LIVE),
-            Payment.method == PaymentMethod.CARD,
-            Payment.state == PaymentState.PENDING,
-            Payment.card.is_(None),
-        )
-    )
-    if (await ctx.session.scalar(waiting) or 0) >= rules.UNPAID_MOST:
-        raise ConflictError("Other requests wait for your card first.", code="card_missing")
-
-
-async def _open_payment(ctx: Context, command: RequestBooking, row: Booking, terms: Policy) -> None:
-    tutor_id = OwnerId(row.tutor_id)
-    earned = await lifetime.net(
-        ctx.session, tutor_id, everything=terms.tiers_count_everything, currency=row.currency
-    )
-    payable = Payable(
-        id=row.id,
-        lesson_id=row.id,
-        student_id=OwnerId(row.student_id),
-        tutor_id=tutor_id,
-        money=Money(row.price, row.currency),
-        tutor_bps=policy.tutor_bps(terms, SourceKind.BOOKING, policy.TIER, lifetime=earned),
-        attribution=policy.TIER,
-        policy_version=terms.version,
-        starts_at=row.starts_at,
-    )
-    method = PaymentMethod.CARD if command.pay_with == "card" else PaymentMethod.WALLET
-    await payments.open_payment(ctx.session, payable, method=method, card=command.card, now=ctx.now)
-
-
-async def _flush(ctx: Context) -> None:
-    """Write a booking, and say in words what the database refuses."""
-    try:
-        await ctx.session.flush()
-    except IntegrityError as error:
-        match violated(error):
-            case "ex_tutor_time_tutor_id":
-                raise ConflictError(
-                    "The tutor teaches at that time already.", code="slot_no_longer_available"
-                ) from error
-            case "ex_booking_student_id":
-                raise ConflictError(
-                    "You have a lesson at that time already.", code="student_is_busy"
-                ) from error
-            case _:
-                raise
-
-
 async def _make_room(ctx: Context, row: Booking) -> None:
     tutor = await user_of(ctx.session, row.tutor_id)
     student = await user_of(ctx.session, row.student_id)
@@ -429,28 +155,12 @@ async def _make_room(ctx: Context, row: Booking) -> None:
     await journal.create(ctx.session, spec, now=ctx.now, wall=ctx.parts.clock.wall())
 
 
-def _deed(ctx: Context, party: Party, reason: str | None = None) -> Deed:
-    return Deed(party=party, actor=f"user:{ctx.user.user_id}", at=ctx.now, reason=reason)
-
-
 def _is_cancelled_by(row: Booking, party: Party) -> bool:
     return row.status == BookingStatus.CANCELLED and row.cancelled_by == party
 
 
 COMMANDS = (
-    Command(
-        "booking.quote", QuoteBooking, quote_booking, guard="student", method="POST", path="/bookings/quote"
-    ),
-    Command(
-        "booking.request",
-        RequestBooking,
-        request_booking,
-        guard="student",
-        method="POST",
-        path="/bookings",
-        status=201,
-        idempotent=True,
-    ),
+    *requests.COMMANDS,
     Command("booking.list", ListBookings, list_bookings, method="GET", path="/bookings"),
     Command("booking.get", GetBooking, get_booking, method="GET", path="/bookings/{booking_id}"),
     Command(
@@ -471,15 +181,6 @@ COMMANDS = (
     ),
     Command(
         "booking.cancel", CancelBooking, cancel_booking, method="POST", path="/bookings/{booking_id}/cancel"
-    ),
-    Command(
-        "booking.pay",
-        PayBooking,
-        pay_booking,
-        guard="student",
-        method="POST",
-        path="/bookings/{booking_id}/pay",
-        live=True,
     ),
     Command(
         "admin.strike.lift",
