@@ -34,6 +34,11 @@ export class Refused extends Error {
   }
 }
 
+/** The code of the server's no; empty for any other trouble. */
+export function codeOf(error: unknown): Refused["code"] | "" {
+  return error instanceof Refused ? error.code : "";
+}
+
 export const connection = signal<State>(at("stopped"));
 /** Rises when the server can be reached again: what did not come before, or only as it was seen, may be asked for. */
 export const returned = signal(0);
@@ -67,7 +72,7 @@ export async function call<O extends Op>(op: O, d: Asked<O>, options: { key?: st
   try {
     return await whileThere(asked);
   } catch (error) {
-    if (!(error instanceof Refused) || error.code !== "offline") throw error;
+    if (codeOf(error) !== "offline") throw error;
     const seen = await recall(op, d);
     const { status } = connection.peek();
     if (seen !== undefined && (client === null ? status === "offline" : status !== "open")) return showSeen(seen);
@@ -160,7 +165,7 @@ export function openSocket(userId: Id): void {
       try {
         return await ticket();
       } catch (error) {
-        if (!(error instanceof Refused) || (error.code !== "unauthorized" && error.code !== "token_expired")) throw error;
+        if (!["unauthorized", "token_expired"].includes(codeOf(error))) throw error;
         // Another role, or a new password, ends the access token before its time; the session may go on.
         if ((await bearer(true)) === null) throw new SignedOut();
         return ticket();

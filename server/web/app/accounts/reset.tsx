@@ -7,7 +7,7 @@ import { useLoaded } from "../parts/loaded";
 import { Empty, Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
-import { call, Refused } from "../server";
+import { call, codeOf } from "../server";
 import { logOut, me } from "../session";
 import { t } from "./texts";
 
@@ -60,5 +60,5 @@ export default function Reset() {
 }
 
 function isInvalid(error: unknown): boolean {
-  return error instanceof Refused && error.code === "reset_link_invalid";
+  return codeOf(error) === "reset_link_invalid";
 }

@@ -4,7 +4,7 @@ import { instant, money } from "../format";
 import { Field, Form, Submit } from "../parts/form";
 import { type Paged, usePages } from "../parts/pages";
 import { toast } from "../parts/toast";
-import { call, Refused } from "../server";
+import { call, codeOf, Refused } from "../server";
 import type { HoldDetail, SourceKind } from "../wire";
 import { Deed } from "./deed";
 import { part } from "./disputes";
@@ -47,7 +47,7 @@ function ByNumber({ ask }: { ask: (asked: Asked) => void }) {
       ask({ hold: await call("hold.get", { hold_id: hold_id.trim() }), isRelease: pressed === "release" });
     } catch (error) {
       // What is no id is no hold either.
-      const isUnknown = error instanceof Refused && (error.code === "hold_not_found" || error.code === "not_found" || error.code === "bad_request");
+      const isUnknown = ["hold_not_found", "not_found", "bad_request"].includes(codeOf(error));
       throw isUnknown ? new Refused("not_found", t().noSuchHold, { hold_id: t().noSuchHold }) : error;
     }
   }

@@ -5,17 +5,18 @@
 import { useLocation } from "preact-iso";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { atWallTime, money, zone } from "../format";
+import { Cost, TopUp } from "../parts/cost";
 import { Field, Form, Select, Submit, TextField } from "../parts/form";
 import { useKeys } from "../parts/keys";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading } from "../parts/states";
 import { toast } from "../parts/toast";
-import { type Asked, call, Refused } from "../server";
+import { type Asked, call, codeOf, Refused } from "../server";
 import { me } from "../session";
 import type { BookingQuote, Id, TutorView, UsablePackage } from "../wire";
 import { type Draft, draft } from "./draft";
 import { t } from "./texts";
-import { codeOf, refused } from "./words";
+import { refused } from "./words";
 
 // B-07, as the contract has them.
 const LENGTHS = [25, 30, 45, 50, 60, 90, 120] as const;
@@ -143,9 +144,7 @@ function Request({ tutor, own, wanted }: { tutor: TutorView; own: Id; wanted: st
         {chosen === undefined && quote !== null && <Agreement quote={price} rule={quote.cancel_rule} />}
         {chosen !== undefined && quote !== null && <p class="soft">{quote.cancel_rule}</p>}
         {isMissing ? (
-          <a class="button primary" href={`/wallet?amount=${price.shortfall.amount}&next=${encodeURIComponent(`${path}?ask`)}`}>
-            {t().topUp(money(price.shortfall))}
-          </a>
+          <TopUp shortfall={price.shortfall} words={t()} next={`${path}?ask`} />
         ) : chosen !== undefined ? (
           <Submit>{t().askWithPackage}</Submit>
         ) : price === undefined ? (
@@ -171,24 +170,9 @@ function written(around: Element): Draft {
 
 function Agreement({ quote, rule }: { quote: BookingQuote | undefined; rule: string }) {
   if (quote === undefined) return <Loading heights={["9rem"]} />;
-  const { price, balance, shortfall } = quote;
-  const isEnough = shortfall.amount === 0;
   return (
     <div class="stack" aria-live="polite">
-      <dl class="sums">
-        <div class="total">
-          <dt>{t().price}</dt>
-          <dd class="figures">{money(price)}</dd>
-        </div>
-        <div>
-          <dt>{t().balance}</dt>
-          <dd class="figures">{money(balance)}</dd>
-        </div>
-        <div class={isEnough ? "" : "missing"}>
-          <dt>{isEnough ? t().after : t().missing}</dt>
-          <dd class="figures">{money(isEnough ? { ...price, amount: balance.amount - price.amount } : shortfall)}</dd>
-        </div>
-      </dl>
+      <Cost quote={quote} words={t()} />
       <section class="fine">
         <h3>{t().cancelling}</h3>
         <p class="soft">{rule}</p>

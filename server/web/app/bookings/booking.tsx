@@ -4,17 +4,18 @@ import type { PageProperties } from "../feature";
 import { clock, instant, money, time } from "../format";
 import { opensAt, untilOpen, useNow } from "../lessons/door";
 import { useBusy } from "../parts/busy";
+import { Sum } from "../parts/cost";
 import { giveFocusBack } from "../parts/focus";
 import { useLoaded } from "../parts/loaded";
 import { Missing, Pending } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
-import { call, serverNow, subscribe } from "../server";
+import { call, codeOf, serverNow, subscribe } from "../server";
 import { me } from "../session";
 import type { BookingView, Instant } from "../wire";
 import { LiftStrike, Undo } from "./dialogs";
 import { t } from "./texts";
-import { codeOf, deeds, name, said, type Side, sideOf, standing, state } from "./words";
+import { deeds, name, said, type Side, sideOf, standing, state } from "./words";
 
 const UNKNOWN = new Set(["not_found", "bad_request"]);
 
@@ -217,10 +218,7 @@ function Facts({ booking, side }: { booking: BookingView; side: Side }) {
           <dd>{instant(requested_at)}</dd>
         </div>
         {(status === "requested" || status === "scheduled") && late_cancel_percent < 100 && (
-          <div>
-            <dt>{t().freeUntil}</dt>
-            <dd class="figures">{instant(free_cancel_until)}</dd>
-          </div>
+          <Sum name={t().freeUntil} value={instant(free_cancel_until)} />
         )}
       </dl>
       {notes !== "" && (
@@ -238,10 +236,7 @@ function Paid({ booking: { price, package_id, payment, hold_id, student_id } }: 
     <section class="card stack" aria-labelledby="money">
       <h2 id="money">{t().money}</h2>
       <dl class="sums">
-        <div>
-          <dt>{t().price}</dt>
-          <dd class="figures">{package_id === null ? money(price) : t().byPackage}</dd>
-        </div>
+        <Sum name={t().price} value={package_id === null ? money(price) : t().byPackage} />
         {payment !== null && (
           <div>
             <dt>{t().payment}</dt>
@@ -249,16 +244,10 @@ function Paid({ booking: { price, package_id, payment, hold_id, student_id } }: 
           </div>
         )}
         {payment !== null && payment.captured.amount > 0 && (
-          <div>
-            <dt>{t().paid}</dt>
-            <dd class="figures">{money(payment.captured)}</dd>
-          </div>
+          <Sum name={t().paid} value={money(payment.captured)} />
         )}
         {payment !== null && payment.refunded.amount > 0 && (
-          <div>
-            <dt>{t().cameBack}</dt>
-            <dd class="figures">{money(payment.refunded)}</dd>
-          </div>
+          <Sum name={t().cameBack} value={money(payment.refunded)} />
         )}
       </dl>
       {hold_id !== null && <p class="faint">{t().toHoldWhy}</p>}

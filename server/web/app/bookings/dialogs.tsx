@@ -2,10 +2,10 @@
 import { Answers, Modal } from "../parts/dialog";
 import { Form, Submit, TextField } from "../parts/form";
 import { toast } from "../parts/toast";
-import { call, serverNow } from "../server";
+import { call, codeOf, serverNow } from "../server";
 import type { BookingView } from "../wire";
 import { t } from "./texts";
-import { codeOf, consequence, refused, type Side } from "./words";
+import { consequence, refused, type Side } from "./words";
 
 interface Options {
   deed: "decline" | "withdraw" | "cancel";

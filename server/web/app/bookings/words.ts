@@ -1,7 +1,7 @@
 /** What a booking is to whoever looks at it: how it stands, what may be done, and what that would mean for the money. */
 import { instant, money } from "../format";
 import { words } from "../parts/states";
-import { Refused } from "../server";
+import { codeOf, Refused } from "../server";
 import type { BookingView, Id } from "../wire";
 import { t } from "./texts";
 
@@ -83,10 +83,6 @@ export function consequence(booking: BookingView, side: Side, now: number): stri
   const back = Math.floor((price.amount * late_cancel_percent) / 100);
   if (back === 0) return t().lateAll(until, money(price));
   return t().late(until, money({ ...price, amount: price.amount - back }), money({ ...price, amount: back }));
-}
-
-export function codeOf(error: unknown): string {
-  return error instanceof Refused ? error.code : "";
 }
 
 /** A refusal in the reader's words, as a form shows it. */

@@ -2,16 +2,16 @@
  * The purchase: what it costs, what is missing, what is agreed; a second step confirms it, and what was shown is what is
  * paid. Is the offer another one by then, the server refuses and it is shown anew.
  */
-import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
 import { money } from "../format";
 import { useBusy } from "../parts/busy";
+import { Cost, Pay, Sum } from "../parts/cost";
 import { Answers, Modal } from "../parts/dialog";
 import { useKeys } from "../parts/keys";
 import { Failure, Loading } from "../parts/states";
-import { call } from "../server";
+import { call, codeOf } from "../server";
 import type { ChangedPurchase, CourseView, Quote, SessionView } from "../wire";
-import { codeOf, said } from "./refusals";
+import { said } from "./refusals";
 import { t } from "./texts";
 
 // After these the same quote may still be confirmed, with the same key: whether it was is not known.
@@ -79,23 +79,18 @@ export function Buy({ course, session, close }: Options) {
       ) : (
         <Agreement quote={quote} />
       )}
-      <Answers close={() => close(false)} isDone={quote === undefined}>{quote && <Pay quote={quote} isBusy={isBusy} confirm={() => void alone(() => confirm(quote))} />}</Answers>
+      <Answers close={() => close(false)} isDone={quote === undefined}>{quote && <Pay quote={quote} words={t()} isBusy={isBusy} confirm={() => void alone(() => confirm(quote))} />}</Answers>
     </Modal>
   );
 }
 
 function Agreement({ quote }: { quote: Quote }) {
-  const { price, balance, returned_first, shortfall, split, refund_rule } = quote;
-  const isEnough = shortfall.amount === 0;
-  const after = { ...price, amount: balance.amount + returned_first.amount - price.amount };
+  const { returned_first, split, refund_rule } = quote;
   return (
     <>
-      <dl class="sums">
-        <Sum name={t().price} value={money(price)} isTotal />
-        <Sum name={t().balance} value={money(balance)} />
+      <Cost quote={quote} words={t()}>
         {returned_first.amount > 0 && <Sum name={`${t().returnedFirst} ${t().returnedFirstWhy}`} value={`+ ${money(returned_first)}`} />}
-        {isEnough ? <Sum name={t().after} value={money(after)} /> : <Sum name={t().missing} value={money(shortfall)} isWrong />}
-      </dl>
+      </Cost>
       <section class="fine">
         <h3>{t().refunds}</h3>
         <p class="soft">{refund_rule}</p>
@@ -105,32 +100,6 @@ function Agreement({ quote }: { quote: Quote }) {
         </p>
       </section>
     </>
-  );
-}
-
-function Sum({ name, value, isTotal = false, isWrong = false }: { name: string; value: string; isTotal?: boolean; isWrong?: boolean }) {
-  return (
-    <div class={`${isTotal ? "total" : ""} ${isWrong ? "missing" : ""}`}>
-      <dt>{name}</dt>
-      <dd class="figures">{value}</dd>
-    </div>
-  );
-}
-
-function Pay({ quote, isBusy, confirm }: { quote: Quote; isBusy: boolean; confirm: () => void }) {
-  const { url } = useLocation();
-  if (quote.shortfall.amount > 0) {
-    const { amount } = quote.shortfall;
-    return (
-      <a class="button primary" href={`/wallet?amount=${amount}&next=${encodeURIComponent(url)}`}>
-        {t().topUp(money(quote.shortfall))}
-      </a>
-    );
-  }
-  return (
-    <button type="button" class="button primary" disabled={isBusy} aria-busy={isBusy} onClick={confirm}>
-      {t().confirm(money(quote.price))}
-    </button>
   );
 }
 

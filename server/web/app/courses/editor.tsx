@@ -13,11 +13,11 @@ import { usePages } from "../parts/pages";
 import { Failure, Loading, Missing, NoAccess, Pending } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
-import { call } from "../server";
+import { call, codeOf } from "../server";
 import { me } from "../session";
 import type { CourseView, Revenue, SessionView } from "../wire";
 import { Fields, LIMITS, number, read } from "./fields";
-import { codeOf, isMissing, said, saying } from "./refusals";
+import { isMissing, said, saying } from "./refusals";
 import { Share } from "./share";
 import { t } from "./texts";
 

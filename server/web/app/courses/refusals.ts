@@ -1,14 +1,10 @@
 /** What the server refuses about courses, in the reader's words. */
 import { words } from "../parts/states";
-import { Refused } from "../server";
+import { codeOf, Refused } from "../server";
 import { t } from "./texts";
 
 // The field of the form that a conflict is about, which the server names by a code alone.
 const FIELDS: Record<string, string> = { session_overlaps: "starts_at", notice_too_short: "starts_at", number_taken: "number" };
-
-export function codeOf(error: unknown): string {
-  return error instanceof Refused ? error.code : "";
-}
 
 /** There is no such course, or the address names none. */
 export function isMissing(error: unknown): boolean {

@@ -13,7 +13,7 @@ import { type Paged, usePages } from "../parts/pages";
 import { Failure, Loading } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
-import { call, Refused, serverNow } from "../server";
+import { call, codeOf, Refused, serverNow } from "../server";
 import { language } from "../texts";
 import type { EarningsView, PayoutAccountView, ReferralSummary, WithdrawalView } from "../wire";
 import { Download } from "../wallet/download";
@@ -57,7 +57,7 @@ async function payoutAccount(): Promise<PayoutAccountView | null> {
   try {
     return await call("payout_account.get", {});
   } catch (error) {
-    if (error instanceof Refused && error.code === "no_payout_account") return null;
+    if (codeOf(error) === "no_payout_account") return null;
     throw error;
   }
 }

@@ -6,7 +6,7 @@ import { Answers } from "../parts/dialog";
 import { Form, Select, Submit } from "../parts/form";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading } from "../parts/states";
-import { call, Refused } from "../server";
+import { call, codeOf } from "../server";
 import { me } from "../session";
 import { language } from "../texts";
 import { t } from "./texts";
@@ -93,7 +93,7 @@ export function AtStripe({ children }: { children: ComponentChildren }) {
 
 /** `null`: the account was wished for, but Stripe has not heard of it yet. */
 function notBegun(error: unknown): null {
-  if (error instanceof Refused && error.code === "no_payout_account") return null;
+  if (codeOf(error) === "no_payout_account") return null;
   throw error;
 }
 

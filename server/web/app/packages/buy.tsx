@@ -2,17 +2,16 @@
  * The purchase of a package: what it costs, what is missing, what becomes of the rest; a second step confirms it. Has the
  * offer changed by then, the server refuses and it is shown anew.
  */
-import { useLocation } from "preact-iso";
 import { useEffect, useState } from "preact/hooks";
-import { money } from "../format";
 import { useBusy } from "../parts/busy";
+import { Cost, Pay } from "../parts/cost";
 import { Answers, Modal } from "../parts/dialog";
 import type { KeyOf } from "../parts/keys";
 import { Failure, Loading } from "../parts/states";
-import { call } from "../server";
+import { call, codeOf } from "../server";
 import type { OfferedOption, PackageQuote, PackageView } from "../wire";
 import { t } from "./texts";
-import { codeOf, holds, said } from "./words";
+import { holds, said } from "./words";
 
 export function Buy({ offer, keyOf, close }: { offer: OfferedOption; keyOf: KeyOf; close: (hasBought: boolean) => void }) {
   const [quote, setQuote] = useState<PackageQuote>();
@@ -38,7 +37,7 @@ export function Buy({ offer, keyOf, close }: { offer: OfferedOption; keyOf: KeyO
       // The same terms under the same key: whoever presses again after a broken line buys once.
       setBought(await call("package.buy", { option_id, terms }, { key: keyOf(option_id, terms) }));
     } catch (error) {
-      const isChanged = codeOf(error) === "quote_changed";
+      const isChanged = codeOf(error).startsWith("quote_");
       setNotice(isChanged ? t().changed : said(error));
       if (isChanged || codeOf(error) === "insufficient_funds") await ask();
     }
@@ -83,53 +82,24 @@ export function Buy({ offer, keyOf, close }: { offer: OfferedOption; keyOf: KeyO
         <Failure error={refusal} again={ask} />
       )}
       <Answers close={() => close(false)} isDone={quote === undefined}>
-        {quote !== undefined && <Pay quote={quote} isBusy={isBusy} confirm={() => void alone(() => confirm(quote))} />}
+        {quote !== undefined && <Pay quote={quote} words={t()} isBusy={isBusy} confirm={() => void alone(() => confirm(quote))} />}
       </Answers>
     </Modal>
   );
 }
 
 function Agreement({ quote }: { quote: PackageQuote }) {
-  const { price, balance, shortfall, sessions, minutes, refund_rule } = quote;
-  const isEnough = shortfall.amount === 0;
+  const { sessions, minutes, refund_rule } = quote;
   return (
     <>
       <p class="faint">
         {t().lessons(sessions, minutes)} · {holds(quote)}
       </p>
-      <dl class="sums">
-        <div class="total">
-          <dt>{t().price}</dt>
-          <dd class="figures">{money(price)}</dd>
-        </div>
-        <div>
-          <dt>{t().balance}</dt>
-          <dd class="figures">{money(balance)}</dd>
-        </div>
-        <div class={isEnough ? "" : "missing"}>
-          <dt>{isEnough ? t().after : t().missing}</dt>
-          <dd class="figures">{money(isEnough ? { ...price, amount: balance.amount - price.amount } : shortfall)}</dd>
-        </div>
-      </dl>
+      <Cost quote={quote} words={t()} />
       <section class="fine">
         <h3>{t().refunds}</h3>
         <p class="soft">{refund_rule}</p>
       </section>
     </>
-  );
-}
-
-function Pay({ quote: { price, shortfall }, isBusy, confirm }: { quote: PackageQuote; isBusy: boolean; confirm: () => void }) {
-  const { url } = useLocation();
-  if (shortfall.amount > 0)
-    return (
-      <a class="button primary" href={`/wallet?amount=${shortfall.amount}&next=${encodeURIComponent(url)}`}>
-        {t().topUp(money(shortfall))}
-      </a>
-    );
-  return (
-    <button type="button" class="button primary" disabled={isBusy} aria-busy={isBusy} onClick={confirm}>
-      {t().confirm(money(price))}
-    </button>
   );
 }

@@ -9,11 +9,11 @@ import { useLoaded } from "../parts/loaded";
 import { Missing, Pending } from "../parts/states";
 import { Title } from "../parts/title";
 import { toast } from "../parts/toast";
-import { call, serverNow, subscribe } from "../server";
+import { call, codeOf, serverNow, subscribe } from "../server";
 import { me } from "../session";
 import type { PackageView } from "../wire";
 import { t } from "./texts";
-import { codeOf, end } from "./words";
+import { end } from "./words";
 
 const UNKNOWN = new Set(["package_not_found", "not_found", "bad_request"]);
 

@@ -1,6 +1,6 @@
 /** An offer or a package in a few words, and what the server refuses of them. */
 import { fromNow } from "../format";
-import { Refused, serverNow } from "../server";
+import { codeOf, serverNow } from "../server";
 import { words } from "../parts/states";
 import type { OptionView, PackageSummary } from "../wire";
 import { t } from "./texts";
@@ -13,10 +13,6 @@ export function holds({ validity_days, is_rolling }: Pick<OptionView, "validity_
 export function end({ ended_at, expires_at }: Pick<PackageSummary, "ended_at" | "expires_at">): string {
   if (ended_at !== null) return t().endedAt(fromNow(ended_at, serverNow()));
   return expires_at === null ? t().never : t().ends(fromNow(expires_at, serverNow()));
-}
-
-export function codeOf(error: unknown): string {
-  return error instanceof Refused ? error.code : "";
 }
 
 export function said(error: unknown): string {

@@ -1,7 +1,7 @@
 /** Something that the server has, for as long as a component shows it. */
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { seenAt } from "../seen";
-import { Refused, returned } from "../server";
+import { codeOf, returned } from "../server";
 
 export interface Loaded<T> {
   /** What came last; it stays while it is fetched again. */
@@ -35,7 +35,7 @@ export function useLoaded<T>(load: () => Promise<T>, keys: readonly unknown[]): 
     } catch (refused) {
       if (own !== newest.current) return;
       setError(refused);
-      isLacking.current = refused instanceof Refused && refused.code === "offline";
+      isLacking.current = codeOf(refused) === "offline";
       // What was there for other keys is no answer to these.
       if (shown.current !== keys) setValue(undefined);
     }

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { useLoaded } from "./loaded";
 
-interface Page<Item, Cursor> {
+export interface Page<Item, Cursor> {
   items: readonly Item[];
   next_cursor: Cursor | null;
 }

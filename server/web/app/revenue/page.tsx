@@ -7,7 +7,7 @@ import { Choice } from "../parts/choice";
 import { Field, Form, Submit } from "../parts/form";
 import { useLoaded } from "../parts/loaded";
 import { Failure, Loading } from "../parts/states";
-import { type Asked, call, Refused } from "../server";
+import { type Asked, call, codeOf, Refused } from "../server";
 import { language } from "../texts";
 import type { RevenueView } from "../wire";
 import { begins } from "./calendar";
@@ -53,7 +53,7 @@ function Span({ shown, ask }: { shown: RevenueView; ask: (asked: Asked<"revenue.
     const wanted = { by, since, until };
     // The server says whether it shows so much; the page stays as it was if not.
     await call("revenue.get", wanted).catch((error: unknown) => {
-      throw error instanceof Refused && error.code === "bad_request" ? new Refused("bad_request", t().wrong, { since: t().wrong }) : error;
+      throw codeOf(error) === "bad_request" ? new Refused("bad_request", t().wrong, { since: t().wrong }) : error;
     });
     ask(wanted);
   }

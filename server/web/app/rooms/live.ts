@@ -3,7 +3,7 @@ import { computed, effect, signal } from "@preact/signals";
 import type { Call } from "../media/call";
 import { Devices } from "../media/devices";
 import { PeerCall } from "../media/peer";
-import { type Asked, call, connection, on, Refused, say, serverNow, type Shown, subscribe, tell } from "../server";
+import { type Asked, call, codeOf, connection, on, Refused, say, serverNow, type Shown, subscribe, tell } from "../server";
 import type { OwnWait, Seated, Waiting } from "../wire";
 import { apply, begin, recall, type RoomState } from "./state";
 
@@ -221,7 +221,7 @@ export class LiveRoom {
       if (connection.value.status === "open") setTimeout(() => void this.#load(), AGAIN_MS);
       return;
     }
-    if (at === "loading") this.phase.value = error instanceof Refused && error.code === "banned" ? { at: "over", why: "banned" } : { at: "refused", error };
+    if (at === "loading") this.phase.value = codeOf(error) === "banned" ? { at: "over", why: "banned" } : { at: "refused", error };
     else if (error instanceof Refused && this.#isSeated())
       this.#end(error.code === "banned" ? "banned" : error.code === "room_closed" ? "closed" : "expired");
   }
@@ -295,7 +295,7 @@ export class LiveRoom {
     const { epoch, off: end } = state.room;
     if (off >= end) return state;
     const page = await call("history", { ch: `room:${this.id}`, since: { epoch, off }, limit: PAGE }).catch((error: unknown) => {
-      if (error instanceof Refused && error.code === "unrecoverable_position") return null;
+      if (codeOf(error) === "unrecoverable_position") return null;
       throw error;
     });
     // What is older than a day is not given again.

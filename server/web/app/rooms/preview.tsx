@@ -12,7 +12,7 @@ import microphoneIcon from "../icons/microphone.svg";
 import microphoneOffIcon from "../icons/microphone-off.svg";
 import type { Devices, Source } from "../media/devices";
 import { chime, useLevel } from "../media/level";
-import { Refused } from "../server";
+import { codeOf, Refused } from "../server";
 import { me } from "../session";
 import { language } from "../texts";
 import { useSecondsLeft } from "./countdown";
@@ -115,7 +115,7 @@ function Way({ live, phase }: { live: LiveRoom; phase: Phase }) {
   const opens = state !== null && state.room.kind !== "talk" && state.room.starts_at !== null ? opensAt(state.room.starts_at) : 0;
   // The server has the last word on it; until then there is nothing to press.
   const isEarly = now < opens;
-  const wasFull = live.trouble.value instanceof Refused && live.trouble.value.code === "room_full";
+  const wasFull = codeOf(live.trouble.value) === "room_full";
   return (
     <div class="stack">
       {isFull && <p class="soft">{t().full}</p>}

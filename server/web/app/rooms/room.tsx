@@ -6,7 +6,7 @@ import missing from "../icons/missing.svg";
 import { giveFocusBack } from "../parts/focus";
 import { Empty, NoAccess, Pending } from "../parts/states";
 import { me } from "../session";
-import { Refused } from "../server";
+import { codeOf } from "../server";
 import { CallView } from "./call";
 import { LiveRoom } from "./live";
 import { Over } from "./over";
@@ -59,7 +59,7 @@ function Room({ id, own }: { id: string; own: string }) {
 }
 
 function Closed({ error }: { error: unknown }) {
-  switch (error instanceof Refused ? error.code : undefined) {
+  switch (codeOf(error)) {
     case "permission_denied":
       return <NoAccess />;
     case "not_found":

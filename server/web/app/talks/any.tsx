@@ -6,14 +6,14 @@ import { Dialog } from "../parts/dialog";
 import { words } from "../parts/states";
 import { toast } from "../parts/toast";
 import { isMember, me } from "../session";
-import { call, Refused } from "../server";
+import { call, codeOf } from "../server";
 import type { Id } from "../wire";
 import type { Filter } from "./list";
 import { useStart } from "./start";
 import { t } from "./texts";
 
 // What one talk says, and the next may not.
-const NEXT: ReadonlySet<Refused["code"]> = new Set(["banned", "not_found", "permission_denied", "room_closed", "room_full"]);
+const NEXT: ReadonlySet<ReturnType<typeof codeOf>> = new Set(["banned", "not_found", "permission_denied", "room_closed", "room_full"]);
 
 export function JoinAny({ filter }: { filter: Filter }) {
   const { route } = useLocation();
@@ -59,7 +59,7 @@ async function first(filter: Filter, full: boolean): Promise<Id | null> {
       await call("room.join", { room_id, queue: full });
       return room_id;
     } catch (error) {
-      if (!(error instanceof Refused && NEXT.has(error.code))) throw error;
+      if (!NEXT.has(codeOf(error))) throw error;
     }
   return null;
 }

@@ -8,7 +8,7 @@ import { useLoaded } from "../parts/loaded";
 import { Empty, Missing, Pending } from "../parts/states";
 import { Title } from "../parts/title";
 import { me } from "../session";
-import { call, Refused } from "../server";
+import { call, codeOf } from "../server";
 import { Seats } from "./seats";
 import { t } from "./texts";
 
@@ -29,7 +29,7 @@ export default function Invitation({ params }: PageProperties) {
   }, [talk?.room_id, isOver, me.value?.id]);
 
   if (talk === undefined) {
-    const isMissing = error instanceof Refused && error.code === "not_found";
+    const isMissing = codeOf(error) === "not_found";
     return isMissing ? <Missing /> : <Pending title={t().talk} heights={["2.5rem", "12rem"]} error={error} again={() => void reload()} />;
   }
   if (isOver)

@@ -6,7 +6,7 @@ import { Offers } from "../packages/offered";
 import { areThere, useLoaded } from "../parts/loaded";
 import { Missing, Pending } from "../parts/states";
 import { Title } from "../parts/title";
-import { call, Refused } from "../server";
+import { call, codeOf } from "../server";
 import type { TutorView } from "../wire";
 import { Facts } from "./said";
 import { t } from "./texts";
@@ -17,7 +17,7 @@ export default function Tutor({ params: { id = "" } }: PageProperties) {
   const tutor = useLoaded(() => call("tutor.get", { tutor_id: id }), [id]);
   const offers = useLoaded(async () => (await call("package_option.list", { tutor_id: id })).items.filter(({ is_hidden }) => !is_hidden), [id]);
   const { value, error, reload } = tutor;
-  if (value === undefined && error instanceof Refused && UNKNOWN.has(error.code)) return <Missing />;
+  if (value === undefined && UNKNOWN.has(codeOf(error))) return <Missing />;
   // Together, so that nothing that was there is pushed aside.
   if (value === undefined || !areThere(tutor, offers)) return <Pending title={t().tutor} heights={["9rem", "20rem", "8rem"]} error={error} again={reload} />;
   return <About tutor={value} offers={(offers.value ?? []).map((offer) => ({ ...offer, tutor_name: value.name }))} renew={offers.reload} />;

@@ -4,10 +4,11 @@ import type { PageProperties } from "../feature";
 import { clock, instant, money, time } from "../format";
 import { AttendancePanel } from "../lessons/panel";
 import { copy } from "../parts/copy";
+import { Sum } from "../parts/cost";
 import { useLoaded } from "../parts/loaded";
 import { Missing, NoAccess, Pending } from "../parts/states";
 import { Title } from "../parts/title";
-import { call, Refused, subscribe } from "../server";
+import { call, codeOf, subscribe } from "../server";
 import { me } from "../session";
 import { language } from "../texts";
 import type { Attendance, HoldDetail, Money, Snapshot } from "../wire";
@@ -37,7 +38,7 @@ export default function Hold({ params }: PageProperties) {
     });
   }, [lesson]);
   if (hold === undefined) {
-    const code = error instanceof Refused ? error.code : "";
+    const code = codeOf(error);
     if (code === "permission_denied") return <NoAccess />;
     return ["hold_not_found", "not_found", "bad_request"].includes(code) ? <Missing /> : <Pending title={t().hold} heights={["4rem", "10rem", "12rem"]} error={error} again={reload} />;
   }
@@ -63,9 +64,9 @@ function Explained({ hold, room }: { hold: HoldDetail; room: Snapshot | null }) 
         <h2>{t().explanation}</h2>
         <p class="text">{hold.explanation}</p>
         <dl class="sums">
-          <Line name={t().placed} value={instant(hold.placed_at)} />
-          {hold.settled_at !== null && <Line name={t().settled} value={instant(hold.settled_at)} />}
-          {room?.starts_at && room.ends_at && <Line name={t().outside} value={`${instant(room.starts_at)} – ${time(room.ends_at)}`} />}
+          <Sum name={t().placed} value={instant(hold.placed_at)} />
+          {hold.settled_at !== null && <Sum name={t().settled} value={instant(hold.settled_at)} />}
+          {room?.starts_at && room.ends_at && <Sum name={t().outside} value={`${instant(room.starts_at)} – ${time(room.ends_at)}`} />}
         </dl>
       </section>
       {hold.status === "held" && room?.state === "live" && hold.student_id === me.value?.id && (
@@ -93,15 +94,6 @@ function Explained({ hold, room }: { hold: HoldDetail; room: Snapshot | null }) 
       )}
       {hold.status !== "held" && <Dispute hold={hold} isAllBack={last.refunded.amount === hold.amount.amount} />}
       <Proof hold={hold} />
-    </div>
-  );
-}
-
-function Line({ name, value }: { name: string; value: string }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd class="figures">{value}</dd>
     </div>
   );
 }

@@ -1,5 +1,5 @@
 import { keys } from "../parts/keys";
-import { type Answer, type Asked, call, Refused } from "../server";
+import { type Answer, type Asked, call, codeOf } from "../server";
 
 /**
  * One order of money, however often its button is pressed: what nobody knows the end of is asked for again as it was. A
@@ -12,7 +12,7 @@ export function orders(): (asked: Asked<"top_up.start">) => Promise<Answer<"top_
     try {
       return await call("top_up.start", asked, { key: keyOf(asked, declines) });
     } catch (error) {
-      if (error instanceof Refused && error.code === "card_declined") declines += 1;
+      if (codeOf(error) === "card_declined") declines += 1;
       throw error;
     }
   };
