@@ -6,7 +6,6 @@ from enum import StrEnum
 
 from billing.errors import PaymentStateError
 from billing.models import (
-    START,
     AuthorizationStatus,
     CardAuthorization,
     Payment,
@@ -96,12 +95,6 @@ def require_arrow(state: PaymentState, to: PaymentState) -> None:
     """
     if not may_go(state, to):
         raise PaymentStateError(state, None)
-
-
-def transitions() -> frozenset[tuple[str, str]]:
-    """Return every arrow as the database has it, with that of the beginning."""
-    arrows = {(state.value, to.value) for state, reached in ARROWS.items() for to in reached}
-    return frozenset(arrows | {(START, PaymentState.PENDING.value)})
 
 
 def path(state: PaymentState, verdict: Verdict) -> tuple[PaymentState, ...]:

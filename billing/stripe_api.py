@@ -308,11 +308,6 @@ class StripeApi:
         """Return a dispute as it is now, with the movements it made."""
         return await self._get(Dispute, "disputes", self._v1.disputes.retrieve_async, dispute)
 
-    def list_disputes(self, since: datetime, until: datetime) -> AsyncIterator[Dispute]:
-        """Yield the disputes opened in this time, newest first."""
-        params = {"created": _between(since, until)}
-        return self._pages(Dispute, "disputes", self._v1.disputes.list_async, params)
-
     # Tutors ----------------------------------------------------------------------------------------------------
 
     async def create_account(self, owner_id: UUID, *, country: str, email: str, key: str) -> Account:
@@ -351,11 +346,6 @@ class StripeApi:
         call = self._v2.core.account_links.create_async
         return str((await self._post("account_links", call, params, key=key)).url)
 
-    async def dashboard_link(self, account: str, *, key: str) -> str:
-        """Return a one-use address of a tutor's own dashboard at Stripe."""
-        call = self._v1.accounts.login_links.create_async
-        return str((await self._post("login_links", call, account, {}, key=key)).url)
-
     async def create_transfer(
         self, money: Money, account: str, *, group: str, tags: Tags, key: str
     ) -> Transfer:
@@ -369,10 +359,6 @@ class StripeApi:
         }
         return await self._change(Transfer, "transfers", self._v1.transfers.create_async, params, key=key)
 
-    async def retrieve_transfer(self, transfer: str) -> Transfer:
-        """Return a transfer as it is now."""
-        return await self._get(Transfer, "transfers", self._v1.transfers.retrieve_async, transfer)
-
     async def find_transfer(self, group: str) -> Transfer | None:
         """Return the transfer of this group, if it was made."""
         async for one in self._pages(
@@ -380,11 +366,6 @@ class StripeApi:
         ):
             return one
         return None
-
-    def list_transfers(self, since: datetime, until: datetime) -> AsyncIterator[Transfer]:
-        """Yield the transfers made in this time, newest first."""
-        params = {"created": _between(since, until)}
-        return self._pages(Transfer, "transfers", self._v1.transfers.list_async, params)
 
     async def reverse_transfer(self, transfer: str, amount: int, *, tags: Tags, key: str) -> Reversal:
         """Take a transfer back, or a part; refused where the tutor's balance has less."""

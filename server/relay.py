@@ -393,11 +393,6 @@ async def _forget(session: AsyncSession, rows: Sequence[Row]) -> None:
         await session.execute(_FORGET, {"ids": [row.id for row in rows]})
 
 
-async def parked(session: AsyncSession) -> int:
-    """Return how many events somebody must look at."""
-    return await session.scalar(select(func.count()).where(RelayFailure.retry_at.is_(None))) or 0
-
-
 def _joined(spans: Iterable[Span]) -> Iterable[Span]:
     """Return one span a room, from its first to its last; receivers drop what they have of those between."""
     joined: dict[UUID, Span] = {}

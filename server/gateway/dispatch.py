@@ -417,7 +417,3 @@ def _fields_of(channel: str) -> bytes:
 
 def _nothing() -> None:
     """Follow an answer with nothing."""
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

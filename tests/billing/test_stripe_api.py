@@ -150,17 +150,11 @@ class Walk:
             "retrieve_refund": lambda: _id_of(self.refund(), api.retrieve_refund),
             "list_refunds": lambda: collect(api.list_refunds(*between)),
             "retrieve_dispute": lambda: _of(self.dispute(), api.retrieve_dispute),
-            "list_disputes": lambda: collect(api.list_disputes(*between)),
             "create_account": self.account,
             "retrieve_account": lambda: _of(self.account(), api.retrieve_account),
             "onboarding_link": onboarding_link,
-            "dashboard_link": lambda: _of(
-                self.account(), lambda id_: api.dashboard_link(id_, key=self.key())
-            ),
             "create_transfer": self.transfer,
-            "retrieve_transfer": lambda: _id_of(self.transfer(), api.retrieve_transfer),
             "find_transfer": lambda: _of(self.transfer(), lambda _: api.find_transfer("wd:1")),
-            "list_transfers": lambda: collect(api.list_transfers(*between)),
             "reverse_transfer": lambda: _id_of(
                 self.transfer(), lambda id_: api.reverse_transfer(id_, 400, tags={}, key=self.key())
             ),

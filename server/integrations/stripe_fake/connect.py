@@ -84,17 +84,6 @@ def create_link(machine: Machine, params: Params) -> Object:
     }
 
 
-def create_login(machine: Machine, params: Params, account: str) -> Object:
-    """POST /v1/accounts/{}/login_links."""
-    allow(params)
-    found = machine.find("v2.core.account", account)
-    if not _may(found, "stripe_transfers"):
-        raise Refusal(
-            "account_invalid", "Cannot create a login link for an account that has not completed onboarding."
-        )
-    return {"object": "login_link", "created": machine.now, "url": f"{machine.pages}/{account}/dashboard"}
-
-
 def onboard(machine: Machine, params: Params, account: str) -> Object:
     """A tutor tells Stripe who they are; or Stripe restricts what they may do (`status`)."""
     found = machine.find("v2.core.account", account)
@@ -151,11 +140,6 @@ def create_transfer(machine: Machine, params: Params) -> Object:
     )
     machine.tell("transfer.created", made)
     return made
-
-
-def get_transfer(machine: Machine, _: Params, transfer: str) -> Object:
-    """GET /v1/transfers/{}."""
-    return machine.find("transfer", transfer)
 
 
 def list_transfers(machine: Machine, params: Params) -> Object:
@@ -342,10 +326,8 @@ TABLE: Table = {
     ("POST", "/v2/core/accounts"): create_account,
     ("GET", "/v2/core/accounts/{}"): get_account,
     ("POST", "/v2/core/account_links"): create_link,
-    ("POST", "/v1/accounts/{}/login_links"): create_login,
     ("POST", "/v1/transfers"): create_transfer,
     ("GET", "/v1/transfers"): list_transfers,
-    ("GET", "/v1/transfers/{}"): get_transfer,
     ("POST", "/v1/transfers/{}/reversals"): reverse_transfer,
     ("GET", "/v1/transfers/{}/reversals"): list_reversals,
     ("POST", "/v1/payouts"): create_payout,

@@ -7,7 +7,6 @@ from server.integrations.stripe_fake.machine import (
     Params,
     Refusal,
     Table,
-    allow,
     whole,
 )
 
@@ -20,12 +19,6 @@ INQUIRIES = ("warning_needs_response", "warning_under_review")
 def get_dispute(machine: Machine, _: Params, dispute: str) -> Object:
     """GET /v1/disputes/{}."""
     return machine.find("dispute", dispute)
-
-
-def list_disputes(machine: Machine, params: Params) -> Object:
-    """GET /v1/disputes."""
-    allow(params, "charge", "payment_intent", "created", "limit", "starting_after")
-    return machine.page("dispute", params, "/v1/disputes", charge="", payment_intent="")
 
 
 def open_dispute(machine: Machine, params: Params, payment: str) -> Object:
@@ -111,7 +104,6 @@ def _withdraw(machine: Machine, found: Object) -> None:
 
 
 TABLE: Table = {
-    ("GET", "/v1/disputes"): list_disputes,
     ("GET", "/v1/disputes/{}"): get_dispute,
     ("ACT", "/payments/{}/dispute"): open_dispute,
     ("ACT", "/disputes/{}/escalate"): escalate,
