@@ -164,7 +164,6 @@ const en = {
   source: { platform: "found you here", referral: "came by your link" },
   revenue: "Revenue",
   sums: { sold: "Sold", earned: "You earned", held: "Held", expected: "Yours of what is held", refunded: "Went back", platform: "Platform" },
-  door: "To the room",
   between: (least: number, most: number) => `From ${least} to ${most}`,
   refusedNumber: "This number cannot be. Please look at it again.",
 };
@@ -328,7 +327,6 @@ const vi: typeof en = {
   source: { platform: "tìm thấy bạn ở đây", referral: "đến từ liên kết của bạn" },
   revenue: "Doanh thu",
   sums: { sold: "Đã bán", earned: "Bạn nhận được", held: "Đang giữ", expected: "Phần của bạn trong số đang giữ", refunded: "Đã hoàn", platform: "Nền tảng" },
-  door: "Vào phòng",
   between: (least, most) => `Từ ${least} đến ${most}`,
   refusedNumber: "Số này chưa hợp lệ. Vui lòng xem lại.",
 };

@@ -2,7 +2,6 @@ import { texts } from "../texts";
 
 const en = {
   enter: "Enter the room",
-  live: "Live now",
   opensIn: (time: string) => `Opens in ${time}`,
   opens: (when: string) => `Opens ${when}`,
   beginsIn: (time: string) => `Begins in ${time}`,
@@ -41,7 +40,6 @@ const en = {
 
 const vi: typeof en = {
   enter: "Vào phòng",
-  live: "Đang diễn ra",
   opensIn: (time) => `Mở cửa sau ${time}`,
   opens: (when) => `Mở cửa ${when}`,
   beginsIn: (time) => `Bắt đầu sau ${time}`,

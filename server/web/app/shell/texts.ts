@@ -4,7 +4,6 @@ const en = {
   skip: "Skip to the content",
   navigation: "Main navigation",
   logIn: "Log in",
-  register: "Create account",
   /** In the language that it leads to. */
   otherLanguage: "Tiếng Việt",
   connection: {
@@ -25,7 +24,6 @@ const vi: typeof en = {
   skip: "Đến nội dung chính",
   navigation: "Điều hướng chính",
   logIn: "Đăng nhập",
-  register: "Tạo tài khoản",
   otherLanguage: "English",
   connection: {
     offline: "Mất kết nối. Chúng tôi đang thử lại.",

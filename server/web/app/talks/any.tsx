@@ -8,7 +8,7 @@ import { toast } from "../parts/toast";
 import { isMember, me } from "../session";
 import { call, codeOf } from "../server";
 import type { Id } from "../wire";
-import type { Filter } from "./list";
+import type { Filter } from "./changes";
 import { useStart } from "./start";
 import { t } from "./texts";
 

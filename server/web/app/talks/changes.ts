@@ -1,7 +1,8 @@
 /** What an event of the channel of open talks makes of a page of the list. */
-import type { Shown } from "../server";
+import type { Asked, Shown } from "../server";
 import type { ListedTalk, TalkPage } from "../wire";
-import type { Filter } from "./list";
+
+export type Filter = Pick<Asked<"talk.list">, "nearby" | "language" | "level" | "topic">;
 
 /** The page afterwards, or `"ask"` where only the server knows it: what moves up, and a new talk that may fit the filter. */
 export function after(page: TalkPage, event: Shown, filter: Filter): TalkPage | "ask" {

@@ -2,11 +2,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useLoaded } from "../parts/loaded";
 import { isMember, me } from "../session";
-import { type Asked, call, connection, type Shown, subscribe } from "../server";
+import { call, connection, type Shown, subscribe } from "../server";
 import type { TalkPage } from "../wire";
-import { after } from "./changes";
-
-export type Filter = Pick<Asked<"talk.list">, "nearby" | "language" | "level" | "topic">;
+import { after, type Filter } from "./changes";
 
 // The channel keeps nothing, so what was lost on its way is found by asking. A household of visitors, who have no
 // channel, shares sixty requests a minute.

@@ -102,7 +102,6 @@ const en = {
   knownBy: "Known by",
   never: "The student was never in the room.",
   outside: "Lesson",
-  room: "To the room",
   causes: {
     attendance: "By attendance",
     tutor_absent: "The tutor was absent",
@@ -257,7 +256,6 @@ const vi: typeof en = {
   knownBy: "Theo",
   never: "Học viên không vào phòng.",
   outside: "Buổi học",
-  room: "Vào phòng",
   causes: {
     attendance: "Theo thời gian tham dự",
     tutor_absent: "Gia sư vắng mặt",
