@@ -6,7 +6,7 @@ Whoever needs a room asks here. If a living other node runs it, the message trav
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -22,12 +22,14 @@ from rooms.actor import DATABASE_AWAY, FOLD_AFTER_S, Actor, Asker, Letter, Surro
 from rooms.agenda import Agenda
 from rooms.commits import LANES, Commits
 from rooms.effects import Effects
-from rooms.envelopes import Answer, Envelope, decode_answer, decode_envelope, encode, error_of
+from rooms.envelopes import Answer, Envelope, decode_envelope, encode
 from rooms.errors import FencedError, OverloadedError, RoomError, RoomNotFoundError, UnknownOutcomeError
 from rooms.finish import Terms
 from rooms.journal import Nature
 from rooms.media import Media
 from rooms.messages import Identity, PublicEvent, Snapshot
+from rooms.natures import Natures
+from rooms.neighbours import Forward, Neighbours, UnreachableError
 from rooms.ownership import Elsewhere, Leases, Taken
 from rooms.state import State
 from rooms.wishes import Timer
@@ -37,7 +39,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 Item = TypeVar("Item")
 
-Forward = Callable[[UUID, UUID, bytes], Awaitable[bytes]]
 Publish = Callable[[UUID, Sequence[PublicEvent]], None]
 
 # A timer is at most so late; ten looks at two sorted lists a second cost nothing.
@@ -52,8 +53,6 @@ ASK_TRIES = 4
 REST_AFTER_S = 120.0
 # So many rooms are let go of in one transaction; more would hold their rows for longer than one who wants a room waits.
 REST_PAGE = 100
-# Rooms of other nodes of which something is remembered: some MB, and more than are in use through one node at a time.
-ELSEWHERE_MAX = 10_000
 # CreateRoom takes 2 ms, and 3 s when LiveKit looks for a node; a longer wait is a client's time-out.
 MEDIA_LOOK_S = 0.05
 MEDIA_LOOKS = 60
@@ -79,14 +78,6 @@ class _StoppingError(OverloadedError):
 
     def __init__(self) -> None:
         super().__init__("the server is stopping")
-
-
-class _UnreachableError(OverloadedError):
-    """The node that runs the room cannot be reached; it did nothing."""
-
-    def __init__(self, node_id: UUID) -> None:
-        super().__init__("its node cannot be reached")
-        self.node_id = node_id
 
 
 Found = Actor | Elsewhere | Exception
@@ -133,7 +124,6 @@ class Registry:
         self._sessions = sessions
         self._now = now
         self._wall = wall
-        self._forward = forward
         self._address = address
         self._predecessor = predecessor
         self._leases = leases or Leases()
@@ -144,10 +134,8 @@ class Registry:
         self._wanted: deque[UUID] = deque()
         """Rooms to be opened, each with its future in `_opening`."""
         self._has_wanted = asyncio.Event()
-        self._elsewhere: OrderedDict[UUID, Elsewhere] = OrderedDict()
-        """Where rooms were found. Whoever is asked wrongly says so, or cannot be reached."""
-        self._natures: OrderedDict[UUID, Nature] = OrderedDict()
-        self._asking: dict[UUID, asyncio.Task[Nature | Exception]] = {}
+        self._neighbours = Neighbours(forward)
+        self._natures = Natures(sessions, self._task)
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
         self._lanes: list[asyncio.Task[None]] = []
@@ -293,7 +281,7 @@ class Registry:
         return actor.state if actor is not None and actor.is_certain and not self._is_paused() else None
 
     async def nature(self, room_id: UUID) -> Nature:
-        """Return what never changes of a room. However many ask at once, the database is asked once.
+        """Return what never changes of a room.
 
         Raises:
             RoomNotFoundError: There is no such room.
@@ -301,31 +289,7 @@ class Registry:
         actor = self._actors.get(room_id)
         if actor is not None:
             return Nature(actor.state.spec.kind, actor.state.spec.owner)
-        known = self._natures.get(room_id)
-        if known is not None:
-            self._natures.move_to_end(room_id)
-            return known
-        asking = self._asking.get(room_id)
-        if asking is None:
-            asking = self._asking[room_id] = self._task(self._read_nature(room_id))
-        # Shielded: whoever waits first may give up, the others still want to know.
-        found = await asyncio.shield(asking)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    async def _read_nature(self, room_id: UUID) -> Nature | Exception:
-        try:
-            async with self._sessions() as session:
-                found = await journal.nature(session, room_id)
-        except (RoomError, *DATABASE_AWAY) as error:
-            return error
-        finally:
-            del self._asking[room_id]
-        self._natures[room_id] = found
-        if len(self._natures) > ELSEWHERE_MAX:
-            self._natures.popitem(last=False)
-        return found
+        return await self._natures.of(room_id)
 
     async def media_ready(self, room_id: UUID) -> bool:
         """Wait, for a moment only, until the room's media room exists; say whether it does."""
@@ -370,12 +334,12 @@ class Registry:
                 target = await self._find(room_id)
                 if isinstance(target, Actor):
                     return await self._ask_actor(target, command)
-                return await self._ask_node(target.node_id, room_id, command)
+                return await self._neighbours.ask(target.node_id, room_id, command)
             except FencedError:
                 # The room has moved, or went to rest, between finding and asking it.
-                self._elsewhere.pop(room_id, None)
-            except _UnreachableError as error:
-                self._elsewhere.pop(room_id, None)
+                self._neighbours.forget(room_id)
+            except UnreachableError as error:
+                self._neighbours.forget(room_id)
                 await self._until_free(room_id, error.node_id, give_up_at)
         raise OverloadedError("the room is moving")
 
@@ -391,13 +355,13 @@ class Registry:
         left_s = found.lease_left.total_seconds()
         missed_s = self._leases.ttl_s - left_s
         if missed_s < 2 * self._leases.beat_s or time.monotonic() + left_s > give_up_at:
-            raise _UnreachableError(node_id)
+            raise UnreachableError(node_id)
         await asyncio.sleep(left_s + LEASE_OVER_S)
 
     async def _find(self, room_id: UUID) -> Actor | Elsewhere:
         """Return who runs a room, as far as is known; `_open` asks the database."""
         actor = self._actors.get(room_id)
-        known = self._elsewhere.get(room_id)
+        known = self._neighbours.where(room_id)
         if known is None or (actor is not None and not actor.is_gone):
             return await self._open(room_id)
         self._require_service()
@@ -407,23 +371,6 @@ class Registry:
         answer: asyncio.Future[m.Reply] = asyncio.get_running_loop().create_future()
         actor.ask(Letter(command, answer))
         return await answer
-
-    async def _ask_node(self, node_id: UUID, room_id: UUID, command: m.Command) -> m.Reply:
-        answer = decode_answer(await self._send(node_id, Envelope(room_id, command=command)))
-        if answer.error is not None:
-            raise error_of(answer)
-        assert answer.reply is not None, "a command has a reply"
-        return answer.reply
-
-    async def _send(self, node_id: UUID, envelope: Envelope) -> bytes:
-        if self._forward is None:
-            raise _UnreachableError(node_id)
-        try:
-            return await self._forward(node_id, envelope.room_id, encode(envelope))
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise _UnreachableError(node_id) from error
 
     def _deliver(self, room_id: UUID, signal: m.Signal, at: datetime | None) -> None:
         actor = self._actors.get(room_id)
@@ -448,20 +395,15 @@ class Registry:
             target.tell(Letter(signal, at=at))
             return
         try:
-            await self._tell_node(target.node_id, room_id, signal)
-        except (FencedError, _UnreachableError):
+            await self._neighbours.tell(target.node_id, room_id, signal)
+        except (FencedError, UnreachableError):
             # What was known of it may be out of date; the database knows better.
-            self._elsewhere.pop(room_id, None)
+            self._neighbours.forget(room_id)
             found = await self._open(room_id)
             if isinstance(found, Actor):
                 found.tell(Letter(signal, at=at))
             else:
-                await self._tell_node(found.node_id, room_id, signal)
-
-    async def _tell_node(self, node_id: UUID, room_id: UUID, signal: m.Signal) -> None:
-        answer = decode_answer(await self._send(node_id, Envelope(room_id, signal=signal)))
-        if answer.error is not None:
-            raise error_of(answer)
+                await self._neighbours.tell(found.node_id, room_id, signal)
 
     # --- Opening and closing actors -------------------------------------------------------------------------
 
@@ -515,7 +457,8 @@ class Registry:
             found: dict[UUID, Found] = {}
             for room_id, one in claimed.items():
                 if isinstance(one, Elsewhere):
-                    found[room_id] = self._remember(room_id, one)
+                    self._neighbours.remember(room_id, one)
+                    found[room_id] = one
                 elif room_id in states:
                     found[room_id] = self._begin(one, states[room_id], armed[room_id])
         except DATABASE_AWAY as error:
@@ -531,12 +474,6 @@ class Registry:
             return {**found, **await self._take_each(missing)}
         return {**found, **{room_id: RoomNotFoundError(room_id) for room_id in missing}}
 
-    def _remember(self, room_id: UUID, found: Elsewhere) -> Elsewhere:
-        self._elsewhere[room_id] = found
-        if len(self._elsewhere) > ELSEWHERE_MAX:
-            self._elsewhere.popitem(last=False)
-        return found
-
     async def _take_each(self, room_ids: Sequence[UUID]) -> dict[UUID, Found]:
         found: dict[UUID, Found] = {}
         for room_id in room_ids:
@@ -545,7 +482,7 @@ class Registry:
 
     def _begin(self, taken: Taken, state: State, armed: dict[str, Timer]) -> Actor:
         room_id = taken.claim.room_id
-        self._elsewhere.pop(room_id, None)
+        self._neighbours.forget(room_id)
         actor = self._actors[room_id] = Actor(taken.claim, state, armed, self._around)
         self._greet(actor, taken)
         return actor
