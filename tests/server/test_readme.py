@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from server import cli, config
 
 
@@ -32,3 +34,14 @@ def test_links_in_readmes_lead_somewhere(root: Path) -> None:
     for readme in [root / "README.md", *root.glob("*/README.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", readme.read_text()):
             assert (readme.parent / target).exists(), f"{readme}: {target}"
+
+
+@pytest.mark.parametrize("package", ["server", "rooms"])
+def test_readme_of_a_package_names_all_its_parts(root: Path, package: str) -> None:
+    text = (root / package / "README.md").read_text()
+    modules = {path.stem for path in (root / package).glob("[!_]*.py")}
+    folders = {path.parent.name for path in (root / package).glob("*/__init__.py")}
+
+    missing = {part for part in modules | folders if not re.search(rf"`{part}(\.py|/)?`", text)}
+
+    assert not missing
