@@ -16,7 +16,7 @@ from server.features.bookings.rules import Party
 from server.reads import Lookup, Reads
 
 _ENTRY = Lookup("""
-    select a.no, b.tutor_id = a.user_id as is_tutor, b.student_id = a.user_id as is_student
+    select a.no, case a.user_id when b.tutor_id then 'tutor' when b.student_id then 'student' end as role
     from unnest($1::uuid[], $2::uuid[]) with ordinality as a (room_id, user_id, no)
     join booking b on b.id = a.room_id
 """)
@@ -25,11 +25,7 @@ _ENTRY = Lookup("""
 async def may_enter(reads: Reads, room_id: UUID, user_id: UUID) -> Literal["tutor", "student"] | None:
     """Return as what somebody may enter the room of a booking. One that is cancelled has closed its room."""
     row = await reads.find(_ENTRY, room_id, user_id)
-    if row is None:
-        return None
-    if row["is_tutor"]:
-        return "tutor"
-    return "student" if row["is_student"] else None
+    return None if row is None else row["role"]
 
 
 async def visible(ctx: Context, booking_id: UUID, *, lock: bool = False) -> tuple[Booking, Party]:

@@ -26,10 +26,10 @@ from server.features.courses.rules import CourseStatus, Publication
 from server.reads import Lookup, Reads
 
 _ENTRY = Lookup("""
-    select a.no, s.tutor_id = a.user_id as is_tutor, exists (
+    select a.no, case when s.tutor_id = a.user_id then 'tutor' when exists (
         select from course_place p
         where p.course_id = s.course_id and p.number = s.number and p.student_id = a.user_id and p.live
-    ) as has_place
+    ) then 'student' end as role
     from unnest($1::uuid[], $2::uuid[]) with ordinality as a (room_id, user_id, no)
     join course_session s on s.room_id = a.room_id
 """)
@@ -38,11 +38,7 @@ _ENTRY = Lookup("""
 async def may_enter(reads: Reads, room_id: UUID, user_id: UUID) -> Literal["tutor", "student"] | None:
     """Return as what somebody may enter: the tutor, or a student with a paid place in this session."""
     row = await reads.find(_ENTRY, room_id, user_id)
-    if row is None:
-        return None
-    if row["is_tutor"]:
-        return "tutor"
-    return "student" if row["has_place"] else None
+    return None if row is None else row["role"]
 
 
 async def own_course(ctx: Context, course_id: UUID, *, lock: bool = True) -> Course:

@@ -54,13 +54,14 @@ async def standing(parts: Parts, room_id: UUID, user_id: UUID) -> Standing:
 
 
 async def _role(parts: Parts, nature: Nature, room_id: UUID, user_id: UUID) -> SeatRole | None:
-    if nature.kind is RoomKind.COURSE_SESSION:
-        with outage.refused():
-            return await courses.may_enter(parts.reads, room_id, user_id)
-    if nature.kind is RoomKind.BOOKING:
-        with outage.refused():
-            return await bookings.may_enter(parts.reads, room_id, user_id)
-    return "host" if nature.owner == str(user_id) else "member"
+    with outage.refused():
+        match nature.kind:
+            case RoomKind.COURSE_SESSION:
+                return await courses.may_enter(parts.reads, room_id, user_id)
+            case RoomKind.BOOKING:
+                return await bookings.may_enter(parts.reads, room_id, user_id)
+            case RoomKind.TALK:
+                return "host" if nature.owner == str(user_id) else "member"
 
 
 async def may_read(parts: Parts, room_id: UUID, principal: Principal) -> bool:

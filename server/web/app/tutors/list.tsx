@@ -1,10 +1,11 @@
 /** Tutors who may teach, those who joined last first. */
 import { ByLanguage, Catalogue, type FiltersOptions, Search } from "../courses/catalogue";
-import { languageName, money } from "../format";
+import { money } from "../format";
 import { tutors as icon } from "../icons/places";
 import { type Asked, call } from "../server";
 import { me } from "../session";
 import type { TutorView } from "../wire";
+import { Chips } from "./said";
 import { t } from "./texts";
 
 type Filter = Pick<Asked<"tutor.list">, "subject" | "language">;
@@ -45,18 +46,7 @@ function Card({ item: { id, name, title, description, subjects, languages, hourl
         <a href={`/tutors/${id}`}>{name}</a>
       </h2>
       {title !== "" && <p>{title}</p>}
-      <p class="row">
-        {subjects.map((subject) => (
-          <span class="chip accent" key={subject}>
-            {subject}
-          </span>
-        ))}
-        {languages.map((language) => (
-          <span class="chip" key={language}>
-            {languageName(language)}
-          </span>
-        ))}
-      </p>
+      <Chips subjects={subjects} languages={languages} />
       <p class="soft lines">{description}</p>
       {hourly_rate !== null && (
         <p class="prices">

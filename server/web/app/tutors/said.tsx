@@ -21,20 +21,27 @@ export function Facts({ of: { description, subjects, languages, hourly_rate, exp
   const figures = [hourly_rate && t().perHour(money(hourly_rate)), experience_years !== null && t().experience(experience_years)].filter(Boolean);
   return (
     <>
-      <p class="row">
-        {subjects.map((subject) => (
-          <span class="chip accent" key={subject}>
-            {subject}
-          </span>
-        ))}
-        {languages.map((language) => (
-          <span class="chip" key={language}>
-            {languageName(language)}
-          </span>
-        ))}
-      </p>
+      <Chips subjects={subjects} languages={languages} />
       {figures.length > 0 && <p class="faint">{figures.join(" · ")}</p>}
       <p class="text">{description}</p>
     </>
+  );
+}
+
+/** What they teach, and in which languages. */
+export function Chips({ subjects, languages }: Pick<What, "subjects" | "languages">) {
+  return (
+    <p class="row">
+      {subjects.map((subject) => (
+        <span class="chip accent" key={subject}>
+          {subject}
+        </span>
+      ))}
+      {languages.map((language) => (
+        <span class="chip" key={language}>
+          {languageName(language)}
+        </span>
+      ))}
+    </p>
   );
 }
