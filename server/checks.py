@@ -47,13 +47,13 @@ SETTINGS = {
 # What takes longest begins first, so that nothing is waited for at the end.
 LONGEST = (
     "rooms_retrace",
-    "hold_moved",
     "facts_by_intervals",
+    "hold_moved",
     "settled_by_facts",
     "account_drift",
-    "hold_placed",
     "seals_match",
     "settlement_is_told",
+    "hold_placed",
     "hold_status",
     "hold_adds_up",
 )

@@ -274,3 +274,21 @@ async def test_a_planted_fault_is_found_and_named(sessions: Sessions) -> None:
         assert name in found
         assert 1 <= len(found[name].rows) <= checks.ROWS_MOST
         assert found[name].detail
+
+
+async def test_what_moved_for_a_hold_without_a_settlement_is_found(sessions: Sessions) -> None:
+    await lived(sessions)
+
+    async with sessions() as session:
+        await session.execute(text("set local session_replication_role = replica"))
+        await session.execute(
+            text("""
+                insert into ledger_transfer (journal_id, leg, debit_account, credit_account, currency, amount, hold_id)
+                select s.journal_id + 500000, 1, h.escrow_account, h.wallet_account, h.currency, 1, h.id
+                from hold h join hold_settlement s on s.hold_id = h.id limit 1
+            """)
+        )
+        [check] = [check for check in checks.CHECKS if check.name == "hold_moved"]
+        [found] = await checks.run(session, [check])
+
+    assert [row["student"] - row["to_student"] for row in found.rows] == [1]
