@@ -154,6 +154,8 @@ async def run(sessions: Sessions, api: StripeApi, claim: jobs.Claim, *, now: dat
     if newest is not None and newest.intent is not None and newest.status in LIVE:
         # Read before anything is asked for: an answer may have been lost, or the bank has let go.
         await _heard(sessions, await api.retrieve_payment(newest.intent), now=now)
+    elif newest is not None and payment_states.may_come_late(row, newest):
+        await _release_late(api, newest, tries=claim.tries, now=now)
     asked: set[tuple[CardStep, UUID]] = set()
     while True:
         async with sessions.begin() as session:
@@ -240,6 +242,10 @@ async def apply(session: AsyncSession, found: StripePayment, *, now: datetime) -
     _require(newest.intent in (None, found.id), found.id, "authorisation, which has another payment")
     _require(tagged(found.metadata, OWNER_TAG) == row.student_id, found.id, "owner")
     _require((found.amount, found.currency.upper()) == (row.amount, row.currency), found.id, "amount")
+    if payment_states.may_come_late(row, newest):
+        # Its job lets go of it.
+        await payment_moves.look(session, row.id, at=now)
+        return
     if newest.status not in LIVE:
         _require(
             newest.status == AuthorizationStatus.CAPTURED or found.status == "canceled",
@@ -412,6 +418,15 @@ async def _cancel(api: StripeApi, _: Payment, newest: CardAuthorization, now: da
     except StripeRefusedError:
         # It is over already: captured, or let go.
         return await api.retrieve_payment(intent)
+
+
+async def _release_late(api: StripeApi, newest: CardAuthorization, *, tries: int, now: datetime) -> None:
+    """Let go of what Stripe had not heard of when it was looked for: the call was on its way."""
+    found = await _find(api, newest, now)
+    if found is not None and found.status != "canceled":
+        # The row is over and counts no keys that broke.
+        await api.cancel_payment(found.id, key=f"card_authorization:{newest.id}:late:{tries}")
+        crashpoint("card.released")
 
 
 async def _find(api: StripeApi, newest: CardAuthorization, now: datetime) -> StripePayment | None:

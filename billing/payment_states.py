@@ -165,6 +165,14 @@ def next_card_step(
     return CardStep.WAIT, live.capture_before - KEEP
 
 
+def may_come_late(payment: Payment, newest: CardAuthorization) -> bool:
+    """Return whether Stripe may hear of an authorisation only now that its payment was let go without it."""
+    is_unheard = newest.began_at is not None and newest.intent is None
+    return (
+        is_unheard and newest.status == AuthorizationStatus.CANCELLED and payment.state == PaymentState.VOIDED
+    )
+
+
 def _without(
     payment: Payment, newest: CardAuthorization | None, now: datetime
 ) -> tuple[CardStep, datetime | None]:

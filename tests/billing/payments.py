@@ -134,7 +134,9 @@ class Shop:
             await session.execute(delete(StripeCustomer))
 
 
-def api_of(fake: StripeFake, *, retries: int = 0, gate: Gate | None = None) -> StripeApi:
+def api_of(
+    fake: Callable[[Any, Any, Any], Awaitable[None]], *, retries: int = 0, gate: Gate | None = None
+) -> StripeApi:
     """Our side, without waiting for a turn: what the tests ask for is not limited."""
     http = httpx.AsyncClient(transport=httpx.ASGITransport(fake))
     return StripeApi(

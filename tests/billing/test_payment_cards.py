@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Awaitable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -21,6 +23,7 @@ from billing import (
     payments,
     reconciliation,
 )
+from billing.card_payments import Asked
 from billing.errors import (
     InsufficientFundsError,
     NotByCardError,
@@ -36,6 +39,7 @@ from billing.stripe_objects import BalanceTransaction, Dispute, Refund
 from server.integrations.stripe_fake.disputes import FEE as DISPUTE_FEE
 from server.integrations.stripe_fake.fake import Fault
 from tests.billing.booker import FAR, PRICE, SOON, WORDS, Booker
+from tests.billing.payments import api_of
 from tests.billing.world import PLANNED_S, Sessions, balance, blocked, events, fund, usd, violations
 
 FEE = PRICE * 29 // 1000 + 30
@@ -545,6 +549,55 @@ async def test_two_workers_capture_once(booker: Booker) -> None:
     assert await booker.way(payment_id) == [PENDING, AUTHORIZED, CAPTURED]
     assert await booker.balances() == PAID
     await booker.checked()
+
+
+@pytest.mark.parametrize("is_answered", [True, False], ids=["the answer comes", "an event tells"])
+async def test_a_card_that_is_authorised_after_its_payment_was_let_go_is_released(
+    booker: Booker, *, is_answered: bool
+) -> None:
+    """The call that makes it is on its way while the job looks for it, and Stripe has not heard of it yet."""
+    arrives, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST" and scope["path"] == "/v1/payment_intents":
+            arrives.set()
+            await goes_on.wait()
+            if not is_answered:
+                booker.breaks(":create:", "lose_response")
+        await booker.fake(scope, receive, send)
+
+    payment_id = await booker.open(method=PaymentMethod.CARD, card=await booker.save_card("4242"))
+    fast, booker.api = booker.api, api_of(slow)
+    async with asyncio.TaskGroup() as tasks:
+        starting = tasks.create_task(ended(booker.start(payment_id)))
+        await arrives.wait()
+        booker.api = fast
+        await booker.void(payment_id, PaymentReason.WITHDRAWN)
+        await booker.run()
+        goes_on.set()
+    [intent] = booker.at_stripe()
+    assert intent["status"] == "requires_capture"
+
+    if is_answered:
+        asked = starting.result()
+        assert isinstance(asked, Asked)
+        assert (asked.payment.state, asked.client_secret) == (VOIDED, None)
+    else:
+        assert isinstance(starting.result(), StripeAwayError)
+        await booker.receive()
+    await booker.run()
+
+    assert intent["status"] == "canceled"
+    assert [one.status for one in await booker.authorizations()] == ["cancelled"]
+    await booker.hear()
+    await booker.checked()
+
+
+async def ended(asks: Awaitable[Asked]) -> Asked | StripeAwayError:
+    try:
+        return await asks
+    except StripeAwayError as error:
+        return error
 
 
 # Back to the card ---------------------------------------------------------------------------------------------------
