@@ -134,6 +134,10 @@ async def _set_up(sessions: Sessions, api: StripeApi, row: Payment, *, now: date
     crashpoint("card.set_up")
     async with sessions.begin() as session:
         row = await apply_setup(session, row.id, setup, now=now)
+    assert row.setup_id is not None, "the first one stays"
+    if row.setup_id != setup.id:
+        # Whoever asked at the same time was faster; a card that is given to this one would not be heard of.
+        setup = await api.retrieve_setup(row.setup_id)
     secret = None if setup.status == "succeeded" else setup.client_secret
     return Asked(payment=row, client_secret=secret, is_setup=secret is not None)
 

@@ -600,6 +600,21 @@ async def ended(asks: Awaitable[Asked]) -> Asked | StripeAwayError:
         return error
 
 
+async def test_a_card_is_made_ready_once_by_who_asks_twice(booker: Booker) -> None:
+    """At the turn of a minute, which is in the key: whichever form is filled in, the card is known."""
+    payment_id = await booker.open(booker.booking(starts_in=FAR), method=PaymentMethod.CARD)
+    await booker.save_card("4242")
+    later = booker.now + timedelta(minutes=1)
+
+    asked = await asyncio.gather(
+        *(card_payments.start(booker.sessions, booker.api, payment_id, now=at) for at in (booker.now, later))
+    )
+
+    known = (await booker.row(payment_id)).setup_id
+    [secret] = [one["client_secret"] for one in booker.at_stripe("setup_intent") if one["id"] == known]
+    assert [one.client_secret for one in asked] == [secret] * 2
+
+
 # Back to the card ---------------------------------------------------------------------------------------------------
 
 
