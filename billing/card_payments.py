@@ -251,11 +251,9 @@ async def apply(session: AsyncSession, found: StripePayment, *, now: datetime) -
         await payment_moves.look(session, row.id, at=now)
         return
     if newest.status not in LIVE:
-        _require(
-            newest.status == AuthorizationStatus.CAPTURED or found.status == "canceled",
-            found.id,
-            "authorisation, which is over",
-        )
+        # What is cancelled at Stripe stays so: it was read before somebody else cancelled it, unless it says more.
+        is_older = newest.status == AuthorizationStatus.CAPTURED or found.status != "succeeded"
+        _require(is_older, found.id, "authorisation, which is over")
         return
     if newest.began_at is None:
         newest.began_at = now

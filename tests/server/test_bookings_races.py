@@ -7,7 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from billing.models import PaymentRefund
+from server.context import Role
+from tests.billing.between import Do, Scene, every_way
 from tests.server.desk import DAY, FUNDS, HOUR, MINUTE, NOON, PRICE, SECOND, WHY, Body, Desk, moment
 from tests.server.stage import COURSE, Stage
 
@@ -193,3 +198,123 @@ async def test_a_cancellation_meets_the_beginning_of_its_lesson(desk: Desk) -> N
             assert (ended["status"], ended["payment"]["state"]) == ("ended", "CAPTURED")
             assert await desk.balance() == left
     await desk.checked()
+
+
+# A card ---------------------------------------------------------------------------------------------------------------
+
+
+def answering(deed: Callable[[], Awaitable[Any]]) -> Do:
+    """The same, which answers `done` or with the code of its refusal."""
+
+    async def do() -> str:
+        return (await together(deed()))[0]
+
+    return do
+
+
+CARDS = ("saved", "to be given", "to be given for a far lesson")
+ENDINGS = ("withdraw", "decline", "admin_cancels", "expire")
+# The long form lives each of them some dozens of times.
+FEW = (("withdraw", "saved"), ("expire", "to be given"))
+
+
+@pytest.mark.timeout(900)
+async def test_a_card_is_brought_to_a_request_that_ends_meanwhile(
+    desk: Desk, engine: AsyncEngine, *, full: bool
+) -> None:
+    """Whoever comes between whose steps, also while its job carries the card on: nothing stays on the card."""
+    for deed, card in itertools.product(ENDINGS, CARDS) if full else FEW:
+        await brought(desk, engine, deed, card, most=None if full else 2)
+    assert {one["status"] for one in desk.at_stripe("payment_intent")} == {"canceled"}
+    assert await desk.balance() == FUNDS
+    await desk.checked()
+
+
+async def brought(desk: Desk, engine: AsyncEngine, deed: str, card: str, *, most: int | None) -> None:
+    async def scene() -> Scene:
+        desk.at(desk.now + DAY)
+        paying: Body = {"card": await desk.save_card()} if card == "saved" else {}
+        starts_in = 20 * DAY if "far" in card else 26 * HOUR
+        asked = await desk.ask(desk.now + starts_in, pay_with="card", **paying)
+        pay = {"now": desk.now, "booking_id": asked["id"]}
+        desk.at(moment(asked["answer_by"]))
+
+        async def ends() -> None:
+            if deed != "expire":
+                await DEEDS[deed](desk, asked)
+            await desk.jobs()
+
+        async def verify(paid: object, ended: object) -> None:
+            assert (paid, ended) == ("done", "done")
+            await desk.run()
+            after = await desk.get(asked)
+            assert (after["status"], after["cancelled_by"]) == ENDS[deed]
+            assert after["payment"]["state"] == "VOIDED"
+            again = await desk.do("booking.pay", desk.student, booking_id=asked["id"])
+            assert (again["state"], again["client_secret"]) == ("VOIDED", None)
+
+        return Scene(
+            (
+                answering(lambda: desk.stage.do("booking.pay", desk.student, **pay)),
+                answering(ends),
+            ),
+            verify,
+        )
+
+    assert await every_way(engine, scene, most=most) >= 4
+
+
+@pytest.mark.timeout(900)
+async def test_late_card_money_is_shared_before_an_administrator_decides_or_not_at_all(
+    desk: Desk, engine: AsyncEngine, *, full: bool
+) -> None:
+    [owner] = await desk.stage.people(1, Role.OWNER)
+    await desk.do("policy.set", owner, base_version=1, changes={"late_cancel_percent": 25}, reason=WHY)
+    card = await desk.save_card()
+    # A part, nearly all, and all.
+    for given_back in (1_000, 5_000, None) if full else (1_000,):
+        await shared_late(desk, engine, card, given_back, most=None if full else 2)
+    await desk.checked()
+
+
+async def shared_late(
+    desk: Desk, engine: AsyncEngine, card: str, given_back: int | None, *, most: int | None
+) -> None:
+    share = PRICE // 4
+
+    async def scene() -> Scene:
+        asked = await desk.ask(NOON + HOUR, pay_with="card", card=card)
+        await desk.do("booking.pay", desk.student, booking_id=asked["id"])
+        await desk.accept(asked)
+        await desk.cancel(asked)
+        await desk.stage.relay.flush()
+        await desk.jobs()
+        hold_id = (await desk.get(asked))["hold_id"]
+        part: Body = {} if given_back is None else {"money": {"amount": given_back, "currency": "USD"}}
+
+        async def verify(shared: object, given: object) -> None:
+            await desk.run()
+            query = select(PaymentRefund).where(PaymentRefund.payment_id == asked["id"])
+            async with desk.stage.parts.sessions() as session:
+                back = [
+                    (one.key, one.amount) for one in await session.scalars(query.order_by("settlement_no"))
+                ]
+            by_terms = [("late_cancel", share)] if ("late_cancel", share) in back else []
+            rest = PRICE - share * len(by_terms)
+            by_admin = rest if given_back is None else given_back
+            if given == "done":
+                # What an administrator decided is the last word.
+                assert back == [*by_terms, (None, by_admin)]
+            else:
+                assert (given, back) == ("refund_too_large", by_terms)
+                assert by_admin > rest
+
+        return Scene(
+            (
+                answering(desk.stage.relay.flush),
+                answering(lambda: desk.do("hold.refund", desk.admin, hold_id=hold_id, reason=WHY, **part)),
+            ),
+            verify,
+        )
+
+    assert await every_way(engine, scene, most=most) >= 4

@@ -108,7 +108,8 @@ async def end(session: AsyncSession, row: Booking, outcome: Outcome, *, at: date
 
 async def share_late(session: AsyncSession, row: Booking, *, at: datetime) -> None:
     """Give the student what the terms leave them of a late cancellation; nothing while a card has not brought it."""
-    payment = await payments.get(session, row.id)
+    # Locked before it is judged: an administrator decides about it without its booking.
+    payment = await payment_moves.locked(session, row.id)
     terms = await terms_of(session, row)
     back = row.price * terms.late_cancel_percent // 100
     # Once something went back, this did, or an administrator has decided.
