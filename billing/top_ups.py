@@ -287,9 +287,18 @@ async def apply(
     *,
     checkout: Checkout | None,
     payment: Payment | None,
+    declined: str | None = None,
     now: datetime,
 ) -> TopUp:
     """Apply what Stripe's objects say, whatever was known before; the same again changes nothing.
+
+    Args:
+        session: Commits all or nothing.
+        top_up_id: Which.
+        checkout: Its session at Stripe, if it has one.
+        payment: Its payment there.
+        declined: Why the card was declined, where the payment itself does not say so.
+        now: Business time.
 
     Raises:
         PaymentMismatchError: They are not what was asked for.
@@ -312,8 +321,8 @@ async def apply(
     elif checkout is not None and checkout.status == "expired":
         _finish(session, row, TopUpStatus.EXPIRED, now=now)
     elif payment is not None and payment.status == "canceled" and row.way == TopUpWay.SAVED:
-        if (error := payment.last_payment_error) is not None:
-            row.reason = error.decline_code or error.code
+        error = payment.last_payment_error
+        row.reason = declined if error is None else error.decline_code or error.code
         _finish(session, row, TopUpStatus.FAILED, now=now)
     elif row.checkout_id is not None or row.payment_id is not None:
         row.status = TopUpStatus.PENDING
@@ -443,9 +452,9 @@ async def _charge(
         # The payment waits for another card; it is ended, so that none can be charged for it later.
         if error.payment_id is not None:
             payment = await api.cancel_payment(error.payment_id, key=f"top_up:{row.id}:cancel:0")
+            why = error.decline_code or error.stripe_code
             async with sessions.begin() as session:
-                declined = await apply(session, row.id, checkout=None, payment=payment, now=now)
-                declined.reason = declined.reason or error.decline_code or error.stripe_code
+                await apply(session, row.id, checkout=None, payment=payment, declined=why, now=now)
         raise
     return await _settle(sessions, api, row.id, checkout=None, payment=payment, now=now)
 

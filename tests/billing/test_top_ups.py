@@ -26,6 +26,7 @@ from billing.errors import (
 )
 from billing.models import Outbox, StripeEntry, StripeEvent, TopUp, TopUpStatus, TopUpWay
 from billing.stripe_objects import Checkout, Payment
+from server.integrations.stripe_fake.fake import Fault
 from server.integrations.stripe_fake.machine import Call
 from tests.billing.payments import NOW, Shop, open_shop
 from tests.billing.world import Sessions, at_once, balance, events, owner, violations
@@ -135,6 +136,38 @@ async def test_a_declined_card_fails_the_top_up_for_good(shop: Shop) -> None:
     assert (failed.status, failed.reason) == (TopUpStatus.FAILED, "insufficient_funds")
     assert (await shop.api.retrieve_payment(failed.payment_id or "")).status == "canceled"
     assert await events(shop.sessions) == ["top_up.failed"]
+    await checked(shop, ann, paid=0)
+
+
+async def test_a_declined_card_says_why_where_stripes_payment_does_not(shop: Shop) -> None:
+    ann = owner()
+    wanted = await shop.wish(ann, way=TopUpWay.SAVED, method_id=await shop.save_card(ann, "9995"))
+
+    def forgets(call: Call) -> Fault:
+        if call.path.endswith("/cancel"):
+            shop.fake.objects[call.path.split("/")[-2]]["last_payment_error"] = None
+        return "none"
+
+    shop.fake.fault = forgets
+    with pytest.raises(CardDeclinedError):
+        await shop.advance(wanted.id)
+
+    failed = await shop.top_up(wanted.id)
+    assert (failed.status, failed.reason) == (TopUpStatus.FAILED, "insufficient_funds")
+
+
+async def test_a_question_of_the_bank_that_nobody_answers_ends(shop: Shop) -> None:
+    """At Stripe too: who answers later pays nothing any more."""
+    ann = owner()
+    step = await shop.start(ann, way=TopUpWay.SAVED, method_id=await shop.save_card(ann, "3220"))
+    shop.passes(timedelta(hours=2))
+
+    await shop.run_jobs(top_ups.DUE_JOB)
+
+    assert await shop.status(step.top_up.id) == TopUpStatus.FAILED
+    assert (await shop.api.retrieve_payment(step.top_up.payment_id or "")).status == "canceled"
+    await shop.tell_all()
+    assert await shop.waiting() == []
     await checked(shop, ann, paid=0)
 
 
