@@ -265,7 +265,7 @@ async def _borne(session: AsyncSession, row: CardRefund) -> int:
     ]
     ids = await ledger.accounts(session, keys)
     expense, disputed = (ids[key] for key in keys)
-    amount = cast(func.coalesce(func.sum(Transfer.amount), 0), BigInteger)
+    amount = cast(func.sum(Transfer.amount), BigInteger)
     borne = await session.scalar(
         select(amount)
         .join(Journal, Journal.id == Transfer.journal_id)

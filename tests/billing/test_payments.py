@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from billing import holds, maturity, payments
+from billing import holds, ledger, maturity, payment_moves, payments
 from billing.errors import (
     AlreadyHeldError,
     IdempotencyMismatchError,
@@ -25,7 +25,7 @@ from billing.errors import (
     RefundTooLargeError,
 )
 from billing.explanation import explain
-from billing.models import Cause, HoldStatus, PaymentMethod, PaymentReason, PaymentState
+from billing.models import AccountKind, Cause, HoldStatus, PaymentMethod, PaymentReason, PaymentState
 from billing.payment_moves import Wish
 from tests.billing.booker import PRICE, WORDS, Booker, followed
 from tests.billing.world import (
@@ -548,3 +548,24 @@ async def test_a_hold_for_a_lesson_that_is_over_is_settled_at_once_or_not_placed
         assert await session.scalar(text("select count(*) from hold")) == 1
         status = await session.scalar(text("select status from hold"))
     assert (status, await booker.state(payment_id)) == (HoldStatus.RELEASED, PaymentState.CAPTURED)
+
+
+async def test_money_of_a_payment_goes_through_these_accounts(booker: Booker) -> None:
+    """A share is frozen by its hold, so before there is one nothing of it can be."""
+    payment_id = await booker.by_wallet()
+    held = await booker.row(payment_id)
+    hold_id = held.hold_id
+    student = {(AccountKind.WALLET, held.student_id), (AccountKind.CARD_REFUND, held.student_id)}
+    tutor = {
+        (kind, held.tutor_id)
+        for kind in (AccountKind.EARNINGS_PENDING, AccountKind.EARNINGS, AccountKind.TUTOR_DEBT)
+    }
+    ours = ledger.revenue(held.lesson_id, held.currency)
+    every = student | tutor | {(AccountKind.ESCROW, held.lesson_id), (ours.kind, ours.owner_id)}
+
+    held.hold_id = None
+    assert {(key.kind, key.owner_id) for key in payment_moves.accounts_of(held)} == every
+    held.hold_id = hold_id
+    assert {(key.kind, key.owner_id) for key in payment_moves.accounts_of(held)} == every | {
+        (AccountKind.FROZEN, hold_id)
+    }

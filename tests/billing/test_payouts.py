@@ -194,6 +194,41 @@ async def test_a_call_that_is_lost_is_made_once(earner: Earner, fault: str, wait
     assert await violations(earner.sessions) == []
 
 
+@pytest.mark.parametrize("fault", ["lose_request", "lose_response", "break"])
+async def test_money_comes_back_once_though_the_answer_was_lost(earner: Earner, fault: str) -> None:
+    """After an answer of 500 what was given back is looked for, and the next try goes under another key."""
+    asked = await approved(earner)
+    await earner.run(JOB)
+    await earner.fail_payout()
+    earner.passes(payouts.LOOK_EVERY)
+    [attempt] = await earner.attempts()
+    broken: list[Call] = []
+
+    def break_once(call: Call) -> str:
+        if (
+            call.method == "POST"
+            and call.path == f"/v1/transfers/{attempt.transfer}/reversals"
+            and not broken
+        ):
+            broken.append(call)
+            return fault
+        return "none"
+
+    earner.fake.fault = break_once  # type: ignore[assignment]  # the words are those of the type
+    with pytest.raises(StripeAwayError):
+        await earner.run(JOB)
+    await earner.end_leases()
+    await earner.run(JOB)
+
+    [attempt] = await earner.attempts()
+    assert (attempt.status, attempt.broken) == ("failed", int(fault == "break"))
+    assert len([one for one in earner.fake.objects.values() if one["object"] == "transfer_reversal"]) == 1
+    assert (await earner.at_stripe(), await earner.at_stripe(earner.account)) == (100_000, 0)
+    await earner.reject(asked)
+    assert await earner.has(*WHERE) == [9_000, 0, -100_000]
+    assert await violations(earner.sessions) == []
+
+
 async def test_two_workers_send_the_money_once(earner: Earner) -> None:
     await approved(earner)
     [slow] = await earner.claim(JOB)
