@@ -59,6 +59,10 @@ class Desk:
         await desk.pay_in(student)
         return desk
 
+    def at_another(self, stage: Stage) -> "Desk":
+        """Return the same people's desk at another node."""
+        return Desk(stage, self.tutor, self.admin, self.student)
+
     # People -----------------------------------------------------------------------------------------------------
 
     async def new_tutor(self, rate: int = RATE) -> Principal:
