@@ -1,7 +1,7 @@
 """What happens to bookings over time, and to the money that hangs on them.
 
 Every function works inside the caller's transaction under the booking's row lock. Locks are taken in one order: booking,
-then as billing has it (lesson, package or payment, hold, accounts).
+then as billing has it (lesson, package or payment, hold, accounts), then the tutor against whom it counts.
 """
 
 from datetime import datetime
@@ -17,6 +17,7 @@ from billing.models import Cause, Hold, HoldId, HoldStatus, PaymentMethod, Payme
 from billing.money import Money
 from billing.payment_moves import Wish
 from billing.policy import Policy
+from server.features.accounts.models import user_of
 from server.features.bookings import models, rules
 from server.features.bookings.messages import BookingChanged
 from server.features.bookings.models import Booking, Strike
@@ -222,6 +223,8 @@ async def _keep(session: AsyncSession, row: Booking, deed: Deed) -> bool:
 
 async def _strike(session: AsyncSession, row: Booking, cause: str, at: datetime) -> int:
     """Count a booking against its tutor, once; return how many count now."""
+    # Strikes at once come one after the other, so that each counts those before it.
+    await user_of(session, row.tutor_id, lock=True)
     await session.execute(
         insert(Strike)
         .values(booking_id=row.id, tutor_id=row.tutor_id, cause=cause, at=at)

@@ -230,6 +230,8 @@ async def _require_few_unpaid(ctx: Context, student_id: UUID) -> None:
     Raises:
         ConflictError: Too many requests wait for a card.
     """
+    # Requests at once come one after the other, so that each counts those before it.
+    await user_of(ctx.session, student_id, lock=True)
     waiting = (
         select(func.count())
         .select_from(Booking)
