@@ -97,6 +97,31 @@ async def test_any_two_deeds_at_once_have_one_outcome(desk: Desk) -> None:
     assert await desk.balance() == FUNDS + (len(pairs) - agreed) * PRICE
 
 
+async def test_a_lesson_of_a_package_goes_one_way_by_any_two_deeds(desk: Desk, *, full: bool) -> None:
+    pairs = list(itertools.combinations(DEEDS, 2)) if full else [("accept", "refund"), ("refund", "expire")]
+    price = {"amount": len(pairs) * PRICE, "currency": "USD"}
+    package = await desk.package(sessions=len(pairs), price=price)
+
+    back, spent = 0, 0
+    for number, pair in enumerate(pairs):
+        one = await desk.ask(desk.now + 30 * DAY, package_id=package["id"])
+        desk.at(moment(one["answer_by"]))
+        answers = await together(*(DEEDS[deed](desk, one) for deed in pair))
+        await desk.run()
+
+        assert "done" in answers, pair
+        assert {*answers} <= {"done", "lesson_not_taken", *REFUSALS}, (pair, answers)
+        after = await desk.get(one)
+        assert (after["status"], after["cancelled_by"]) in {ENDS[deed] for deed in pair}, (pair, answers)
+        is_refunded = "refund" in pair and answers[pair.index("refund")] == "done"
+        back += not is_refunded and after["status"] != "scheduled"
+        spent += is_refunded
+        now = await desk.do("package.get", desk.student, package_id=package["id"])
+        assert now["remaining"] == len(pairs) - number - 1 + back, (pair, answers)
+    assert await desk.balance() == FUNDS - PRICE * (len(pairs) - spent)
+    await desk.checked()
+
+
 async def test_one_hour_of_a_tutor_goes_to_one_of_many_students(desk: Desk) -> None:
     students = await desk.new_students(8)
 
