@@ -126,6 +126,26 @@ async def test_lost_is_borne_by_the_payer_and_then_by_what_was_at_risk(buyer: Bu
     await whole(buyer)
 
 
+async def test_what_is_lost_stays_frozen_until_stripe_says_what_it_took(buyer: Buyer) -> None:
+    await buyer.pay()
+    await buyer.take()
+    dispute = await buyer.complain()
+    await buyer.shop.tell_all()
+    frozen = await buyer.has()
+    await buyer.shop.fake.act(f"/disputes/{dispute}/decide", won=False)
+    found = await buyer.shop.api.retrieve_dispute(dispute)
+
+    async with buyer.shop.sessions.begin() as session:
+        early = msgspec.structs.replace(found, balance_transactions=())
+        await card_disputes.apply(session, early, now=buyer.shop.now)
+    before = await buyer.has()
+    await buyer.shop.tell_all()
+
+    assert before == frozen
+    assert await buyer.has() == {}
+    await whole(buyer)
+
+
 async def test_a_lesson_whose_risk_window_is_over_stays_paid_and_the_loss_is_ours(buyer: Buyer) -> None:
     await buyer.pay()
     matured = await buyer.take(2_500)

@@ -217,6 +217,9 @@ async def test_a_hold_is_disputed_once_by_its_student_in_time(earner: Earner) ->
     await earner.give_back(given)
     await earner.dispute(hold_id)
 
+    with pytest.raises(HoldNotSettledError) as early:
+        await earner.dispute(held)
+    assert early.value.hold_id == held
     refusals = [
         await refused(earner.dispute(hold_id)),
         await refused(earner.dispute(late, owner())),

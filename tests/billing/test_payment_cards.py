@@ -33,7 +33,7 @@ from billing.errors import (
     UnsettledPaymentError,
 )
 from billing.messages import CardRefundFailed
-from billing.models import CardRefund, PaymentMethod, PaymentReason, PaymentState
+from billing.models import CardRefund, JobRow, PaymentMethod, PaymentReason, PaymentState, StripeEvent
 from billing.payment_moves import Wish
 from billing.stripe_objects import BalanceTransaction, Dispute, Refund
 from server.integrations.stripe_fake.disputes import FEE as DISPUTE_FEE
@@ -183,6 +183,16 @@ async def test_a_card_that_brings_nothing_lets_the_payment_go_when_the_lesson_st
 
 
 # Far ahead ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_card_that_stripe_refuses_says_why(booker: Booker) -> None:
+    stolen = await Booker(booker.sessions, fake=booker.fake).save_card("4242")
+    payment_id = await booker.open(method=PaymentMethod.CARD, card=stolen)
+
+    asked = await booker.start(payment_id)
+
+    assert (asked.client_secret, asked.failure) == (None, "payment_method_invalid")
+    assert [one.status for one in await booker.authorizations()] == ["cancelled"]
 
 
 async def test_a_far_lesson_makes_the_card_ready_and_authorises_it_two_days_before(booker: Booker) -> None:
@@ -503,6 +513,65 @@ async def test_a_capture_that_stripe_refuses_without_a_reason_is_for_people(book
     await booker.checked()
 
 
+async def test_a_capture_waits_for_its_movement(booker: Booker) -> None:
+    payment_id = await agreed(booker)
+    await booker.capture(payment_id)
+    [intent] = booker.at_stripe()
+    found = await booker.api.capture_payment(intent["id"], PRICE, key="by hand")
+    assert found.latest_charge is not None
+    charge = msgspec.structs.replace(found.latest_charge, balance_transaction=None)
+    early = msgspec.structs.replace(found, latest_charge=charge)
+
+    async with booker.sessions() as session:
+        with pytest.raises(UnsettledPaymentError):
+            await card_payments.apply(session, early, now=booker.now)
+    before = await booker.balances()
+    await booker.run()
+
+    assert before == {}
+    assert await booker.way(payment_id) == [PENDING, AUTHORIZED, CAPTURED]
+    await booker.checked()
+
+
+async def test_what_others_do_at_stripe_is_heard_and_changes_nothing(booker: Booker) -> None:
+    """People with access to the account, or another product that shares it."""
+    card = await booker.save_card("4242")
+    customer = booker.fake.objects[card]["customer"]
+    paid = {"customer": customer, "method": card, "tags": {}, "capture": True}
+    refunded, disputed = [
+        (await booker.api.create_payment(usd(PRICE), key=key, **paid)).id for key in ("one", "another")
+    ]
+    await booker.api.create_setup(customer, method=card, tags={}, key="ready")
+    await booker.api.create_refund(refunded, PRICE, tags={}, key="back")
+    await booker.fake.act(f"/payments/{disputed}/dispute")
+    page = await booker.api.create_checkout(
+        usd(PRICE),
+        name="Something else",
+        customer=customer,
+        tags={},
+        expires_at=booker.now + timedelta(hours=1),
+        return_url="http://elsewhere.test",
+        hosted=True,
+        key="page",
+    )
+    await booker.api.expire_checkout(page.id, key="over")
+
+    await booker.hear()
+
+    async with booker.sessions() as session:
+        heard = (await session.execute(select(StripeEvent.type, StripeEvent.handled_at))).all()
+        assert not (await session.scalars(select(JobRow.kind))).all()
+    assert {row.type for row in heard if row.handled_at is not None} >= {
+        "payment_intent.succeeded",
+        "setup_intent.succeeded",
+        "refund.created",
+        "charge.dispute.created",
+        "checkout.session.expired",
+    }
+    assert all(row.handled_at is not None for row in heard)
+    assert await booker.balances() == {}
+
+
 # Races --------------------------------------------------------------------------------------------------------------
 
 
@@ -729,6 +798,33 @@ async def test_a_refund_that_is_given_up_before_it_left_never_left(booker: Booke
     assert await balance(booker.sessions, booker.student) == PRICE
     assert await failures(booker) == [(PRICE, None)]
     await booker.checked()
+
+
+async def test_a_refund_that_differs_moves_nothing_and_one_that_failed_waits_for_its_money(
+    booker: Booker,
+) -> None:
+    payment_id = await captured(booker)
+    await booker.refund(payment_id, to_card=True)
+    await booker.run()
+    [sent] = await booker.refunds()
+    found = await booker.api.retrieve_refund(sent.refund or "")
+
+    async def hears(**change: object) -> str:
+        async with booker.sessions.begin() as session:
+            await card_refunds.apply(
+                session, sent.id, msgspec.structs.replace(found, **change), now=booker.now
+            )
+        [row] = await booker.refunds()
+        return row.status
+
+    for other in ({"amount": PRICE - 1}, {"currency": "eur"}, {"id": "re_other"}):
+        with pytest.raises(PaymentMismatchError):
+            await hears(**other)
+    assert await hears(status="failed") == "sent"
+    assert await balance(booker.sessions, booker.student) == 0
+    assert await hears(status="failed", failure_balance_transaction="txn_back") == "failed"
+    assert await balance(booker.sessions, booker.student) == PRICE
+    assert await violations(booker.sessions) == []
 
 
 async def test_a_loss_waits_for_a_refund_that_is_on_its_way_to_the_card(booker: Booker) -> None:

@@ -155,8 +155,10 @@ async def test_a_database_made_from_a_dump_says_so_instead_of_sealing_on(session
         await session.execute(text("update ledger_seal set upto_xid = upto_xid + 1000000"))
     await fund(sessions, owner(), 100)
 
-    with pytest.raises(SealingStoppedError):
+    with pytest.raises(SealingStoppedError) as stopped:
         await seals.seal(sessions)
+
+    assert 0 < stopped.value.now < stopped.value.sealed
 
 
 # --- Looking again --------------------------------------------------------------------------------------------

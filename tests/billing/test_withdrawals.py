@@ -312,6 +312,27 @@ async def test_what_is_over_stays_over(earner: Earner) -> None:
     assert unknown == [WithdrawalNotFoundError] * 6
 
 
+async def test_money_goes_one_way_and_is_not_sent_by_the_other_too(earner: Earner) -> None:
+    await earner.teach(5_000)
+    await earner.set_bank()
+    by_bank = await earner.ask(2_000)
+    await earner.approve(by_bank)
+    with pytest.raises(WithdrawalStateError, match="This withdrawal is processing"):
+        await earner.retry(by_bank)
+    await earner.complete(by_bank)
+
+    await earner.set_stripe()
+    # A new account is not paid to at once.
+    earner.passes(timedelta(days=4))
+    by_stripe = await earner.ask(2_000)
+    await earner.approve(by_stripe)
+    with pytest.raises(WithdrawalStateError, match="This withdrawal is processing"):
+        await earner.complete(by_stripe)
+
+    assert [one.withdrawal_id for one in await earner.attempts()] == [by_stripe]
+    assert await earner.has(*WHERE) == [1_000, 2_000, 2_000]
+
+
 async def test_rejected_and_completed_at_once_is_one_of_both(earner: Earner) -> None:
     rounds = 8
     await earner.teach(rounds * 1_000)
