@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import msgspec
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from billing import outbox
-from rooms.messages import PublicEvent
+from rooms.messages import Command, PublicEvent, Reply
 from rooms.registry import Registry
 from server import reactions
 from server.bridge import publications
@@ -162,6 +162,23 @@ class Stage:
     def seen(self, channel: str, ev: str | None = None) -> list[Shown]:
         """Return what was shown on a channel so far."""
         return [one for one in self.shown if one.channel == channel and ev in (None, one.ev)]
+
+
+class Killed(BaseException):
+    """The process dies where it would ask a room."""
+
+
+class DeadRooms:
+    """Rooms as a process has them that dies before it can ask."""
+
+    async def ask(self, room_id: UUID, command: Command) -> Reply:
+        raise Killed
+
+
+def dying(stage: Stage) -> Stage:
+    """Return a process beside the stage that dies when it asks a room."""
+    rooms = cast(Registry, DeadRooms())
+    return Stage(msgspec.structs.replace(stage.parts, rooms=rooms), stage.relay, stage.shown)
 
 
 def locator_file(path: Path) -> Path:

@@ -25,8 +25,7 @@ from server.config import Settings
 from server.features.bookings.messages import BookingChanged
 from server.reaction import Post
 from tests.server.desk import DAY, FUNDS, HOUR, MINUTE, NOON, WHY, Body, Desk, moment
-from tests.server.stage import Stage, open_stage
-from tests.server.test_courses_errands import Killed, dying
+from tests.server.stage import Killed, Stage, dying, open_stage
 
 Node = Callable[[], AbstractAsyncContextManager[Stage]]
 

@@ -18,26 +18,9 @@ from server import checks, errand
 from server.context import Principal, Role
 from server.errors import ConflictError, ForbiddenError
 from server.gateway.protocol import error_body
-from tests.server.stage import COURSE, Connection, SoldLesson, Stage
+from tests.server.stage import COURSE, Connection, Killed, SoldLesson, Stage, dying
 
 DAY = timedelta(days=1)
-
-
-class Killed(BaseException):
-    """The process dies where it would ask a room."""
-
-
-class DeadRooms:
-    """Rooms as a process has them that dies before it can ask."""
-
-    async def ask(self, room_id: UUID, command: Command) -> Reply:
-        raise Killed
-
-
-def dying(stage: Stage) -> Stage:
-    """Return a process beside the stage that dies when it asks a room."""
-    rooms = cast(Registry, DeadRooms())
-    return Stage(msgspec.structs.replace(stage.parts, rooms=rooms), stage.relay, stage.shown)
 
 
 async def whole_course(stage: Stage, *, dated: int = 2) -> tuple[Principal, Principal, dict[str, Any]]:
