@@ -117,7 +117,9 @@ class Town:
 
     def __init__(self, base: str) -> None:
         self.base = base
-        self.http = aiohttp.ClientSession()
+        # No connection is kept: the server ends one that rests for five seconds, and an order that goes out at that
+        # moment fails.
+        self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         self.on_advance: Callable[[datetime], None] = lambda _: None
         """Hears business time after each advance."""
         self._people: list[Person] = []
