@@ -1,10 +1,13 @@
 """Registration, login, tokens and administration, over HTTP with the real database and Valkey."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
+import argon2
 import httpx
 import msgspec
 import pytest
@@ -197,18 +200,29 @@ class TestLogin:
 
         assert responses[-1].status_code == 429
 
-    @pytest.mark.usefixtures("expensive_hashes")
     async def test_a_full_queue_of_hashes_is_refused_at_once(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        responses = await asyncio.gather(
-            *(world.log_in(email=f"{n}@example.org") for n in range(passwords.THREADS + passwords.QUEUE + 4))
-        )
+        refused, at_work = 4, threading.Event()
 
-        refused = [response for response in responses if response.status_code == 503]
-        assert len(refused) == 4
-        assert code_of(refused[0]) == (503, "overloaded")
-        assert refused[0].headers["Retry-After"] == "1"
+        def verify(*_: str) -> bool:
+            assert at_work.wait(30)
+            raise argon2.exceptions.VerifyMismatchError
+
+        monkeypatch.setattr(passwords, "_HASHER", SimpleNamespace(verify=verify))
+        first = asyncio.as_completed(
+            [
+                world.log_in(email=f"{n}@example.org")
+                for n in range(passwords.THREADS + passwords.QUEUE + refused)
+            ]
+        )
+        answers = [await next(first) for _ in range(refused)]
+        at_work.set()
+        rest = [await one for one in first]
+
+        assert {code_of(answer) for answer in answers} == {(503, "overloaded")}
+        assert {answer.headers["Retry-After"] for answer in answers} == {"1"}
+        assert {answer.status_code for answer in rest} == {401}
 
     @pytest.mark.usefixtures("expensive_hashes")
     async def test_a_hash_that_is_given_up_makes_its_place_free(self) -> None:
